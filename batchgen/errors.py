@@ -1,0 +1,114 @@
+"""The errors of batchgen. The fate of an error is its type, and its exit code is an attribute.
+
+BatchgenError
+├─ Refused            known before a GPU was used; carries every problem found        exit 2
+├─ RunMismatch        the output directory belongs to another plan                    exit 4
+├─ TooManyFailures    more rows failed than the job allows                            exit 3
+├─ Infrastructure     store, disk, cluster: run the same command again                exit 5
+│  └─ OtherPlan       a shard of another plan lies where ours should go               exit 4
+├─ RowError           one row cannot be rendered: recorded with the row, never retried
+├─ OutOfMemory        the device could not hold this batch: split it and try again
+└─ RendererBroken     the process cannot render any more: leave it, Ray starts another
+
+Knows nothing about how an error is shown: `cli.py` prints them, `render.py` records them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with what the user gave, said to the user.
+
+    where: 'job.yaml: sampling.height' or 'prompts.parquet, row 17, column height'.
+    message: what is wrong and what to write instead, one sentence each.
+    code: stable upper-case name for rows that are skipped instead of refused ('NULL_PROMPT').
+    """
+
+    message: str
+    where: str = ""
+    code: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" if self.where else self.message
+
+
+class BatchgenError(Exception):
+    """Whatever batchgen raises on purpose. `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class Refused(BatchgenError):
+    """Mistakes found before any GPU was used, all of them in one error.
+
+    problems: the first ones, at most 100. total: how many there are in all.
+    """
+
+    exit_code = 2
+    SHOWN = 100
+
+    def __init__(self, problems: Sequence[Problem] | Problem | str, total: int | None = None) -> None:
+        if isinstance(problems, str):
+            problems = Problem(problems)
+        found = [problems] if isinstance(problems, Problem) else list(problems)
+        self.problems = tuple(found[: self.SHOWN])
+        self.total = len(found) if total is None else total
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        if self.total == 1:
+            return str(self.problems[0])
+        lines = [f"{self.total} problems:", *(f"  - {problem}" for problem in self.problems)]
+        if self.total > len(self.problems):
+            lines.append(f"  ... and {self.total - len(self.problems)} more")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[type[Refused], tuple[tuple[Problem, ...], int]]:
+        return type(self), (self.problems, self.total)
+
+
+class RunMismatch(BatchgenError):
+    """The output directory holds a run with another fingerprint."""
+
+    exit_code = 4
+
+
+class TooManyFailures(BatchgenError):
+    """The run is complete, but more image rows failed than `errors.max_failed_fraction` allows."""
+
+    exit_code = 3
+
+
+class Infrastructure(BatchgenError):
+    """Something outside the rows failed. Nothing committed is lost; run the same command again."""
+
+    exit_code = 5
+
+
+class OtherPlan(Infrastructure):
+    """A shard name is taken by another plan: two runs write to one directory."""
+
+    exit_code = 4
+
+
+class RowError(BatchgenError):
+    """One image row cannot be rendered. `code` is stable, the text is for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code, self.message = code, message
+        super().__init__(f"{code}: {message}")
+
+    def __reduce__(self) -> tuple[type[RowError], tuple[str, str]]:
+        return type(self), (self.code, self.message)
+
+
+class OutOfMemory(BatchgenError):
+    """The device could not hold a batch of this size."""
+
+
+class RendererBroken(BatchgenError):
+    """The device context is unusable (a sticky CUDA error): only a new process helps."""

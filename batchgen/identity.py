@@ -1,0 +1,55 @@
+"""Names for things, from their content: prompt_id, image_id, seed, fingerprint. Pure functions, versioned.
+
+Knows nothing of Ray, files or models. A name depends on what decides the image and on nothing else: not on
+paths, the cluster, the order of columns or the time. Changing any rule here means raising VERSION, because
+every old run would otherwise be taken for another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+VERSION = 1
+
+# Seeds fit a float64 exactly, so that JavaScript viewers and spreadsheets show them unharmed.
+SEED_BITS = 53
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces: equal values give equal bytes. Raises on NaN and foreign types."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(
+        "utf-8", "surrogatepass"
+    )
+
+
+def digest(value: Any, size: int = 16) -> str:
+    """Hex of `size` bytes of BLAKE2b over the canonical JSON of value."""
+    return hashlib.blake2b(canonical(value), digest_size=size).hexdigest()
+
+
+def content_prompt_id(row: Mapping[str, Any]) -> str:
+    """Name of a prompt row without an `id`, from its content. Nulls are left out: an empty column changes nothing."""
+    return digest([VERSION, "prompt", {key: value for key, value in row.items() if value is not None}])
+
+
+def repeated_prompt_id(prompt_id: str, occurrence: int) -> str:
+    """Name of the n-th prompt row with the same content, in manifest order: x, x-2, x-3."""
+    return prompt_id if occurrence <= 1 else f"{prompt_id}-{occurrence}"
+
+
+def derive_seed(job_seed: int, prompt_id: str, sample_index: int) -> int:
+    """Seed of an image whose row names none. Never depends on the sweep cell: cells are compared on equal noise."""
+    return int(digest([VERSION, "seed", job_seed, prompt_id, sample_index], 8), 16) >> (64 - SEED_BITS)
+
+
+def image_id(prompt_id: str, sample_index: int, cell: str, decides: Mapping[str, Any]) -> str:
+    """Name of an image row; `decides` holds all parameters of the row that decide its pixels."""
+    return digest([VERSION, "image", prompt_id, sample_index, cell, decides])
+
+
+def fingerprint(facts: Mapping[str, Any]) -> str:
+    """Name of a plan: whatever makes two runs the same run."""
+    return digest([VERSION, "plan", facts])

@@ -1,0 +1,96 @@
+"""Known checkpoints, one row each: where they are, their defaults with the source, their size for cost estimates.
+
+Data only: imports no torch, no diffusers, nothing of batchgen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DEMO_CHECKPOINT = Path(__file__).parent.parent / "demo" / "checkpoint"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """Defaults of one checkpoint. A job file and a manifest row override every sampling value.
+
+    transformer: (layers, layers with dual attention, hidden width, parameters) of the denoiser, for its FLOPs.
+    text_width: width of the joint text embedding. decode_tflop_per_megapixel: cost of the VAE decoder.
+    batch_sizes: (pixels, batch size) ascending; an image with at most `pixels` gets that batch size.
+    tflop_per_s: assumed sustained speed of one renderer, for estimates before anything was measured.
+    png_bytes_per_pixel: assumed size of a PNG, for shards that stay below 256 MB.
+    """
+
+    pretrained_model_name_or_path: str
+    dtype: str
+    height: int
+    width: int
+    num_inference_steps: int
+    guidance_scale: float
+    max_sequence_length: int
+    skip_guidance_layers: tuple[int, ...]
+    min_pixels: int
+    max_pixels: int
+    max_side: int
+    transformer: tuple[int, int, int, int]
+    decode_tflop_per_megapixel: float
+    batch_sizes: tuple[tuple[int, int], ...]
+    tflop_per_s: float
+    png_bytes_per_pixel: float = 2.0
+
+
+PRESETS = {
+    "sd3.5-medium": Preset(
+        pretrained_model_name_or_path="stabilityai/stable-diffusion-3.5-medium",
+        dtype="bfloat16",  # fp16 corrupts T5 (diffusers #8604)
+        # Model card sample: 1024 × 1024, 40 steps, guidance 4.5. diffusers 0.42.1 defaults: 28 and 7.0.
+        height=1024,
+        width=1024,
+        num_inference_steps=40,
+        guidance_scale=4.5,
+        max_sequence_length=256,  # diffusers 0.42.1 default; the card warns of edge artifacts above it
+        skip_guidance_layers=(7, 8, 9),  # Stability-AI/sd3.5 sd3_infer.py, CONFIGS["sd3.5_medium"]
+        min_pixels=256 * 256,
+        max_pixels=2_097_152,  # card: 0.25 to 2 megapixels
+        max_side=6144,  # pos_embed_max_size 384 patches of 16 pixels
+        transformer=(24, 13, 1536, 2_243_171_520),
+        decode_tflop_per_megapixel=10.47 / 1.048576,  # counted with torch's FlopCounterMode at 1024²
+        batch_sizes=((512 * 512, 16), (768 * 768, 8), (1024 * 1024, 4), (1440 * 1440, 2), (2_097_152, 2)),
+        tflop_per_s=300.0,  # an assumption for H100 in eager bf16, not a measurement
+    ),
+    "demo": Preset(
+        pretrained_model_name_or_path=str(DEMO_CHECKPOINT),
+        dtype="float32",  # runs on a CPU; bf16 is slower there
+        height=96,
+        width=96,
+        num_inference_steps=8,
+        guidance_scale=4.5,
+        max_sequence_length=64,
+        skip_guidance_layers=(1,),
+        min_pixels=32 * 32,
+        max_pixels=512 * 512,
+        max_side=512,
+        transformer=(4, 2, 64, 500_000),
+        decode_tflop_per_megapixel=0.05,
+        batch_sizes=((512 * 512, 4),),
+        tflop_per_s=0.01,
+    ),
+    "fake": Preset(
+        pretrained_model_name_or_path="fake",
+        dtype="float32",
+        height=64,
+        width=64,
+        num_inference_steps=4,
+        guidance_scale=4.5,
+        max_sequence_length=64,
+        skip_guidance_layers=(1,),
+        min_pixels=16 * 16,
+        max_pixels=2_097_152,
+        max_side=4096,
+        transformer=(4, 2, 64, 500_000),
+        decode_tflop_per_megapixel=0.05,
+        batch_sizes=((2_097_152, 4),),
+        tflop_per_s=1.0,
+    ),
+}

@@ -1,0 +1,95 @@
+"""The protocol of a renderer, encode → denoise → decode, and the one function that makes one.
+
+Policy (padding, splitting, retrying) is `batches.py`'s: a renderer does what it is told with exactly the rows
+it is given. Imports no torch; embeddings and latents are opaque to the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.uint8]  # (height, width, 3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRow:
+    """All of an image row that a renderer needs. Rows of one batch agree on everything that the bucket key holds."""
+
+    image_id: str
+    prompt: str
+    prompt_2: str | None = None
+    prompt_3: str | None = None
+    negative_prompt: str = ""
+    height: int
+    width: int
+    num_inference_steps: int
+    guidance_scale: float
+    max_sequence_length: int
+    seed: int
+    skip_layer_guidance_scale: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """What an actor needs to build its renderer: resolved, so that every actor builds the same one.
+
+    path: local directory, or a hub id together with `revision` (a commit). digest: what the planner saw.
+    """
+
+    preset: str
+    path: str
+    revision: str | None
+    digest: str
+    dtype: str
+    skip_guidance_layers: tuple[int, ...]
+    skip_layer_guidance_start: float
+    skip_layer_guidance_stop: float
+
+
+class Renderer(Protocol):
+    """One pipeline on one device. Not thread-safe: the caller holds a lock from encode to decode."""
+
+    device: str  # 'NVIDIA H100 80GB HBM3', 'cpu'
+    versions: dict[str, str]  # package → version, of whatever decides pixels
+
+    def encode(self, rows: Sequence[ImageRow]) -> Sequence[Any]:
+        """One opaque embedding per row. Deduplicated and cached; each text is encoded at a fixed batch size."""
+        ...
+
+    def denoise(self, rows: Sequence[ImageRow], embeds: Sequence[Any]) -> Any:
+        """Latents (batch, 16, height/8, width/8). Row i depends on rows[i], embeds[i] and the batch size only.
+
+        Raises OutOfMemory (smaller batch may work), RendererBroken (leave the process).
+        """
+        ...
+
+    def finite(self, latents: Any) -> list[bool]:
+        """Per row: are all latents finite?"""
+        ...
+
+    def decode(self, latents: Any, rows: Sequence[int], *, upcast: bool = False) -> list[Pixels | None]:
+        """Pixels of the given rows of the batch, decoded one by one; None where the decoder gave NaN.
+
+        upcast: run the VAE in fp32 (the second chance of a row whose decoding gave NaN).
+        """
+        ...
+
+    def sigmas(self, num_inference_steps: int) -> list[float]:
+        """The noise levels of the loop, num_inference_steps + 1 values from 1 to 0."""
+        ...
+
+
+def load_renderer(spec: ModelSpec) -> Renderer:
+    """Build the renderer of a model. Raises Refused where the weights are not what the plan saw."""
+    if spec.preset == "fake":
+        from batchgen.models.fake import FakeRenderer
+
+        return FakeRenderer(spec)
+    from batchgen.models.sd3 import SD3Renderer
+
+    return SD3Renderer.load(spec)

@@ -1,0 +1,154 @@
+"""Arrow schemas, field by field: plan, images, failures, receipts, metadata. The only place that spells columns.
+
+Knows no files and no Ray. Flat typed columns: a reader needs nothing of batchgen to use a table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+TOKEN_FIELDS = [
+    # Counts include the special tokens and are taken without truncation; limits are 77, 77, max_sequence_length.
+    pa.field("tokens_clip_l", pa.int32()),
+    pa.field("tokens_clip_g", pa.int32()),
+    pa.field("tokens_t5", pa.int32()),
+    pa.field("overflow_clip_l", pa.bool_()),
+    pa.field("overflow_clip_g", pa.bool_()),
+    pa.field("overflow_t5", pa.bool_()),
+    pa.field("t5_over_256", pa.bool_()),  # beyond what SD3.5 was trained on, even where max_sequence_length allows it
+    # The exact text that the encoder does not see, or null.
+    pa.field("truncated_clip_l", pa.string()),
+    pa.field("truncated_clip_g", pa.string()),
+    pa.field("truncated_t5", pa.string()),
+    pa.field("negative_overflow", pa.bool_()),  # in any encoder
+]
+
+ROW_FIELDS = [
+    pa.field("image_id", pa.string(), nullable=False),
+    pa.field("prompt_id", pa.string(), nullable=False),
+    pa.field("sample_index", pa.int32(), nullable=False),
+    pa.field("cell", pa.string(), nullable=False),
+    pa.field("prompt", pa.string()),
+    pa.field("prompt_2", pa.string()),
+    pa.field("prompt_3", pa.string()),
+    pa.field("negative_prompt", pa.string()),
+    pa.field("height", pa.int32()),
+    pa.field("width", pa.int32()),
+    pa.field("requested_height", pa.int32()),  # null unless snapped
+    pa.field("requested_width", pa.int32()),
+    pa.field("num_inference_steps", pa.int32()),
+    pa.field("guidance_scale", pa.float64()),
+    pa.field("skip_layer_guidance_scale", pa.float64()),
+    pa.field("max_sequence_length", pa.int32()),
+    pa.field("seed", pa.int64()),
+    *TOKEN_FIELDS,
+]
+
+# What the planner adds. shard is null for rows that were skipped; skip_code and skip_message say why.
+PLAN_FIELDS = [
+    *ROW_FIELDS,
+    pa.field("batch_size", pa.int32()),
+    pa.field("shard", pa.int32()),
+    pa.field("skip_code", pa.string()),
+    pa.field("skip_message", pa.string()),
+]
+
+IMAGE_TYPE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
+
+# What rendering adds to an image. batch_size is the shape that was used, planned_batch_size the plan's.
+RENDER_FIELDS = [
+    pa.field("batch_size", pa.int32()),
+    pa.field("planned_batch_size", pa.int32()),
+    pa.field("suspect", pa.string()),  # null, or why the picture looks wrong
+    pa.field("pixel_sha256", pa.string()),  # over RGB uint8, height × width × 3, row by row
+    pa.field("phash", pa.string()),
+    pa.field("render_seconds", pa.float64()),  # seconds of the device that this image took
+    pa.field("attempt", pa.int32()),  # 1 for the first attempt at the shard
+]
+
+# The index of a plan: one row per shard, in order of shard number.
+SHARD_FIELDS = [
+    pa.field("shard", pa.int32(), nullable=False),
+    pa.field("file", pa.string(), nullable=False),  # below the plan's own directory
+    pa.field("row_group", pa.int32(), nullable=False),
+    pa.field("rows", pa.int32(), nullable=False),
+    pa.field("batch_size", pa.int32(), nullable=False),
+    pa.field("height", pa.int32(), nullable=False),
+    pa.field("width", pa.int32(), nullable=False),
+    pa.field("bucket", pa.string(), nullable=False),  # readable bucket key
+    pa.field("cost_tflop", pa.float64(), nullable=False),
+]
+
+FAILURE_FIELDS = ("image_id", "code", "message")  # JSON in a shard's footer, one object per failed row
+
+RECEIPT = pa.schema(
+    [
+        pa.field("shard", pa.int32()),
+        pa.field("images", pa.int32()),
+        pa.field("failed", pa.int32()),
+        pa.field("suspect", pa.int32()),
+        pa.field("split_batches", pa.int32()),
+        pa.field("gpu_seconds", pa.float64()),
+        pa.field("bytes", pa.int64()),
+        pa.field("outcome", pa.string()),  # committed | already (somebody else's commit was there first)
+        pa.field("error", pa.string()),  # null, or what stops the whole job
+        pa.field("started_at", pa.float64()),  # seconds since the epoch, of the actor's clock
+    ]
+)
+
+# Constants of a shard: in its footer, and as columns of the metadata table.
+CONSTANT_FIELDS = [
+    pa.field("fingerprint", pa.string()),
+    pa.field("plan", pa.string()),
+    pa.field("model", pa.string()),
+    pa.field("revision", pa.string()),
+    pa.field("model_digest", pa.string()),
+    pa.field("dtype", pa.string()),
+    pa.field("device", pa.string()),
+    pa.field("versions", pa.string()),  # JSON: torch, diffusers, transformers, batchgen
+    pa.field("sigmas", pa.list_(pa.float64())),
+]
+
+STATUS_FIELDS = [
+    pa.field("status", pa.string(), nullable=False),  # ok | failed
+    pa.field("error_code", pa.string()),
+    pa.field("error_message", pa.string()),
+    pa.field("shard", pa.int32()),
+    pa.field("file", pa.string()),  # data/shard-000123.parquet, null for failed rows
+]
+
+OWN_COLUMNS = frozenset(
+    field.name
+    for field in [
+        *PLAN_FIELDS,
+        *RENDER_FIELDS,
+        *CONSTANT_FIELDS,
+        *STATUS_FIELDS,
+        pa.field("image", IMAGE_TYPE),
+    ]
+)
+
+
+def plan_schema(extras: Iterable[pa.Field] = ()) -> pa.Schema:
+    """One row per image row; extras are the user's columns as they pass through."""
+    return pa.schema([*PLAN_FIELDS, *extras])
+
+
+def image_schema(extras: Iterable[pa.Field] = ()) -> pa.Schema:
+    """A data shard. The metadata makes `datasets` and the Hugging Face viewer show pictures."""
+    features = {"info": {"features": {"image": {"_type": "Image"}}}}
+    image = pa.field("image", IMAGE_TYPE)
+    return pa.schema([image, *ROW_FIELDS, *RENDER_FIELDS, *extras], metadata={"huggingface": json.dumps(features)})
+
+
+def metadata_schema(extras: Iterable[pa.Field] = ()) -> pa.Schema:
+    """All but the pictures, failures included."""
+    return pa.schema([*STATUS_FIELDS, *ROW_FIELDS, *RENDER_FIELDS, *CONSTANT_FIELDS, *extras])
+
+
+def extras_of(schema: pa.Schema) -> list[pa.Field]:
+    """The user's own columns of a plan, image or metadata schema."""
+    return [field for field in schema if field.name not in OWN_COLUMNS]

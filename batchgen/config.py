@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -51,7 +51,10 @@ class Section(BaseModel):
 
 
 class Input(Section):
-    """Where the prompts are. columns maps the manifest's names to ours: {caption: prompt}."""
+    """Where the prompts are. columns maps the manifest's names to ours: {caption: prompt}.
+
+    It may also move a column of the user's own away from a name that batchgen uses: {image_id: source_image_id}.
+    """
 
     path: str | list[str]
     columns: dict[str, str] = {}
@@ -60,7 +63,7 @@ class Input(Section):
     @model_validator(mode="after")
     def check_columns(self) -> Self:
         for theirs, ours in self.columns.items():
-            if ours not in MANIFEST_COLUMNS:
+            if ours not in MANIFEST_COLUMNS and not _makes_room(theirs, ours):
                 hint = nearest(ours, MANIFEST_COLUMNS)
                 raise ValueError(f"columns maps {theirs!r} to {ours!r}, which batchgen does not know.{hint}")
         doubled = sorted({ours for ours in self.columns.values() if list(self.columns.values()).count(ours) > 1})
@@ -232,10 +235,23 @@ class Job(Section):
         return self
 
 
-def nearest(word: str, known: Any) -> str:
+def _makes_room(theirs: str, ours: str) -> bool:
+    """Whether a renaming frees a name that batchgen uses. Any other unknown name is a typing error."""
+    from batchgen.schema import OWN_COLUMNS  # brings pyarrow along, which few job files need
+
+    used = OWN_COLUMNS.union(MANIFEST_COLUMNS)
+    return theirs in used and ours not in used and bool(ours.strip())
+
+
+def closest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The known word that is most like this one, or nothing."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)), "")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
     """' Did you mean x?' or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" Did you mean {close[0]}?" if close else ""
+    close = closest(word, known)
+    return f" Did you mean {close}?" if close else ""
 
 
 def load_job(path: str | Path, overrides: list[str] | None = None) -> Job:

@@ -18,11 +18,13 @@ VERSION = 1
 SEED_BITS = 53
 
 
+# One encoder for all: json.dumps makes a new one for each call, and a plan makes two calls per image.
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def canonical(value: Any) -> bytes:
     """JSON with sorted keys and no spaces: equal values give equal bytes. Raises on NaN and foreign types."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(
-        "utf-8", "surrogatepass"
-    )
+    return _JSON.encode(value).encode("utf-8", "surrogatepass")
 
 
 def digest(value: Any, size: int = 16) -> str:

@@ -1,0 +1,42 @@
+# The verbs of the house. Everything installs into .venv from pinned versions; nothing else is set up.
+PYTHON ?= python3
+BIN := .venv/bin
+export HF_HUB_OFFLINE := 1
+export RAY_AUTH_MODE := disabled
+
+.PHONY: demo test test-all check chaos fuzz gpu bench clean
+.DELETE_ON_ERROR:
+
+demo: .venv/installed
+	$(BIN)/batchgen demo
+
+test: .venv/installed check
+	$(BIN)/python -m pytest
+
+test-all: test chaos fuzz gpu
+
+check: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+chaos: .venv/installed
+	$(BIN)/python -m pytest tests/chaos --timeout 900
+
+fuzz: .venv/installed
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests -m fuzz --timeout 1800
+
+gpu: .venv/installed
+	$(BIN)/python -m pytest tests/gpu
+
+bench: .venv/installed
+	$(BIN)/python jobs/bench/plan.py
+	$(BIN)/python jobs/bench/overhead.py
+
+.venv/installed: pyproject.toml infra/constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint infra/constraints.txt --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv out build *.egg-info

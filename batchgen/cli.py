@@ -1,0 +1,139 @@
+"""The command line: parse, call, print, exit code. No logic of its own, no heavy import before a command needs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from batchgen.errors import BatchgenError
+
+app = typer.Typer(
+    help="Turn a table of prompts into a dataset of images.\n\nRunning the same command again continues where it ended.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+JobFile = Annotated[Path, typer.Argument(help="Job file, YAML.", metavar="JOB.yaml")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key: --set sampling.num_inference_steps=28"),
+]
+RunPath = Annotated[str, typer.Argument(help="Run directory: local path or URL.", metavar="OUT")]
+Strict = Annotated[bool, typer.Option("--strict", help="End with exit code 3 if any image failed.")]
+
+
+class Interrupted(BaseException):
+    """SIGTERM came. Not an Exception: nothing on the way may swallow it."""
+
+
+@app.command()
+def plan(job: JobFile, overrides: Overrides = None) -> None:
+    """Show what would happen: images per bucket and cell, overflow, cost, problems. Writes nothing."""
+    from batchgen import report
+    from batchgen.config import load_job
+    from batchgen.plan import preview
+    from batchgen.preflight import prepare
+
+    with _errors():
+        prepared = prepare(load_job(job, overrides))
+        report.print_plan(_console(), prepared, preview(prepared))
+
+
+@app.command()
+def render(job: JobFile, overrides: Overrides = None, strict: Strict = False) -> None:
+    """Plan if needed, render what is missing, finalize. Run it again to continue."""
+    from batchgen import report, session
+    from batchgen.config import load_job
+
+    with _errors():
+        finished = session.render(load_job(job, overrides), _console(), strict=strict)
+        report.print_finished(_console(), finished)
+
+
+@app.command()
+def status(out: RunPath) -> None:
+    """Show how far a run is: done, missing, failed, images per second, time left."""
+    from batchgen import report
+    from batchgen import status as module
+    from batchgen.run import Run
+    from batchgen.storage import Store
+
+    with _errors():
+        report.print_status(_console(), module.status(Run.open(Store.open(out))))
+
+
+@app.command()
+def doctor(
+    out: RunPath,
+    rerender: Annotated[int, typer.Option(help="Render so many images again and compare their pixels.", min=0)] = 0,
+) -> None:
+    """Prove a run: every planned row once, every byte as written, nothing foreign. Exit code 1 if something is wrong."""
+    from batchgen import doctor as module
+    from batchgen import report
+    from batchgen.run import Run
+    from batchgen.storage import Store
+
+    with _errors():
+        run = Run.open(Store.open(out))
+        found = module.examine(run)
+        if rerender:
+            module.rerender(run, rerender, found)
+        report.print_doctor(_console(), out, found)
+    raise typer.Exit(1 if found.problems else 0)
+
+
+@app.command()
+def demo(
+    out: Annotated[str, typer.Option(help="Where to put the dataset.")] = "out/demo",
+) -> None:
+    """Render the small prompt table that ships with batchgen, on the CPU, with a tiny checkpoint."""
+    from batchgen import report, session
+    from batchgen.demo import demo_job
+
+    with _errors():
+        finished = session.render(demo_job(out), _console())
+        report.print_finished(_console(), finished)
+        report.print_truncated(_console(), finished.run)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Errors of ours and interruptions become one message and an exit code; anything else is a bug and shows itself."""
+    before = signal.signal(signal.SIGTERM, _raise_interrupted)
+    try:
+        yield
+    except BatchgenError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("Interrupted. Run the same command again to continue.", 130)
+    except Interrupted:
+        _fail("Ended by SIGTERM. Run the same command again to continue.", 143)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _raise_interrupted(number: int, frame: FrameType | None) -> None:
+    raise Interrupted
+
+
+def _fail(message: str, code: int) -> None:
+    print(message, file=sys.stderr, flush=True)
+    raise typer.Exit(code)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
+def main() -> None:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # Ray's workers are many; one thread each is enough
+    app()

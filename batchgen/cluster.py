@@ -1,0 +1,91 @@
+"""Ray: joins the cluster one is meant to use or starts a private one, sets Ray Data up, ends what it started.
+
+Knows nothing of prompts or images. Start-up of a private cluster takes seconds; a caller that can do without (one
+manifest file, nothing missing) should not come here.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+import ray.data
+
+from batchgen.config import Cluster
+from batchgen.environment import address
+from batchgen.errors import Infrastructure
+
+# Ray Data adds actors above this utilisation; its default, 1.75, is never reached with two tasks per actor of which
+# two may run at once (research: 2.60 default_actor_autoscaler.py), so min_size would be for ever.
+UPSCALING_UTILISATION = 0.9
+
+
+@contextmanager
+def connected(cluster: Cluster) -> Iterator[None]:
+    """A Ray session: the one that exists, or a new one that ends with the block, also on SIGTERM."""
+    if ray.is_initialized():
+        _configure_ray_data()
+        yield
+        return
+    _start(cluster)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def restart(cluster: Cluster) -> None:
+    """End this session with all its actors and begin another: the only cure for an actor that hangs."""
+    ray.shutdown()
+    _start(cluster)
+
+
+def gpus_per_renderer(cluster: Cluster) -> float:
+    """num_gpus of the job file; where it is silent, one if the cluster has GPUs and none otherwise."""
+    if cluster.num_gpus is not None:
+        return cluster.num_gpus
+    return 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
+
+
+def check_room(cluster: Cluster) -> None:
+    """Raises Infrastructure where no node could ever hold one renderer (Ray would wait for ever, silently)."""
+    wanted = {"GPU": gpus_per_renderer(cluster), "CPU": cluster.num_cpus}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if address(cluster) or any(all(node.get(key, 0) >= amount for key, amount in wanted.items()) for node in nodes):
+        return  # a joined cluster may grow by autoscaling
+    raise Infrastructure(
+        f"No node has {wanted['GPU']:g} GPU and {wanted['CPU']:g} CPU, which cluster.num_gpus and cluster.num_cpus ask "
+        "for each renderer. Lower them."
+    )
+
+
+def _start(cluster: Cluster) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    try:
+        if joined := address(cluster):
+            ray.init(address=joined, **quiet)
+        else:
+            # "local": an address file left behind by another cluster must not divert or break a laptop run.
+            ray.init(address="local", include_dashboard=False, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise Infrastructure(f"Ray could not be reached or started: {error}") from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)  # ray.init puts its own in place
+    _configure_ray_data()
+
+
+def _configure_ray_data() -> None:
+    """The settings of research/ray.md section 11, in one place: never drop, never give up on a slow cluster."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.max_errored_blocks = 0
+    context.execution_no_progress_timeout_s = -1
+    context.actor_init_retry_on_errors = False
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = UPSCALING_UTILISATION
+    logging.getLogger("ray.data").setLevel(logging.WARNING)

@@ -1,0 +1,332 @@
+"""What a manifest's columns are called and may hold: ours by meaning, the user's own (extras) by Arrow type.
+
+Knows types and names only: reads no file and looks at no value. One column means one thing in all files of a manifest,
+so the files' types are unified here, before anything is planned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import pyarrow as pa
+
+from batchgen import schema
+from batchgen.config import MANIFEST_COLUMNS, Input, closest, nearest
+from batchgen.errors import Problem
+
+MAX_EXTRAS = 64
+TEXTS = ("prompt", "negative_prompt", "prompt_2", "prompt_3")
+FLOATS = ("guidance_scale", "skip_layer_guidance_scale")
+INTEGERS = (
+    "seed",
+    "height",
+    "width",
+    "num_images_per_prompt",
+    "num_inference_steps",
+    "max_sequence_length",
+)
+
+# Columns of an expanded table that the plan does not keep.
+EXPANDED_FIELDS = [
+    pa.field("prompt_row", pa.int64(), nullable=False),  # position within the source
+    pa.field("bucket", pa.string()),  # null for bad rows
+    pa.field("where", pa.string()),  # null for rows without skip_code
+    pa.field("seed_derived", pa.bool_(), nullable=False),
+]
+RESERVED = schema.OWN_COLUMNS | {field.name for field in EXPANDED_FIELDS}
+
+# JSON kinds of values that one Arrow type holds; every other mixture becomes text.
+# 'long' is an integer beyond 2^53, 'huge' one beyond int64.
+JSON_TYPES = (
+    (frozenset({"bool"}), pa.bool_()),
+    (frozenset({"int", "long"}), pa.int64()),
+    (frozenset({"int", "float"}), pa.float64()),
+)
+SYNONYMS = ("caption", "text", "prompt_text", "description", "captions", "prompts", "text_prompt", "long_caption")
+
+
+@dataclass(frozen=True, slots=True)
+class FileColumns:
+    """Columns of one file under the manifest's own names, in order.
+
+    types: Parquet. kinds: JSONL, the kinds of values of each key ('null', 'bool', 'int', 'long', 'huge', 'float',
+    'str', 'nested').
+    """
+
+    name: str
+    types: Mapping[str, pa.DataType] = field(default_factory=dict)
+    kinds: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        return [*self.types, *self.kinds]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Columns of a whole manifest. ours: those with a meaning. extras: what passes through, under its final name."""
+
+    ours: tuple[str, ...]
+    extras: tuple[pa.Field, ...]
+    notices: tuple[str, ...]
+
+
+def plain(kind: pa.DataType) -> pa.DataType:
+    """The type of the values, without dictionary encoding and extension names."""
+    while True:
+        if isinstance(kind, pa.BaseExtensionType):
+            kind = kind.storage_type
+        elif pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+            kind = kind.value_type
+        else:
+            return kind
+
+
+def is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def is_nested(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_nested(kind))
+
+
+def passed_type(kind: pa.DataType) -> pa.DataType | None:
+    """The type under which an extra column passes through; None if it cannot: binary, or binary inside."""
+    kind = plain(kind)
+    if is_text(kind) or pa.types.is_null(kind):
+        return pa.string()
+    if is_nested(kind):
+        inside = [plain(kind.field(i).type) for i in range(kind.num_fields)]
+        return None if any(passed_type(item) is None for item in inside) else pa.string()
+    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return kind
+    return kind if pa.types.is_decimal(kind) or pa.types.is_temporal(kind) else None
+
+
+def json_type(kinds: Iterable[str]) -> pa.DataType:
+    """The type of an extra JSONL column that holds these kinds of values."""
+    found = set(kinds) - {"null"}
+    return next((kind for kinds, kind in JSON_TYPES if found and found <= kinds), pa.string())
+
+
+def unify(files: Sequence[FileColumns], input: Input) -> tuple[Columns, list[Problem]]:
+    """One set of columns for all files, and everything that is wrong with them."""
+    problems = [*_unknown_columns(files, input)]
+    for file in files:
+        problems += [*_wrong_columns(file, input)]
+    problems += _id_conflicts(files, input)
+    extras, notices, more = _extras(files, input)
+    found = {input.columns.get(name, name) for file in files for name in file.names}
+    ours = tuple(name for name in MANIFEST_COLUMNS if name in found)
+    return Columns(ours, tuple(extras), tuple(notices)), problems + more
+
+
+def _unknown_columns(files: Sequence[FileColumns], input: Input) -> Iterator[Problem]:
+    """Names in the job file that no file has."""
+    theirs = {name: None for file in files for name in file.names}
+    known = [*theirs, *(input.columns.get(name, name) for name in theirs)]
+    for name in input.columns:
+        if files and name not in theirs:
+            yield Problem(f"no file has a column {name!r}.{nearest(name, theirs)} {_has(theirs)}", "input.columns")
+    for name in input.keep_columns or ():
+        if files and name not in known:
+            yield Problem(f"no file has a column {name!r}.{nearest(name, theirs)} {_has(theirs)}", "input.keep_columns")
+
+
+def _wrong_columns(file: FileColumns, input: Input) -> Iterator[Problem]:
+    """Doubled names, a missing prompt, and columns of ours with types that cannot be what they should."""
+    renamed = sorted(input.columns.get(name, name) for name in file.names)
+    for name, same in groupby(renamed):
+        if len(list(same)) > 1:
+            theirs = [key for key, ours in input.columns.items() if ours == name]
+            mapped = f"{', '.join(f'{key}: {name}' for key in theirs)}, {name}: {_new_name(name)}"
+            yield Problem(
+                f"{theirs[0]} is mapped to {name}, but there is a column {name} too. "
+                f"Write input.columns: {{{mapped}}} to keep both, or drop one.",
+                file.name,
+            )
+    if "prompt" not in renamed and (file.types or file.kinds):
+        close = _likely_prompt(file.names)
+        line = f"{{{close or 'YOURS'}: prompt}}"
+        yield Problem(f"there is no column 'prompt'. Write input.columns: {line}. {_has(file.names)}", file.name)
+    for column, kind in file.types.items():
+        ours = input.columns.get(column, column)
+        if ours in MANIFEST_COLUMNS and (wanted := _wanted(ours, plain(kind))):
+            yield Problem(f"column {column} holds {kind}: write {wanted}.", file.name)
+
+
+def _wanted(ours: str, kind: pa.DataType) -> str:
+    """What a column of ours must hold, if `kind` is not that; otherwise nothing."""
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    if pa.types.is_null(kind):
+        return ""
+    if ours in TEXTS:
+        return "" if is_text(kind) else "text (a string column)"
+    if ours == "id":
+        return "" if is_text(kind) or pa.types.is_integer(kind) else "text or integers"
+    if ours == "aspect_ratio":
+        return "" if is_text(kind) or number else "text such as 16:9, or numbers"
+    return "" if number else ("numbers" if ours in FLOATS else "integers")
+
+
+def _id_conflicts(files: Sequence[FileColumns], input: Input) -> list[Problem]:
+    """Ids must be all text or all integers: '7' and 7 would become one name."""
+    seen: dict[str, str] = {}
+    for file in files:
+        for theirs in file.names:
+            if input.columns.get(theirs, theirs) != "id":
+                continue
+            if theirs in file.types:
+                kind = plain(file.types[theirs])
+                found = {"text"} if is_text(kind) else {"integers"} if pa.types.is_integer(kind) else set()
+            else:
+                kinds = file.kinds[theirs]
+                found = {"text"} & {"text" for k in kinds if k == "str"}
+                found |= {"integers" for k in kinds if k in ("int", "long", "huge")}
+            for kind in sorted(found):
+                seen.setdefault(kind, file.name)
+    if len(seen) < 2:
+        return []
+    return [Problem(f"column id holds {_held(seen)}: write it as text everywhere.")]
+
+
+def _extras(files: Sequence[FileColumns], input: Input) -> tuple[list[pa.Field], list[str], list[Problem]]:
+    """The user's own columns under their final names: unified, chosen, named apart from ours."""
+    candidates = _by_name(files, input)
+    kept = {
+        name: types for name, types in candidates.items() if input.keep_columns is None or _is_kept(name, types, input)
+    }
+    fields, notices, problems = [], [], []
+    for name, types in kept.items():
+        if name in RESERVED:
+            problems.append(_reserved(name, kept, input))
+            continue
+        kind, conflict = _one_type(name, types)
+        if conflict:
+            problems.append(conflict)
+        elif kind is not None:
+            fields.append(pa.field(name, kind))
+        elif input.keep_columns is not None:
+            problems.append(
+                Problem(f"{name} is binary ({_held(types.shown)}), which cannot pass through.", "input.keep_columns")
+            )
+        else:
+            notices.append(f"Column {name} is binary and does not pass through.")
+    notices += [*_lookalikes(kept, input)]
+    if len(fields) > MAX_EXTRAS:
+        message = (
+            f"the manifest has {len(fields)} columns of its own, at most {MAX_EXTRAS} pass through. "
+            f"Name those to keep: [{', '.join(f.name for f in fields[:3])}, ...]."
+        )
+        problems.append(Problem(message, "input.keep_columns"))
+    return fields, notices, problems
+
+
+@dataclass(slots=True)
+class _Types:
+    """Where one extra column was seen. shown: type → first file with it."""
+
+    theirs: set[str] = field(default_factory=set)
+    kinds: set[str] = field(default_factory=set)  # of JSONL files, together
+    jsonl: str = ""
+    arrow: dict[pa.DataType, str] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> dict[str, str]:
+        return {str(kind): name for kind, name in self.arrow.items()}
+
+
+def _by_name(files: Sequence[FileColumns], input: Input) -> dict[str, _Types]:
+    found: dict[str, _Types] = {}
+    for file in files:
+        for theirs in file.names:
+            name = input.columns.get(theirs, theirs)
+            if name in MANIFEST_COLUMNS:
+                continue
+            types = found.setdefault(name, _Types())
+            types.theirs.add(theirs)
+            if theirs in file.types:
+                types.arrow.setdefault(plain(file.types[theirs]), file.name)
+            else:
+                types.kinds |= file.kinds[theirs]
+                types.jsonl = types.jsonl or file.name
+    return found
+
+
+def _is_kept(name: str, types: _Types, input: Input) -> bool:
+    return input.keep_columns is not None and bool({name, *types.theirs} & set(input.keep_columns))
+
+
+def _one_type(name: str, types: _Types) -> tuple[pa.DataType | None, Problem | None]:
+    """The type that holds all of a column, None for binary; or the two files that cannot agree."""
+    seen = [(kind, passed_type(kind), file) for kind, file in types.arrow.items() if not pa.types.is_null(kind)]
+    if types.kinds - {"null"}:
+        seen.append((json_type(types.kinds), json_type(types.kinds), types.jsonl))
+    if not seen:
+        return pa.string(), None
+    first, result, first_file = seen[0]
+    for kind, passing, file in seen[1:]:
+        together = _promoted(result, passing)
+        fits_json = not types.kinds or any(together == known for _, known in JSON_TYPES) or together == pa.string()
+        if together is None and result is None and passing is None:
+            continue
+        if together is None or is_nested(first) != is_nested(kind) or not fits_json:
+            held = _held({str(first): first_file, str(kind): file})
+            return None, Problem(f"column {name} holds {held}: write it with one type, or leave it out.")
+        result = together
+    return result, None
+
+
+def _promoted(one: pa.DataType | None, other: pa.DataType | None) -> pa.DataType | None:
+    """The type that holds both, or None."""
+    if one is None or other is None:
+        return None
+    try:
+        schemas = [pa.schema([("x", kind)]) for kind in (one, other)]
+        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        return None
+
+
+def _reserved(name: str, kept: Mapping[str, _Types], input: Input) -> Problem:
+    theirs = sorted(kept[name].theirs)[0]
+    rest = [other for other in kept if other not in RESERVED]
+    leave_out = f"input.keep_columns: [{', '.join(rest)}]" if len(rest) <= 8 else "input.keep_columns with the others"
+    return Problem(
+        f"column {theirs} has a name that batchgen uses. "
+        f"Write input.columns: {{{theirs}: {_new_name(theirs)}}} to rename it, or {leave_out} to leave it out.",
+        "input.columns",
+    )
+
+
+def _lookalikes(kept: Mapping[str, _Types], input: Input) -> Iterator[str]:
+    """Names so close to one of ours that they may be meant: they pass through, and the user is told."""
+    taken = set(input.columns.values())
+    for name in kept:
+        ours = closest(name.lower(), [column for column in MANIFEST_COLUMNS if column not in taken], cutoff=0.85)
+        if ours and name not in RESERVED:
+            yield f"Column {name} passes through. If it is meant as {ours}, write input.columns: {{{name}: {ours}}}."
+
+
+def _likely_prompt(names: Sequence[str]) -> str:
+    """The column that is most likely the prompt, or nothing."""
+    by_lower = {name.lower(): name for name in reversed(names)}
+    for word in ("prompt", *SYNONYMS):
+        if word in by_lower:
+            return by_lower[word]
+    return by_lower.get(closest("prompt", by_lower), "")
+
+
+def _new_name(name: str) -> str:
+    return f"source_{name}"
+
+
+def _has(names: Iterable[str]) -> str:
+    shown = list(names)
+    return f"There are: {', '.join(shown[:20])}{', ...' if len(shown) > 20 else ''}."
+
+
+def _held(seen: Mapping[str, str]) -> str:
+    return " and ".join(f"{kind} in {file}" for kind, file in seen.items())

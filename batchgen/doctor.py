@@ -1,0 +1,152 @@
+"""Proves a run: every planned row once, every byte as it was written, nothing that does not belong, samples render again.
+
+Reads everything, changes nothing. Reports all that is wrong, each with its file and what to do about it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchgen import images, run
+from batchgen import shard as shard_file
+from batchgen.batches import Batches, Picture
+from batchgen.errors import Infrastructure
+from batchgen.models.renderer import ModelSpec, load_renderer
+from batchgen.run import Plan, Run
+from batchgen.worker import image_rows
+
+READERS = 4  # each holds one shard, at most 256 MB
+
+
+@dataclass
+class Report:
+    """What was found. `problems` empty means: proven."""
+
+    planned: int = 0
+    images: int = 0
+    failed: int = 0
+    rerendered: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def examine(found: Run) -> Report:
+    """Compare every data file with its plan, down to the pixels."""
+    report = Report()
+    seen: Counter[str] = Counter()
+    expected: set[int] = set()
+    for plan in found.plans:
+        shards = found.index(plan).to_pylist()
+        expected |= {shard["shard"] for shard in shards}
+        report.problems += _plan_problems(found, plan)
+        with ThreadPoolExecutor(READERS) as pool:
+            for start in range(0, len(shards), READERS):  # a window, so that memory stays that of READERS shards
+                window = shards[start : start + READERS]
+                for ids, failed, problems in pool.map(lambda shard: _examine_shard(found, plan, shard), window):
+                    seen.update(ids)
+                    report.images += len(ids)
+                    report.failed += failed
+                    report.problems += problems
+        report.planned += plan.images + plan.skipped_images
+        report.failed += plan.skipped_images
+    report.problems += [f"image {image_id} is committed {n} times" for image_id, n in seen.items() if n > 1]
+    report.problems += _strangers(found, expected)
+    if not report.problems and report.planned != report.images + report.failed:
+        report.problems.append(f"{report.planned} rows planned, {report.images + report.failed} accounted for")
+    return report
+
+
+def _plan_problems(found: Run, plan: Plan) -> list[str]:
+    problems = []
+    for file in [*plan.files, plan.index, *([plan.skipped] if plan.skipped else [])]:
+        path = f"{plan.directory}/{file.path}"
+        try:
+            damaged = run.digest(found.store.read(path)) != file.sha256
+        except FileNotFoundError:
+            problems.append(f"{path}: is missing; without it the run cannot be continued or proven")
+            continue
+        if damaged:
+            problems.append(f"{path}: is not what was planned (sha256 differs)")
+    return problems
+
+
+def _examine_shard(found: Run, plan: Plan, shard: dict[str, Any]) -> tuple[list[str], int, list[str]]:
+    """(ids of its images, number of failures, problems) of one data file."""
+    path = run.data_path(shard["shard"])
+    try:
+        with found.store.open_file(path) as opened:
+            parquet = pq.ParquetFile(opened, page_checksum_verification=True)
+            footer = shard_file.Footer.from_metadata(parquet.schema_arrow.metadata)
+            table = parquet.read()
+        planned = found.rows(plan, shard["file"], shard["row_group"])
+    except FileNotFoundError:
+        return [], 0, [f"{path}: is missing ({shard['rows']} rows). Run the render command again."]
+    except (ValueError, OSError, pa.ArrowInvalid) as error:
+        return [], 0, [f"{path}: is damaged ({error}). Move it away and run the render command again."]
+    ids = table["image_id"].to_pylist()
+    problems = []
+    if footer.plan != plan.plan or footer.shard != shard["shard"]:
+        problems.append(f"{path}: is shard {footer.shard} of plan {footer.plan}. Move it away and render again.")
+    elif Counter([*ids, *footer.failures]) != Counter(planned["image_id"].to_pylist()):
+        problems.append(f"{path}: does not hold exactly the rows of its plan. Move it away and render again.")
+    problems += [f"{path}: {problem}" for problem in _picture_problems(table)]
+    return ids, len(footer.failures), problems
+
+
+def _picture_problems(table: pa.Table) -> Iterator[str]:
+    """Decode every picture. Pixels of lossless formats must have the digest of the row, all must have its size."""
+    for row in table.select(["image", "image_id", "height", "width", "pixel_sha256"]).to_pylist():
+        try:
+            pixels = images.decode(row["image"]["bytes"])
+        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises on broken files
+            yield f"image {row['image_id']} cannot be decoded ({error})"
+            continue
+        lossless = row["image"]["path"].endswith(".png")
+        if pixels.shape != (row["height"], row["width"], 3):
+            yield f"image {row['image_id']} is {pixels.shape[1]}x{pixels.shape[0]}, its row says otherwise"
+        elif lossless and images.pixel_sha256(pixels) != row["pixel_sha256"]:
+            yield f"image {row['image_id']} has other pixels than were rendered"
+
+
+def _strangers(found: Run, expected: set[int]) -> Iterator[str]:
+    """Whatever a reader of data/ would see and no plan knows."""
+    for entry in found.store.list(run.DATA):
+        number = run.shard_number(entry.path.rpartition("/")[2])
+        if number is None or number not in expected:
+            yield f"{entry.path}: belongs to no plan, and readers of data/ would see it. Move it away."
+
+
+def rerender(found: Run, count: int, report: Report, seed: int = 0) -> None:
+    """Render `count` committed images again from their rows alone, in batches of their shape, and compare pixels."""
+    plan = found.plans[0]
+    spec = ModelSpec(**plan.model)
+    batches = Batches(load_renderer(spec))
+    shards = [shard for shard in found.index(plan).to_pylist() if shard["shard"] in found.committed()]
+    random.Random(seed).shuffle(shards)
+    if not shards:
+        raise Infrastructure(f"{found.store}: nothing is rendered yet.")
+    for number in range(count):
+        shard = shards[number % len(shards)]
+        _compare(found, plan, shard, batches, report, seed + number)
+
+
+def _compare(found: Run, plan: Plan, shard: dict[str, Any], batches: Batches, report: Report, seed: int) -> None:
+    with found.store.open_file(run.data_path(shard["shard"])) as opened:
+        _, good = shard_file.read_facts(opened)
+    if not len(good):
+        return
+    row = good.slice(random.Random(seed).randrange(len(good)), 1)
+    ((outcome,),) = batches.render(image_rows(row), row["batch_size"][0].as_py(), group=1)
+    report.rerendered += 1
+    wanted, image_id = row["pixel_sha256"][0].as_py(), row["image_id"][0].as_py()
+    if not isinstance(outcome, Picture):
+        report.problems.append(f"image {image_id}: does not render again ({outcome.code}: {outcome.message})")
+    elif images.pixel_sha256(outcome.pixels) != wanted:
+        report.problems.append(f"image {image_id}: renders to other pixels here (device {batches.renderer.device})")

@@ -1,0 +1,168 @@
+"""Proves that planned = committed + failed, then writes the metadata table, the card and _SUCCESS.
+
+A pure function of the shards: any driver may run it, twice, at the same time as another. Reads all columns but the
+pictures. Knows the run directory and neither Ray nor GPUs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from batchgen import card, run, schema
+from batchgen import shard as shard_file
+from batchgen.errors import Infrastructure
+from batchgen.run import Plan, Run
+
+ROWS_PER_PART = 50_000
+READERS = 16  # footers of thousands of shards on S3 are latency, not bandwidth
+
+
+@dataclass
+class Totals:
+    """What the run holds. images + failed is all that was planned."""
+
+    images: int = 0
+    failed: int = 0
+    suspect: int = 0
+    split: int = 0
+    device_seconds: float = 0.0
+    codes: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def planned(self) -> int:
+        return self.images + self.failed
+
+    def add(self, table: pa.Table) -> None:
+        """Count a piece of the metadata table."""
+        failed = table.filter(pc.equal(table["status"], "failed"))
+        self.failed += len(failed)
+        self.images += len(table) - len(failed)
+        self.codes.update(failed["error_code"].to_pylist())
+        self.suspect += table["suspect"].drop_null().length()
+        split = pc.not_equal(table["batch_size"], table["planned_batch_size"])
+        self.split += pc.sum(split).as_py() or 0
+        self.device_seconds += pc.sum(table["render_seconds"]).as_py() or 0.0
+
+
+def finalize(found: Run) -> Totals:
+    """Write metadata/, README.md and _SUCCESS. Raises Infrastructure, before writing, where a shard is missing."""
+    totals, part, waiting = Totals(), 0, list[pa.Table]()
+    for table in metadata(found):
+        totals.add(table)
+        waiting.append(table)
+        while sum(map(len, waiting)) >= ROWS_PER_PART:
+            joined = pa.concat_tables(waiting)
+            _write_part(found, part, joined.slice(0, ROWS_PER_PART))
+            part, waiting = part + 1, [joined.slice(ROWS_PER_PART)]
+    if waiting and (sum(map(len, waiting)) or part == 0):
+        _write_part(found, part, pa.concat_tables(waiting))
+    planned = sum(plan.images + plan.skipped_images for plan in found.plans)
+    if totals.planned != planned:
+        raise Infrastructure(f"{planned} images were planned, {totals.planned} are accounted for. Run batchgen doctor.")
+    found.store.replace(run.CARD, card.dataset_card(found, totals).encode())
+    summary = asdict(totals) | {"planned": planned, "plans": [plan.plan for plan in found.plans]}
+    found.store.replace(run.SUCCESS, json.dumps(summary, indent=1, sort_keys=True).encode())
+    return totals
+
+
+def finished(found: Run) -> Totals | None:
+    """What an earlier finalize proved of exactly these plans; None where it has to be done."""
+    try:
+        summary = json.loads(found.store.read(run.SUCCESS))
+    except FileNotFoundError:
+        return None
+    if summary.pop("plans") != [plan.plan for plan in found.plans]:
+        return None
+    summary.pop("planned")
+    return Totals(**{**summary, "codes": Counter(summary["codes"])})
+
+
+def metadata(found: Run) -> Iterator[pa.Table]:
+    """The metadata table, a piece per shard in order of shards, then the skipped rows of each plan."""
+    for plan in found.plans:
+        shards = found.index(plan).to_pylist()
+        extras: list[pa.Field] = []
+        with ThreadPoolExecutor(READERS) as pool:
+            for start in range(0, len(shards), 256):  # a window, so that memory does not grow with the run
+                for table in pool.map(lambda shard: _shard(found, plan, shard), shards[start : start + 256]):
+                    extras = schema.extras_of(table.schema)
+                    yield table
+        skipped = found.skipped(plan)
+        if skipped is not None:
+            yield _failed(plan, skipped, skipped["skip_code"], skipped["skip_message"])
+        elif not shards:
+            yield schema.metadata_schema(extras).empty_table()
+
+
+def _shard(found: Run, plan: Plan, shard: dict[str, object]) -> pa.Table:
+    """Good rows from the data file, failed rows from the plan. Raises Infrastructure unless these are all its rows."""
+    number = int(str(shard["shard"]))
+    planned = found.rows(plan, str(shard["file"]), int(str(shard["row_group"])))
+    footer, good = read_shard(found, number)
+    ids = planned["image_id"].to_pylist()
+    if footer.plan != plan.plan or sorted([*good["image_id"].to_pylist(), *footer.failures]) != sorted(ids):
+        raise Infrastructure(
+            f"{found.store}/{run.data_path(number)}: does not hold the rows of its plan. Run batchgen doctor."
+        )
+    pieces = [_succeeded(good, footer, number)]
+    failed = planned.filter(pa.array([image_id in footer.failures for image_id in ids], pa.bool_()))
+    if len(failed):
+        why = [footer.failures[image_id] for image_id in failed["image_id"].to_pylist()]
+        pieces.append(_failed(plan, failed, [item.code for item in why], [item.message for item in why]))
+    return pa.concat_tables(pieces)
+
+
+def read_shard(found: Run, number: int) -> tuple[shard_file.Footer, pa.Table]:
+    """Footer and rows of a data file. Raises Infrastructure where it is missing or unreadable."""
+    path = run.data_path(number)
+    try:
+        with found.store.open_file(path) as opened:
+            return shard_file.read_facts(opened)
+    except FileNotFoundError as error:
+        raise Infrastructure(f"{found.store}/{path}: is missing. Run the same command again to render it.") from error
+    except (ValueError, OSError, pa.ArrowInvalid) as error:
+        raise Infrastructure(f"{found.store}/{path}: cannot be read ({error}). Run batchgen doctor.") from error
+
+
+def _succeeded(good: pa.Table, footer: shard_file.Footer, number: int) -> pa.Table:
+    constants = footer.constants | {"versions": json.dumps(footer.constants["versions"], sort_keys=True)}
+    status = {"status": "ok", "error_code": None, "error_message": None, "shard": number, "file": run.data_path(number)}
+    return _fill(good, constants | status)
+
+
+def _failed(plan: Plan, rows: pa.Table, codes: object, messages: object) -> pa.Table:
+    planned = rows["batch_size"]
+    rows = rows.drop_columns(["batch_size"])
+    values = plan.constants() | {"status": "failed", "error_code": codes, "error_message": messages}
+    return _fill(rows.append_column("planned_batch_size", planned), values | {"shard": rows["shard"]})
+
+
+def _fill(rows: pa.Table, values: dict[str, object]) -> pa.Table:
+    """rows with the columns of the metadata table: constants repeated, columns as they are, the rest null."""
+    target = schema.metadata_schema(schema.extras_of(rows.schema))
+    columns = [_column(rows, values, name, target.field(name).type) for name in target.names]
+    return pa.table(columns, schema=target)
+
+
+def _column(rows: pa.Table, values: dict[str, object], name: str, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    if name not in values:
+        return rows[name] if name in rows.column_names else pa.nulls(len(rows), kind)
+    value = values[name]
+    if isinstance(value, pa.ChunkedArray):
+        return value
+    whole_column = isinstance(value, list) and not pa.types.is_list(kind)
+    return pa.array(value if whole_column else [value] * len(rows), kind)
+
+
+def _write_part(found: Run, part: int, table: pa.Table) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    found.store.replace(f"{run.METADATA}/part-{part:05}.parquet", bytes(sink.getvalue()))

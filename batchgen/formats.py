@@ -1,0 +1,57 @@
+"""What the readers of manifest files have in common: a source, what an inspection finds, how large a piece may be.
+
+Data only. `parquet.py` and `jsonl.py` read; neither knows what a column means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from batchgen.columns import FileColumns
+from batchgen.errors import Problem, Refused
+from batchgen.storage import Store
+
+SOURCE_ROWS = 50_000  # about half a minute of planning, and of what is lost when a planner dies
+BLOCK = 8 * 2**20  # bytes of one read: one request to a store
+
+Format = Literal["parquet", "jsonl"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A piece of a manifest that one task reads: row groups of a Parquet file, or a byte range of a JSONL file.
+
+    name: the file as people are told it. first_row: rows (Parquet) or lines (JSONL) of the file in front of it.
+    skip: rows of the first row group in front of it. version: what the bytes looked like when they were planned.
+    own_ids: whether every row of the manifest must have an id.
+    """
+
+    store: Store
+    path: str
+    name: str
+    format: Format
+    first_row: int
+    rows: int
+    version: str
+    groups: tuple[int, ...] = ()
+    skip: int = 0
+    start: int = 0
+    end: int = 0
+    own_ids: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """One file, looked through. digest: SHA-256 of its bytes. has_ids: at least one row names itself."""
+
+    columns: FileColumns
+    sources: list[Source]
+    digest: bytes
+    has_ids: bool
+
+
+def changed(source: Source) -> Refused:
+    """What to raise where a file is no longer the one that was looked through."""
+    message = "the file changed while it was being planned. Run the same command again when nobody writes to it."
+    return Refused(Problem(message, source.name))

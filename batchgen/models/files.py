@@ -1,0 +1,240 @@
+"""Where the files of a model lie, whether they can be rendered from, and the digest of their content.
+
+The planner calls `locate`, which needs tokenizers and configs only; an actor calls `verify`, which needs the weights
+and proves that they are those the planner saw. The digest is sha256 over (name, sha256) of the files that make up the
+pipeline, so a local copy and the hub's snapshot of it have the same one. Knows file names and JSON, and nothing of
+tensors: imports no torch, no diffusers, no transformers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from batchgen.config import Model
+from batchgen.errors import Problem, Refused
+from batchgen.models.presets import DEMO_CHECKPOINT
+from batchgen.models.renderer import ModelSpec
+
+PIPELINE = "StableDiffusion3Pipeline"
+TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
+WEIGHTS = ("transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
+COMPONENTS = ("scheduler", *TOKENIZERS, *WEIGHTS)
+CLASSES = {  # the classes that StableDiffusion3Pipeline of diffusers 0.42.1 declares; T5TokenizerFast is the older name
+    "scheduler": {"FlowMatchEulerDiscreteScheduler"},
+    "tokenizer": {"CLIPTokenizer"},
+    "tokenizer_2": {"CLIPTokenizer"},
+    "tokenizer_3": {"T5Tokenizer", "T5TokenizerFast"},
+    "transformer": {"SD3Transformer2DModel"},
+    "vae": {"AutoencoderKL"},
+    "text_encoder": {"CLIPTextModelWithProjection"},
+    "text_encoder_2": {"CLIPTextModelWithProjection"},
+    "text_encoder_3": {"T5EncoderModel"},
+}
+FAKE_DIGEST = hashlib.sha256(b"batchgen fake renderer 1").hexdigest()
+
+KEPT = (".json", ".txt", ".model", ".safetensors")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+# Another precision of the same weights ('model.fp16.safetensors'), which loading without variant= never reads.
+VARIANTS = ("fp16", "fp32", "bf16", "fp8", "non_ema")
+VARIANT = re.compile(rf"\.({'|'.join(VARIANTS)})[.-]")
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+CACHED_FROM = 1 << 20  # bytes: smaller files are hashed faster than looked up
+RACY_NS = 2_000_000_000  # a file this fresh may change again within its timestamp's grain
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """What the planner knows of a model: path and revision as in ModelSpec; tokenizers: directory that holds them."""
+
+    path: str
+    revision: str | None
+    digest: str
+    tokenizers: Path
+
+
+def locate(model: Model) -> ModelFiles:
+    """Find a model and its digest without loading weights. Raises Refused with everything that is wrong with it."""
+    if model.preset == "fake":
+        return ModelFiles("fake", None, FAKE_DIGEST, DEMO_CHECKPOINT)
+    name = model.pretrained_model_name_or_path
+    directory = Path(name).expanduser()
+    if directory.is_dir():
+        directory = directory.resolve()
+        return ModelFiles(str(directory), None, digest_of(checked(directory)), directory)
+    if directory.is_file():
+        raise Refused(f"{name} is one file. batchgen loads a diffusers directory: {_hint_convert()}")
+    if not HUB_ID.fullmatch(name) or name.startswith((".", "~")):
+        raise Refused(
+            f"The model directory {name} does not exist. Write a directory or a Hugging Face id (owner/name)."
+        )
+    from batchgen.models.hub import locate_on_hub
+
+    return locate_on_hub(name, model.revision)
+
+
+def verify(spec: ModelSpec) -> Path:
+    """Directory of the weights that the plan means, downloaded if need be. Raises Refused if they are others."""
+    directory = Path(spec.path)
+    if spec.revision is not None:
+        from batchgen.models.hub import download
+
+        directory = download(spec.path, spec.revision)
+    elif spec.preset == "demo" and not directory.is_dir():
+        directory = DEMO_CHECKPOINT  # this machine has batchgen, and so the checkpoint, at another place
+    if not directory.is_dir():
+        raise Refused(f"The model directory {directory} does not exist on this machine: use a path all machines share.")
+    digest = digest_of(checked(directory))
+    if digest != spec.digest:
+        raise Refused(
+            f"The weights in {directory} are not those of the plan: digest {digest[:12]}, planned {spec.digest[:12]}. "
+            "Restore the files, or plan into another output directory."
+        )
+    return directory
+
+
+def checked(directory: Path) -> dict[str, Path]:
+    """The pipeline's files, name → path. Raises Refused with all problems of the directory."""
+    names = {file.relative_to(directory).as_posix(): file for file in directory.glob("*") if file.is_file()}
+    for part in COMPONENTS:
+        names |= {f.relative_to(directory).as_posix(): f for f in (directory / part).rglob("*") if f.is_file()}
+    texts = {name: file for name, file in names.items() if name.endswith(".json")}
+    problems = examine(names, {name: read_json(file) for name, file in texts.items() if "index" in name})
+    if problems:
+        raise Refused([Problem(problem, str(directory)) for problem in problems])
+    return {name: file for name, file in names.items() if is_kept(name)}
+
+
+def is_kept(name: str) -> bool:
+    """Is this file part of the pipeline? Readme, pictures, single-file weights and other precisions are not."""
+    path = PurePosixPath(name)
+    if name == "model_index.json":
+        return True
+    return path.parts[0] in COMPONENTS and len(path.parts) > 1 and name.endswith(KEPT) and not VARIANT.search(path.name)
+
+
+def examine(names: Collection[str], indexes: Mapping[str, Any]) -> list[str]:
+    """Everything that keeps a directory from being an SD3 pipeline of safetensors. indexes: its parsed *index*.json."""
+    if "model_index.json" not in names:
+        return [f"not a diffusers directory, model_index.json is missing: {_hint_convert()}"]
+    index = indexes.get("model_index.json")
+    if not isinstance(index, dict) or index.get("_class_name") != PIPELINE:
+        found = index.get("_class_name") if isinstance(index, dict) else "unreadable JSON"
+        return [f"model_index.json says {found}, batchgen renders with {PIPELINE}: choose a Stable Diffusion 3 model."]
+    problems = [
+        f"{name} is Python code, and batchgen never runs code from a model: remove it."
+        for name in sorted(names)
+        if name.endswith(".py")
+    ]
+    for part in COMPONENTS:
+        problems += _examine_part(
+            part, index.get(part), [name for name in names if name.startswith(part + "/")], indexes
+        )
+    return problems
+
+
+def _examine_part(part: str, entry: Any, names: list[str], indexes: Mapping[str, Any]) -> list[str]:
+    if not isinstance(entry, list) or None in entry:
+        return [f"model_index.json names no {part}: use a complete checkpoint."]
+    if entry[-1] not in CLASSES[part] or entry[0] not in ("diffusers", "transformers"):
+        return [
+            f"{part} is {'.'.join(map(str, entry))}, which batchgen does not load: {' or '.join(CLASSES[part])} it is."
+        ]
+    if not names:
+        return [f"the folder {part} is missing: download the model again."]
+    if part not in WEIGHTS:
+        return []
+    weights = [name for name in names if name.endswith(".safetensors") and is_kept(name)]
+    if not weights:
+        if pickles := sorted(name for name in names if name.endswith(PICKLES)):
+            return [f"{part} has pickled weights only ({pickles[0]}), which can run code: convert them to safetensors."]
+        return [f"{part} has no *.safetensors: download the model again."]
+    problems = []
+    for name in names:
+        if name.endswith(".safetensors.index.json") and is_kept(name):
+            index = indexes.get(name)
+            shards = set(index.get("weight_map", {}).values()) if isinstance(index, dict) else set()
+            missing = sorted(shard for shard in shards if f"{part}/{shard}" not in names)
+            problems += [f"{part}/{shard} is missing but named in {name}: download it." for shard in missing]
+    return problems
+
+
+def digest_of(files: Mapping[str, Path]) -> str:
+    """sha256 over the sorted (name, sha256 of the content) of a pipeline's files."""
+    return combine(hash_all(files))
+
+
+def combine(hashes: Mapping[str, str]) -> str:
+    return hashlib.sha256("".join(f"{name}\0{hashes[name]}\n" for name in sorted(hashes)).encode()).hexdigest()
+
+
+def hash_all(files: Mapping[str, Path]) -> dict[str, str]:
+    cache = _HashCache()
+    hashes = {name: _blob_sha256(file) or cache.sha256(file) for name, file in files.items()}
+    cache.save()
+    return hashes
+
+
+def _blob_sha256(file: Path) -> str | None:
+    """A file of the hub's cache is a link to a blob; the blobs of large files are named by their sha256."""
+    target = file.resolve() if file.is_symlink() else None
+    return target.name if target and target.parent.name == "blobs" and SHA256.fullmatch(target.name) else None
+
+
+class _HashCache:
+    """sha256 of large files by (path, size, mtime, inode), in one JSON. Broken or read-only, it is only slower."""
+
+    def __init__(self) -> None:
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        self.path = Path(home) / "batchgen" / "sha256.json"
+        self.new: dict[str, str] = {}
+        self.known = self._read()
+
+    def _read(self) -> dict[str, str]:
+        found = read_json(self.path)
+        if not isinstance(found, dict):
+            return {}
+        return {key: sha for key, sha in found.items() if isinstance(sha, str) and SHA256.fullmatch(sha)}
+
+    def sha256(self, file: Path) -> str:
+        stat = file.stat()
+        key = f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
+        if key in self.known:
+            return self.known[key]
+        with file.open("rb") as stream:
+            sha = hashlib.file_digest(stream, "sha256").hexdigest()
+        if stat.st_size >= CACHED_FROM and time.time_ns() - stat.st_mtime_ns > RACY_NS:
+            self.new[key] = sha
+        return sha
+
+    def save(self) -> None:
+        if not self.new:
+            return
+        with contextlib.suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=self.path.parent)
+            with os.fdopen(handle, "w") as stream:
+                json.dump(self._read() | self.new, stream, indent=1)
+            os.replace(temporary, self.path)
+
+
+def read_json(file: Path) -> Any:
+    """Parsed JSON, or None where there is none to be had."""
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _hint_convert() -> str:
+    return "the folder that `hf download owner/name` or `pipe.save_pretrained(folder)` writes."

@@ -1,0 +1,77 @@
+"""Weights → components: the pipeline class, the dtype and the device are said aloud, nothing is guessed or executed.
+
+Safetensors only, from a directory that `files.verify` has checked against the plan; never trust_remote_code,
+custom_pipeline or torch.load. Knows nothing of prompts and images.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+
+import batchgen
+from batchgen.errors import Refused
+from batchgen.models.device import pick_device
+from batchgen.models.files import verify
+from batchgen.models.renderer import ModelSpec
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+class _Needless(logging.Filter):
+    """Drops warnings by phrase: what batchgen says better (truncation is a column of every row), and what is not so."""
+
+    PHRASES = (
+        "part of your input was truncated",  # StableDiffusion3Pipeline, diffusers 0.42.1
+        "Token indices sequence length is longer",  # tokenization_utils_base, transformers 5.23
+        "that should be kept in float32",  # ModelMixin.to, with an empty list of modules: the VAE's second chance
+        "requires torchvision",  # transformers' lazy import of image processors that no prompt needs
+    )
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not any(phrase in str(record.msg) for phrase in self.PHRASES)
+
+
+NEEDLESS = _Needless()  # one object, so that adding it twice adds it once
+CHATTY = (
+    "diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3",
+    "diffusers.models.modeling_utils",
+    "transformers.tokenization_utils_base",
+    "transformers.utils.import_utils",
+)
+
+
+def load_pipeline(spec: ModelSpec) -> Any:
+    """A StableDiffusion3Pipeline on this process's device. Raises Refused if the weights are not those of the plan."""
+    directory = verify(spec)
+    for name in CHATTY:
+        logging.getLogger(name).addFilter(NEEDLESS)
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+    # dtype goes in here and never through .to(): that would cast T5's `wo`, kept in fp32 for fp16 models, and corrupt
+    # the embeddings (diffusers #8604).
+    pipe = diffusers.StableDiffusion3Pipeline.from_pretrained(
+        directory, dtype=DTYPES[spec.dtype], use_safetensors=True, local_files_only=True
+    )
+    config = pipe.scheduler.config
+    if config.use_dynamic_shifting or config.stochastic_sampling or config.invert_sigmas:
+        raise Refused(f"{directory}/scheduler: batchgen samples with a static shift and no noise, this one does not.")
+    pipe.to(pick_device())
+    return pipe
+
+
+def versions() -> dict[str, str]:
+    """Package → version, of whatever decides pixels."""
+    found = {
+        "batchgen": batchgen.__version__,
+        "diffusers": diffusers.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    if torch.cuda.is_available():
+        found |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}  # type: ignore[no-untyped-call]
+    return found

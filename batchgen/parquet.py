@@ -1,0 +1,145 @@
+"""Parquet files of prompts: checked by their footer, divided by row groups, read row group by row group.
+
+Knows bytes and types, not meaning: names are the file's own. Trusts no file: looks at sizes before it decodes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchgen.columns import FileColumns, plain
+from batchgen.errors import Infrastructure, Problem, Refused
+from batchgen.formats import BLOCK, SOURCE_ROWS, Inspected, Source, changed
+from batchgen.storage import Store
+
+MERGED_BYTES = 128 * 2**20  # uncompressed, of small row groups read together
+MAX_ROW_GROUP_BYTES = 2**30  # uncompressed; 483 bytes of Parquet can hold 600 MB of text
+TAIL = 64 * 2**10  # enough of a footer to see that a file was replaced
+
+
+def inspect_parquet(store: Store, path: str, name: str, id_column: str, unread: Callable[[str], bool]) -> Inspected:
+    """Check a Parquet file by its footer and divide it. unread: columns that will not be decoded.
+
+    Raises Refused where the file is damaged or decodes to more than memory should hold.
+    """
+    with store.open_file(path) as file:
+        digest = hashlib.sha256()
+        while block := file.read(BLOCK):
+            digest.update(block)
+        with _decoding(name):
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        kinds = parquet.schema_arrow
+        doubled = sorted({column for column in kinds.names if kinds.names.count(column) > 1})
+        if doubled:
+            raise Refused(Problem(f"the column {', '.join(doubled)} stands twice: give each a name of its own.", name))
+        dropped = [field.name for field in kinds if unread(field.name) or holds_binary(field.type)]
+        sizes = list(_row_groups(parquet.metadata, dropped))
+        for group, (_, size) in enumerate(sizes):
+            if size > MAX_ROW_GROUP_BYTES:
+                message = f"row group {group} holds {size / 2**30:.1f} GiB uncompressed, more than is read at once (1)."
+                raise Refused(Problem(f"{message} Write smaller row groups (row_group_size=50000).", name))
+        with _decoding(name):
+            has_ids = id_column in kinds.names and _any_valid(parquet, id_column)
+        version = _parquet_version(file)
+    whole = Source(store=store, path=path, name=name, format="parquet", first_row=0, rows=0, version=version)
+    types = {field.name: field.type for field in kinds}
+    return Inspected(FileColumns(name, types), list(_parquet_sources(whole, sizes)), digest.digest(), has_ids)
+
+
+def holds_binary(kind: pa.DataType) -> bool:
+    """Plain binary columns never pass through, so they are not read either."""
+    kind = plain(kind)
+    return bool(
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+        or pa.types.is_binary_view(kind)
+    )
+
+
+def _row_groups(metadata: Any, dropped: list[str]) -> Iterator[tuple[int, int]]:
+    """Rows and uncompressed bytes of each row group, without the columns that are not read."""
+    leaves = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+    skipped = {i for i, leaf in enumerate(leaves) if any(leaf == top or leaf.startswith(top + ".") for top in dropped)}
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        used = (group.column(i).total_uncompressed_size for i in range(len(leaves)) if i not in skipped)
+        yield group.num_rows, sum(used)
+
+
+def _any_valid(parquet: pq.ParquetFile, column: str) -> bool:
+    return any(batch.num_rows > batch.column(0).null_count for batch in parquet.iter_batches(columns=[column]))
+
+
+def _parquet_version(file: BinaryIO) -> str:
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - TAIL))
+    return f"{size}:{hashlib.sha256(file.read(TAIL)).hexdigest()}"
+
+
+def _parquet_sources(whole: Source, sizes: Iterable[tuple[int, int]]) -> Iterator[Source]:
+    """Small row groups together, large ones in parts: a task should be neither tiny nor endless."""
+    first, open_groups, open_rows, open_bytes = 0, list[int](), 0, 0
+    for group, (rows, size) in enumerate(sizes):
+        if open_groups and (open_rows + rows > SOURCE_ROWS or open_bytes + size > MERGED_BYTES):
+            yield replace(whole, first_row=first - open_rows, rows=open_rows, groups=tuple(open_groups))
+            open_groups, open_rows, open_bytes = [], 0, 0
+        if rows > SOURCE_ROWS:
+            for skip in range(0, rows, SOURCE_ROWS):
+                part = min(SOURCE_ROWS, rows - skip)
+                yield replace(whole, first_row=first + skip, rows=part, groups=(group,), skip=skip)
+        elif rows:
+            open_groups.append(group)
+            open_rows, open_bytes = open_rows + rows, open_bytes + size
+        first += rows
+    if open_groups:
+        yield replace(whole, first_row=first - open_rows, rows=open_rows, groups=tuple(open_groups))
+
+
+def read_parquet(source: Source, columns: list[str]) -> pa.Table:
+    """The rows of a source, with those of the columns that the file has."""
+    with source.store.open_file(source.path) as file:
+        if _parquet_version(file) != source.version:
+            raise changed(source)
+        with _decoding(f"{source.name}, row group {source.groups[0]}"):
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            there = [name for name in columns if name in parquet.schema_arrow.names]
+            rows = sum(parquet.metadata.row_group(group).num_rows for group in source.groups)
+            if rows == source.rows:
+                return parquet.read_row_groups(source.groups, columns=there, use_threads=False).select(there)
+            return _part(parquet, source, there)
+
+
+def _part(parquet: pq.ParquetFile, source: Source, columns: list[str]) -> pa.Table:
+    """Rows of a large row group. What lies in front of them is decoded and let go, batch by batch."""
+    batches, ahead, wanted = [], source.skip, source.rows
+    for batch in parquet.iter_batches(row_groups=source.groups, columns=columns, use_threads=False):
+        passed = min(ahead, batch.num_rows)
+        ahead -= passed
+        taken = batch.slice(passed, wanted)
+        if taken.num_rows:
+            batches.append(taken)
+            wanted -= taken.num_rows
+        if not wanted:
+            break
+    return pa.Table.from_batches(batches).select(columns)
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Arrow's complaints about bytes are refusals; what the store says keeps its own fate."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise Infrastructure(f"{name} cannot be read ({error}). Run the same command again.") from error
+        reason = str(error).strip().split("\n")[0]
+        raise Refused(Problem(f"cannot be read as Parquet ({reason}). Write the file again.", name)) from error

@@ -1,0 +1,142 @@
+"""Ray Data graph 1: manifest pieces → image rows in order → shards → the files of a plan.
+
+One piece is read in this process, without Ray, so that a typo answers in a second. Knows no torch and no GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import batchgen
+from batchgen import card, run
+from batchgen.errors import Refused
+from batchgen.manifest import Expansion, expand_in_parts
+from batchgen.planfiles import PlanFiles
+from batchgen.preflight import Prepared
+from batchgen.run import Plan, Run
+from batchgen.sharding import Sharder, Summary
+from batchgen.sources import Source
+from batchgen.storage import redact
+from batchgen.tokens import TokenCounter
+
+
+def preview(prepared: Prepared) -> Summary:
+    """What a plan would hold. Writes nothing. Raises Refused with every problem of the manifest."""
+    sharder = _sharder(prepared)
+    for source, table in _expanded(prepared):
+        for _ in sharder.add(source, table):
+            pass
+    for _ in sharder.finish():
+        pass
+    return _refuse_if_any(sharder.summary)
+
+
+def make(prepared: Prepared) -> tuple[Run, Summary]:
+    """Write the plan of a new run and publish it. Raises Refused, with nothing left behind, for a bad manifest."""
+    prepared.store.probe()
+    sharder, files = _sharder(prepared), PlanFiles(prepared.store, prepared.sources.extras)
+    try:
+        for source, table in _expanded(prepared):
+            for shard in sharder.add(source, table):
+                files.write(shard)
+        for shard in sharder.finish():
+            files.write(shard)
+        _refuse_if_any(sharder.summary)
+        plan = _plan(prepared, sharder, files)
+    except BaseException:
+        files.discard()
+        raise
+    published = run.publish(prepared.store, plan)
+    if published.plan != plan.plan:
+        files.discard()  # another planner was first, and its plan counts
+    found = Run.open(prepared.store)
+    found.check(prepared.facts, prepared.fingerprint)
+    prepared.store.replace(run.CARD, card.dataset_card(found).encode())
+    return found, sharder.summary
+
+
+def _sharder(prepared: Prepared) -> Sharder:
+    return Sharder(prepared.job, prepared.expansion, prepared.sources)
+
+
+def _refuse_if_any(summary: Summary) -> Summary:
+    if summary.problem_count:
+        raise Refused(summary.problems, summary.problem_count)
+    return summary
+
+
+def _plan(prepared: Prepared, sharder: Sharder, files: PlanFiles) -> Plan:
+    index, skipped = files.finish(sharder.skipped)
+    summary = sharder.summary
+    job = prepared.job.model_dump(mode="json")
+    job["input"]["path"] = redact(str(job["input"]["path"]))
+    return Plan(
+        generation=0,
+        plan=files.plan,
+        fingerprint=prepared.fingerprint,
+        facts=prepared.facts,
+        job=job,
+        model=prepared.model_spec(),
+        batchgen=batchgen.__version__,
+        images=summary.images,
+        skipped_images=summary.skipped_images,
+        shards=sum(bucket.shards for bucket in summary.buckets.values()),
+        first_shard=0,
+        files=files.files,
+        index=index,
+        skipped=skipped,
+    )
+
+
+def _expanded(prepared: Prepared) -> Iterator[tuple[int, pa.Table]]:
+    """(number of the piece, its image rows), in manifest order."""
+    pieces = prepared.sources.items
+    tokenizers = str(prepared.model.tokenizers)
+    if len(pieces) <= 1:
+        for piece in pieces:
+            for table in expand_in_parts(piece, prepared.expansion, _counter(tokenizers)):
+                yield 0, table
+        return
+    yield from _on_ray(prepared, tokenizers)
+
+
+def _on_ray(prepared: Prepared, tokenizers: str) -> Iterator[tuple[int, pa.Table]]:
+    import ray.data  # seconds to import: only where there is more than one piece
+
+    from batchgen import cluster
+
+    with cluster.connected(prepared.job.cluster):
+        options = ray.data.DataContext.get_current().execution_options
+        options.preserve_order = True
+        try:
+            pieces = [{"piece": number} for number in range(len(prepared.sources.items))]
+            settings = {"pieces": prepared.sources.items, "expansion": prepared.expansion, "tokenizers": tokenizers}
+            dataset = (
+                ray.data.from_items(pieces, override_num_blocks=1)
+                .repartition(target_num_rows_per_block=1, strict=True)
+                .map_batches(read_and_expand, fn_kwargs=settings, batch_size=1, batch_format="pyarrow")
+            )
+            for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+                for piece in table["piece"].unique().to_pylist():
+                    yield piece, table.filter(pc.equal(table["piece"], piece)).drop_columns(["piece"])
+        finally:
+            options.preserve_order = False
+
+
+def read_and_expand(
+    batch: pa.Table, *, pieces: Sequence[Source], expansion: Expansion, tokenizers: str
+) -> Iterator[pa.Table]:
+    """Numbers of pieces → their image rows, in a Ray task."""
+    for number in batch["piece"].to_pylist():
+        for table in expand_in_parts(pieces[number], expansion, _counter(tokenizers)):
+            yield table.append_column("piece", pa.array([number] * len(table), pa.int64()))
+
+
+@lru_cache(maxsize=1)
+def _counter(tokenizers: str) -> TokenCounter:
+    return TokenCounter.load(Path(tokenizers))

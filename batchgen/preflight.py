@@ -1,0 +1,112 @@
+"""A job, checked against the world: its manifest, its model, its output place. All problems at once, and no GPU yet.
+
+Writes nothing but a probe of the output place, which it removes again. Imports no torch and no Ray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from batchgen import environment, identity, sources
+from batchgen.config import Job
+from batchgen.errors import Problem, Refused
+from batchgen.manifest import Expansion
+from batchgen.models.files import ModelFiles, locate
+from batchgen.run import Run, refuse_foreign
+from batchgen.sources import Sources
+from batchgen.storage import Store
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What a planner needs. facts: all that makes this run this run, by name; fingerprint: their digest."""
+
+    job: Job
+    store: Store
+    run: Run | None
+    sources: Sources
+    model: ModelFiles
+    expansion: Expansion
+    facts: dict[str, Any]
+    fingerprint: str
+
+    def model_spec(self) -> dict[str, Any]:
+        """The fields of ModelSpec, as the plan records them."""
+        sampling = self.job.sampling
+        return {
+            "preset": self.job.model.preset,
+            "path": self.model.path,
+            "revision": self.model.revision,
+            "digest": self.model.digest,
+            "dtype": self.job.model.dtype,
+            "skip_guidance_layers": sampling.skip_guidance_layers,
+            "skip_layer_guidance_start": sampling.skip_layer_guidance_start,
+            "skip_layer_guidance_stop": sampling.skip_layer_guidance_stop,
+        }
+
+
+def prepare(job: Job) -> Prepared:
+    """Look at everything that a CPU can look at. Raises Refused with all problems, RunMismatch for another's run."""
+    problems: list[Problem] = []
+    store = _gather(problems, lambda: _output(job))
+    found = _gather(problems, lambda: sources.find_sources(job.input))
+    model = _gather(problems, lambda: locate(job.model))
+    if found is not None:
+        _gather(problems, lambda: sources.refuse_swept_columns(job, found))
+    if problems or store is None or found is None or model is None:
+        raise Refused(problems)
+    facts = _facts(job, found, model)
+    fingerprint = identity.fingerprint(facts)
+    run = Run.find(store)
+    if run is not None:
+        run.check(facts, fingerprint)
+    return Prepared(
+        job=job,
+        store=store,
+        run=run,
+        sources=found,
+        model=model,
+        expansion=Expansion.of(job, found.extras, model.digest),
+        facts=facts,
+        fingerprint=fingerprint,
+    )
+
+
+def _gather(problems: list[Problem], check: Callable[[], T]) -> T | None:
+    """The result of a check, or None after adding what it refuses to problems."""
+    try:
+        return check()
+    except Refused as refusal:
+        problems += refusal.problems
+        return None
+
+
+def _output(job: Job) -> Store:
+    store = Store.open(job.output.path)
+    if store.is_local and environment.in_ray_job() and not job.output.path.startswith(("/", "file:///")):
+        raise Refused(
+            f"output.path {job.output.path}: is relative, and a Ray job's directory is removed with the job. "
+            "Write a path that all nodes share, or S3."
+        )
+    refuse_foreign(store)
+    return store
+
+
+def _facts(job: Job, found: Sources, model: ModelFiles) -> dict[str, Any]:
+    """Never paths, credentials, errors or the cluster: the same job elsewhere is the same run."""
+    facts: dict[str, Any] = {
+        "identity": identity.VERSION,
+        "input (content of the manifest)": found.digest,
+        "input.columns": job.input.columns,
+        "input.keep_columns": job.input.keep_columns,
+        "model (digest of its files)": model.digest,
+        "model.dtype": job.model.dtype,
+        "model.batch_size": job.model.batch_size,
+        "output.image_format": job.output.image_format,
+    }
+    facts |= {f"sampling.{key}": value for key, value in job.sampling.model_dump().items()}
+    return facts | {f"sweep.{key}": value for key, value in job.sweep.axes().items()}

@@ -1,0 +1,122 @@
+"""What the commands print. Knows consoles and numbers; decides nothing."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from batchgen import finalize
+from batchgen.config import Job
+from batchgen.doctor import Report
+from batchgen.preflight import Prepared
+from batchgen.progress import duration
+from batchgen.run import Run
+from batchgen.session import Finished
+from batchgen.sharding import Summary
+from batchgen.status import Status
+
+OVERFLOW = {
+    "overflow_clip_l": "longer than CLIP-L reads (77 tokens)",
+    "overflow_clip_g": "longer than CLIP-G reads (77 tokens)",
+    "overflow_t5": "longer than T5 reads (max_sequence_length)",
+    "t5_over_256": "beyond the 256 T5 tokens of SD3.5's training",
+    "negative_overflow": "with a negative prompt that is cut",
+}
+SHOWN_CUT = 90  # characters of a cut text
+
+
+def print_plan(console: Console, prepared: Prepared, summary: Summary) -> None:
+    """All that is known before a GPU is used."""
+    job, preset = prepared.job, prepared.job.model.defaults
+    _say(console, f"{summary.images} images of {summary.prompts} prompts, model {prepared.model.path}")
+    for notice in prepared.sources.notices:
+        _say(console, f"note: {notice}")
+    table = Table("bucket", "images", "batch", "shards", "TFLOP", box=None, pad_edge=False)
+    for name, bucket in sorted(summary.buckets.items()):
+        table.add_row(name, str(bucket.images), str(bucket.batch_size), str(bucket.shards), f"{bucket.tflop:.3g}")
+    console.print(table)
+    if len(summary.cells) > 1:
+        _say(console, "cells: " + ", ".join(f"{cell}: {count}" for cell, count in sorted(summary.cells.items())))
+    for name, text in OVERFLOW.items():
+        if summary.overflow[name]:
+            _say(console, f"{summary.overflow[name]} images {text}")
+    for prompt, encoder, cut in summary.truncated:
+        _say(console, f"  {encoder} does not read {_short(cut)!r} of {_short(prompt)!r}")
+    if summary.snapped:
+        _say(console, f"{summary.snapped} images have a size that is no multiple of 16; the nearest one is taken")
+    if summary.skipped_images:
+        codes = ", ".join(f"{code}: {count}" for code, count in summary.codes.items())
+        _say(console, f"{summary.skipped_images} rows will be skipped ({codes})")
+    _say(console, _cost(job, summary, preset.tflop_per_s))
+    _say(console, f"about {_bytes(summary.pixels * preset.png_bytes_per_pixel)} as PNG")
+    state = "continues the run in" if prepared.run is not None else "would go to"
+    _say(console, f"{state} {prepared.store}")
+
+
+def print_finished(console: Console, finished: Finished) -> None:
+    """Where the dataset lies and how to load it. The last line counts."""
+    totals, out = finished.totals, finished.run.store
+    if not finished.rendered:
+        _say(console, "Everything is rendered already; nothing was done.")
+    _say(console, f"The dataset lies in {out}. To load it:")
+    _say(console, f"  datasets.load_dataset({str(out)!r}, split='train')")
+    _say(console, f"  pandas.read_parquet({f'{out}/metadata'!r})")
+    if totals.suspect or totals.split:
+        _say(console, f"{totals.suspect} suspect, {totals.split} in smaller batches than planned")
+    _say(console, f"{totals.planned} planned = {totals.images} images + {totals.failed} failed")
+
+
+def print_truncated(console: Console, run: Run) -> None:
+    """Each prompt that an encoder cut, once, with the text that was not read."""
+    seen: set[tuple[str, str]] = set()
+    for table in finalize.metadata(run):
+        for row in table.select(["prompt", "truncated_clip_l", "truncated_clip_g", "truncated_t5"]).to_pylist():
+            for encoder in ("clip_l", "clip_g", "t5"):
+                cut = row[f"truncated_{encoder}"]
+                if cut is not None and (encoder, row["prompt"]) not in seen:
+                    seen.add((encoder, row["prompt"]))
+                    _say(console, f"truncated: {encoder} did not read {_short(cut)!r} of {_short(row['prompt'])!r}")
+
+
+def print_status(console: Console, status: Status) -> None:
+    speed = f", {status.images_per_s:.2f} images/s" if status.images_per_s else ""
+    left = f", {duration(status.seconds_left)} left" if status.seconds_left and status.missing else ""
+    _say(
+        console,
+        f"{status.images} done, {status.missing} missing, {status.failed} failed of {status.planned} images "
+        f"({status.committed_shards} of {status.shards} shards){speed}{left}",
+    )
+    _say(console, "complete" if status.complete else "not finished: run the render command again to continue")
+
+
+def print_doctor(console: Console, out: str, report: Report) -> None:
+    for problem in report.problems:
+        _say(console, f"- {problem}")
+    again = f", {report.rerendered} rendered again" if report.rerendered else ""
+    counts = f"{report.planned} planned = {report.images} images + {report.failed} failed{again}"
+    verdict = f"{len(report.problems)} problems; {counts}" if report.problems else f"sound: {counts}, 0 duplicates"
+    _say(console, verdict)
+
+
+def _cost(job: Job, summary: Summary, tflop_per_s: float) -> str:
+    hours = summary.tflop / tflop_per_s / 3600
+    price = job.cluster.price_per_gpu_hour
+    money = f", {hours * price:.2f} at {price:g} per GPU-hour" if price is not None else ""
+    return f"{summary.tflop:.4g} TFLOP: about {duration(hours * 3600)} of one renderer{money}, if it sustains {tflop_per_s:g} TFLOP/s"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN_CUT else text[: SHOWN_CUT - 3] + "..."
+
+
+def _say(console: Console, text: str) -> None:
+    """One line as it is: no markup, no colours, no wrapping inside a path."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,81 @@
+"""One `batchgen render`: prepare, plan if there is no plan yet, render what is missing, finalize.
+
+Running the same job again is resuming it. Imports Ray only when something is missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from batchgen import finalize, plan
+from batchgen.config import Job
+from batchgen.errors import TooManyFailures
+from batchgen.finalize import Totals
+from batchgen.preflight import Prepared, prepare
+from batchgen.progress import Display, Tally
+from batchgen.run import Run
+from batchgen.sharding import Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A complete run. rendered: images and failures of this session; summary: null where the plan existed already."""
+
+    run: Run
+    totals: Totals
+    rendered: int
+    summary: Summary | None
+
+
+def render(job: Job, console: Console, *, strict: bool = False) -> Finished:
+    """Bring a job to its end. Raises Refused, RunMismatch, Infrastructure, TooManyFailures; see errors.py for fates."""
+    prepared = prepare(job)
+    for notice in prepared.sources.notices:
+        console.print(f"note: {notice}", highlight=False, soft_wrap=True)
+    summary = None
+    if prepared.run is None:
+        console.print("planning", highlight=False)
+    run, summary = _planned(prepared)
+    rendered = _render(run, job, console)
+    totals = None if rendered else finalize.finished(run)
+    if totals is None:
+        totals = finalize.finalize(run)
+    allowed = 0.0 if strict else job.errors.max_failed_fraction
+    if totals.failed > allowed * totals.planned:
+        raise TooManyFailures(_too_many(run, totals, allowed))
+    return Finished(run, totals, rendered, summary)
+
+
+def _planned(prepared: Prepared) -> tuple[Run, Summary | None]:
+    return (prepared.run, None) if prepared.run is not None else plan.make(prepared)
+
+
+def _render(run: Run, job: Job, console: Console) -> int:
+    """Render what is missing; returns how many image rows that were."""
+    total, done = sum(plan.images for plan in run.plans), planned_rows(run, run.committed())
+    if done == total:
+        return 0
+    from batchgen import cluster
+    from batchgen.render import render_missing
+
+    tally = Tally(total, done, 0)
+    with Display(tally, console) as display, cluster.connected(job.cluster):
+        cluster.check_room(job.cluster)
+        render_missing(run, job, display)
+    return tally.done - done
+
+
+def planned_rows(run: Run, shards: set[int]) -> int:
+    """Image rows of the given shards."""
+    indexes = [run.index(plan).select(["shard", "rows"]).to_pydict() for plan in run.plans]
+    return sum(rows for index in indexes for shard, rows in zip(*index.values(), strict=True) if shard in shards)
+
+
+def _too_many(run: Run, totals: Totals, allowed: float) -> str:
+    codes = ", ".join(f"{code}: {count}" for code, count in totals.codes.most_common())
+    return (
+        f"{totals.failed} of {totals.planned} images failed ({codes}); allowed are {allowed:.1%}. The other "
+        f"{totals.images} are committed. The reasons stand in {run.store}/metadata, column error_message."
+    )

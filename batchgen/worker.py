@@ -1,0 +1,217 @@
+"""The actor: holds one renderer, takes shard numbers, gives back receipts. Pictures go to the store, not through Ray.
+
+Knows no Ray API: Ray Data calls it with tables. Two calls may run at once; a lock guards the device, so one shard
+renders while another is compressed, verified and stored.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pyarrow as pa
+
+from batchgen import images, run, schema
+from batchgen import shard as shard_file
+from batchgen.attempts import Attempts, History
+from batchgen.batches import Batches, Failure, Outcome, Picture
+from batchgen.errors import BatchgenError, Infrastructure, RendererBroken
+from batchgen.models.renderer import ImageRow, ModelSpec, load_renderer
+from batchgen.shard import Finished, Footer
+from batchgen.storage import Store
+
+COMPRESSION_THREADS = 2  # per renderer; PNG of 1024² takes a third of a CPU second, the image seconds of a GPU
+
+
+class RenderShard:
+    """url: the run directory. generation: which of its plans. image_format: how pictures are stored."""
+
+    def __init__(self, url: str, generation: int, image_format: str) -> None:
+        self._gpu = threading.Lock()
+        self._pool = ThreadPoolExecutor(COMPRESSION_THREADS, thread_name_prefix="compress")
+        self._active: dict[str, Attempts] = {}
+        self._format = image_format
+        self._error: BatchgenError | None = None
+        try:
+            self._store = Store.open(url)
+            self._run, self._plan = _read_plan(self._store, generation)
+            self._spec = ModelSpec(
+                **{**self._plan.model, "skip_guidance_layers": tuple(self._plan.model["skip_guidance_layers"])}
+            )
+            self._batches = Batches(load_renderer(self._spec))
+        except BatchgenError as error:
+            self._error = error  # said in the first receipt: an error here would reach the driver as a dead actor
+        self._mark_when_preempted()
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        receipts = [self._receipt(item["shard"], item["file"], item["row_group"]) for item in batch.to_pylist()]
+        return pa.Table.from_pylist(receipts, schema=schema.RECEIPT)
+
+    def _receipt(self, shard: int, file: str, row_group: int) -> dict[str, Any]:
+        try:
+            if self._error is not None:
+                raise self._error
+            return self._work(shard, file, row_group)
+        except RendererBroken as error:
+            # A broken CUDA context breaks every later call in this process, and Ray would retry in the same one.
+            print(f"shard {shard}: leaving the process: {error}", file=sys.stderr, flush=True)  # noqa: T201
+            os._exit(1)
+        except BatchgenError as error:
+            return {"shard": shard, "error": str(error), "exit_code": error.exit_code}
+
+    def _work(self, shard: int, file: str, row_group: int) -> dict[str, Any]:
+        started = time.time()
+        if self._store.exists(run.data_path(shard)):
+            return self._existing(shard)
+        rows = self._run.rows(self._plan, file, row_group)
+        attempt_id = uuid.uuid4().hex
+        marker = Attempts(self._store, shard, attempt_id)
+        with self._gpu:
+            history = marker.history()
+            pending, gpu_seconds = self._render(rows, marker, history)
+        outcomes = [item.result() if isinstance(item, Future) else item for item in pending]
+        footer = self._footer(shard, attempt_id, history.attempts + 1, rows, outcomes)
+        finished = [item if isinstance(item, Finished) else None for item in outcomes]
+        data = shard_file.build(rows, finished, footer)
+        outcome = run.commit(self._store, data, footer)
+        facts = [item.facts for item in finished if item is not None]
+        return {
+            "shard": shard,
+            "images": footer.images,
+            "failed": len(footer.failures),
+            "suspect": sum(fact["suspect"] is not None for fact in facts),
+            "split_images": sum(fact["batch_size"] != fact["planned_batch_size"] for fact in facts),
+            "gpu_seconds": gpu_seconds,
+            "bytes": len(data),
+            "outcome": outcome,
+            "started_at": started,
+        }
+
+    def _existing(self, shard: int) -> dict[str, Any]:
+        """Another driver or an earlier attempt was faster: no device time for it."""
+        with self._store.open_file(run.data_path(shard)) as opened:
+            footer = shard_file.read_footer(opened)
+        return {"shard": shard, "images": footer.images, "failed": len(footer.failures), "outcome": "already"}
+
+    def _render(
+        self, rows: pa.Table, marker: Attempts, history: History
+    ) -> tuple[list[Future[Finished] | Failure], float]:
+        """Outcomes in order of rows; pictures are being compressed while the device goes on."""
+        started = time.perf_counter()
+        planned = int(rows["batch_size"][0].as_py())
+        todo = image_rows(rows)
+        pending: list[Future[Finished] | Failure] = []
+        self._active[marker.attempt_id] = marker
+        died = False
+        try:
+            if history.isolate:
+                for row in todo:
+                    pending += self._alone(row, planned, marker, history)
+            else:
+                marker.begin()
+                for outcomes in self._batches.render(todo, planned):
+                    pending += [
+                        self._finish_later(todo[len(pending) + i], outcome, planned, history)
+                        for i, outcome in enumerate(outcomes)
+                    ]
+        except RendererBroken:
+            died = True
+            raise
+        finally:
+            del self._active[marker.attempt_id]
+            if not died:
+                marker.end()
+        return pending, time.perf_counter() - started
+
+    def _alone(
+        self, row: ImageRow, planned: int, marker: Attempts, history: History
+    ) -> list[Future[Finished] | Failure]:
+        """A row of a shard that killed workers: in a batch of its own, of the planned shape."""
+        if history.fatal(row.image_id):
+            return [
+                Failure("KILLS_WORKER", f"the process died {history.row_deaths[row.image_id]} times at this row alone")
+            ]
+        marker.begin(row.image_id)
+        (outcomes,) = self._batches.render([row], planned)
+        return [self._finish_later(row, outcome, planned, history) for outcome in outcomes]
+
+    def _finish_later(
+        self, row: ImageRow, outcome: Outcome, planned: int, history: History
+    ) -> Future[Finished] | Failure:
+        if isinstance(outcome, Failure):
+            return outcome
+        return self._pool.submit(finish, row, outcome, planned, history.attempts + 1, self._format)
+
+    def _footer(
+        self, shard: int, attempt_id: str, attempt: int, rows: pa.Table, outcomes: list[Finished | Failure]
+    ) -> Footer:
+        renderer = self._batches.renderer
+        ids = rows["image_id"].to_pylist()
+        failures = {ids[i]: outcome for i, outcome in enumerate(outcomes) if isinstance(outcome, Failure)}
+        constants = self._plan.constants() | {
+            "device": renderer.device,
+            "versions": renderer.versions,
+            "sigmas": renderer.sigmas(rows["num_inference_steps"][0].as_py()),
+        }
+        return Footer(
+            shard=shard,
+            plan=self._plan.plan,
+            attempt_id=attempt_id,
+            attempt=attempt,
+            finished_at=time.time(),
+            images=len(ids) - len(failures),
+            failures=failures,
+            constants=constants,
+        )
+
+    def _mark_when_preempted(self) -> None:
+        """On SIGTERM, say in the markers that the machine was taken away, then end as one would have without us."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        before = signal.getsignal(signal.SIGTERM)
+
+        def preempted(number: int, frame: Any) -> None:
+            for marker in list(self._active.values()):
+                marker.preempt()
+            if callable(before):
+                before(number, frame)
+            else:
+                os._exit(128 + number)
+
+        signal.signal(signal.SIGTERM, preempted)
+
+
+def _read_plan(store: Store, generation: int) -> tuple[run.Run, run.Plan]:
+    found = run.Run.find(store)
+    if found is None or len(found.plans) <= generation:
+        raise Infrastructure(f"{store}: this node cannot read the plan. Use a path that all nodes share, or S3.")
+    return found, found.plans[generation]
+
+
+def image_rows(rows: pa.Table) -> list[ImageRow]:
+    """Plan rows as a renderer takes them."""
+    names = [name for name in ImageRow.__dataclass_fields__ if name in rows.column_names]
+    return [
+        ImageRow(**{**row, "negative_prompt": row["negative_prompt"] or ""}) for row in rows.select(names).to_pylist()
+    ]
+
+
+def finish(row: ImageRow, picture: Picture, planned: int, attempt: int, image_format: str) -> Finished:
+    """Compress and examine one picture: CPU work, off the device's path."""
+    pixels = picture.pixels
+    facts = {
+        "batch_size": picture.batch_size,
+        "planned_batch_size": planned,
+        "suspect": images.suspect(pixels),
+        "pixel_sha256": images.pixel_sha256(pixels),
+        "phash": images.phash(pixels),
+        "render_seconds": picture.seconds,
+        "attempt": attempt,
+    }
+    return Finished(images.encode(pixels, image_format), f"{row.image_id}.{images.FORMATS[image_format].extension}", facts)

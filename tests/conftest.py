@@ -1,0 +1,63 @@
+"""Fixtures that every test folder can use. The environment is set before anything of Ray or Hugging Face is imported."""
+
+import os
+
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    "OMP_NUM_THREADS": "1",
+}
+os.environ.pop("RAY_ADDRESS", None)
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+pytest_plugins = ["tests.seaweed"]  # tests/seaweed.py: seaweed, s3_environment, s3_url
+
+
+@pytest.fixture(scope="session")
+def ray_session():
+    """The one Ray of the quick suite. Logical CPUs are more than there are, so that two renderers fit."""
+    import ray
+
+    from batchgen import cluster
+    from batchgen.config import Cluster
+
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    with cluster.connected(Cluster()):
+        yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def console():
+    """A console whose text can be read: console.file.getvalue()."""
+    return Console(file=io.StringIO(), width=200)
+
+
+@pytest.fixture
+def make_job(tmp_path):
+    """make_job(rows, model={...}, ...) writes a JSONL manifest and returns a Job on the fake renderer."""
+    from batchgen.config import job_from
+
+    count = 0
+
+    def make(rows, out="run", **sections):
+        nonlocal count
+        count += 1
+        manifest = tmp_path / f"prompts-{count}.jsonl"
+        manifest.write_text("\n".join(json.dumps({"prompt": row} if isinstance(row, str) else row) for row in rows))
+        values = {
+            "input": {"path": str(manifest)},
+            "model": {"preset": "fake"},
+            "sampling": {"height": 32, "width": 32},
+            "output": {"path": str(tmp_path / out)},
+        }
+        return job_from({name: {**values.get(name, {}), **sections.get(name, {})} for name in {*values, *sections}})
+
+    return make

@@ -1,0 +1,126 @@
+"""doctor.py: a sound run is proven, and every kind of damage is found and named."""
+
+import io
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from batchgen import doctor, session
+from batchgen.config import job_from
+from batchgen.run import Run
+from batchgen.storage import Store
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory, ray_session):
+    """A run of three shards, rendered once for all tests of this file."""
+    folder = tmp_path_factory.mktemp("doctor")
+    (folder / "prompts.jsonl").write_text("\n".join(f'{{"prompt": "prompt {i}"}}' for i in range(12)))
+    job = job_from(
+        {
+            "input": {"path": str(folder / "prompts.jsonl")},
+            "model": {"preset": "fake"},
+            "sampling": {"height": 32, "width": 32},
+            "output": {"path": str(folder / "run"), "images_per_shard": 4},
+        }
+    )
+    session.render(job, Console(file=io.StringIO()))
+    return folder / "run"
+
+
+@pytest.fixture
+def out(rendered, tmp_path):
+    return shutil.copytree(rendered, tmp_path / "run")
+
+
+def problems(out):
+    return doctor.examine(Run.open(Store.open(str(out)))).problems
+
+
+def shard(out, number):
+    return out / "data" / f"shard-{number:06}.parquet"
+
+
+def test_a_sound_run_is_proven(out):
+    report = doctor.examine(Run.open(Store.open(str(out))))
+    assert (report.problems, report.planned, report.images, report.failed) == ([], 12, 12, 0)
+
+
+def test_a_deleted_shard(out):
+    shard(out, 1).unlink()
+    (problem,) = problems(out)
+    assert problem.startswith("data/shard-000001.parquet: is missing (4 rows)")
+
+
+def test_a_truncated_shard(out):
+    data = shard(out, 1).read_bytes()
+    shard(out, 1).write_bytes(data[: len(data) // 2])
+    (problem,) = problems(out)
+    assert problem.startswith("data/shard-000001.parquet: is damaged")
+
+
+def test_an_empty_shard(out):
+    shard(out, 1).write_bytes(b"")
+    (problem,) = problems(out)
+    assert problem.startswith("data/shard-000001.parquet: is damaged")
+
+
+def test_a_shard_added_twice(out):
+    shutil.copy(shard(out, 1), shard(out, 7))
+    (problem,) = problems(out)
+    assert problem.startswith("data/shard-000007.parquet: belongs to no plan")
+
+
+def test_a_shard_under_the_name_of_another(out):
+    shutil.copy(shard(out, 1), shard(out, 2))
+    found = problems(out)
+    assert any("is shard 1 of plan" in problem for problem in found)
+    assert sum("is committed 2 times" in problem for problem in found) == 4
+
+
+@pytest.mark.parametrize("where", [0.02, 0.3, 0.5, 0.7, 0.9, 0.99])
+def test_a_flipped_byte_anywhere(out, where):
+    data = bytearray(shard(out, 1).read_bytes())
+    data[int(len(data) * where)] ^= 0x10
+    shard(out, 1).write_bytes(bytes(data))
+    found = problems(out)
+    assert found
+    assert all("data/shard-000001.parquet" in problem for problem in found)
+
+
+def test_a_foreign_file_in_data(out):
+    (out / "data" / "notes.txt").write_text("x")
+    (problem,) = problems(out)
+    assert problem.startswith("data/notes.txt: belongs to no plan")
+
+
+def test_a_damaged_plan(out):
+    (plan_file,) = (out / ".batchgen" / "plan").glob("*/rows-00000.parquet")
+    data = bytearray(plan_file.read_bytes())
+    data[100] ^= 1
+    plan_file.write_bytes(bytes(data))
+    assert any("is not what was planned" in problem for problem in problems(out))
+
+
+def test_pixels_that_changed_behind_a_valid_file(out):
+    """Somebody re-encoded a shard: checksums are right, pixels are not those that were rendered."""
+    table = pq.read_table(shard(out, 1))
+    pictures = table["image"].to_pylist()
+    pictures[0], pictures[1] = pictures[1], pictures[0]
+    import pyarrow as pa
+
+    swapped = table.set_column(0, table.schema.field(0), pa.array(pictures, table.schema.field(0).type))
+    pq.write_table(swapped, shard(out, 1), write_page_checksum=True)
+    assert sum("has other pixels than were rendered" in problem for problem in problems(out)) == 2
+
+
+def test_rerendering_notices_other_pixels(out):
+    run = Run.open(Store.open(str(out)))
+    report = doctor.Report()
+    doctor.rerender(run, 4, report)
+    assert (report.rerendered, report.problems) == (4, [])
+    run.plans[0].model["digest"] = "other weights"
+    doctor.rerender(run, 2, report)
+    assert sum("renders to other pixels" in problem for problem in report.problems) == 2

@@ -1,0 +1,199 @@
+"""The whole way on a local Ray with the fake renderer: promises P1 and P2, failures as rows, resume."""
+
+import json
+import random
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from batchgen import doctor, plan, session
+from batchgen.errors import RunMismatch, TooManyFailures
+from batchgen.preflight import prepare
+from batchgen.run import Run, data_path
+from batchgen.status import status
+from batchgen.storage import Store
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+SIZES = [(32, 32), (32, 48), (48, 32)]
+
+
+def mixed_rows(count, **values):
+    rows = [{"prompt": f"prompt {i}", "height": SIZES[i % 3][0], "width": SIZES[i % 3][1], **values} for i in range(count)]
+    random.Random(1).shuffle(rows)
+    return rows
+
+
+def images(job):
+    return pq.read_table(f"{job.output.path}/data")
+
+
+def pixels(job):
+    table = images(job)
+    return dict(zip(table["image_id"].to_pylist(), table["pixel_sha256"].to_pylist(), strict=True))
+
+
+def test_the_main_path(make_job, console):
+    rows = mixed_rows(10, num_images_per_prompt=3, subject="cats")
+    job = make_job(rows, output={"images_per_shard": 4})
+    finished = session.render(job, console)
+    assert (finished.totals.images, finished.totals.failed, finished.rendered) == (30, 0, 30)
+    table = images(job)
+    assert len(set(table["image_id"].to_pylist())) == 30
+    assert table["subject"].to_pylist() == ["cats"] * 30
+    metadata = pd.read_parquet(f"{job.output.path}/metadata")
+    assert set(metadata["image_id"]) == set(table["image_id"].to_pylist())
+    assert set(metadata["status"]) == {"ok"}
+    assert metadata["sigmas"][0][0] == 1.0
+    assert json.loads(metadata["versions"][0])["batchgen"]
+    report = doctor.examine(finished.run)
+    doctor.rerender(finished.run, 5, report)
+    assert (report.problems, report.rerendered) == ([], 5)
+    assert status(finished.run).complete
+
+
+def test_running_it_again_renders_nothing(make_job, console):
+    job = make_job(["a", "b"])
+    session.render(job, console)
+    before = {path.name: path.stat().st_mtime_ns for path in (Store.open(job.output.path),) for path in []}
+    again = session.render(job, console)
+    assert again.rendered == 0
+    assert before == {}
+
+
+def test_nothing_but_the_row_decides_an_image(make_job, console):
+    """P2: order of the manifest, shard size, number of renderers and a resume change no pixel."""
+    rows = mixed_rows(14, num_images_per_prompt=2, negative_prompt="x")
+    reference = make_job(rows, out="one", output={"images_per_shard": 4})
+    session.render(reference, console)
+    shuffled = random.Random(5).sample(rows, len(rows))
+    other = make_job(
+        shuffled, out="two", output={"images_per_shard": 8}, cluster={"renderers": {"min_size": 2, "max_size": 2}}
+    )
+    run, _ = plan.make(prepare(other))
+    session.render(other, console)
+    assert pixels(other) == pixels(reference)
+    for number in sorted(run.committed())[::2]:
+        run.store.delete(data_path(number))
+    resumed = session.render(other, console)
+    assert 0 < resumed.rendered < 28
+    assert pixels(other) == pixels(reference)
+
+
+def test_a_failing_row_is_a_row(make_job, console):
+    rows = mixed_rows(12) + [{"prompt": f"fake:{kind}"} for kind in ("raise", "nan", "oom>0")]
+    rows += [{"prompt": "fake:vae-nan"}, {"prompt": "fake:flat"}]
+    job = make_job(rows, errors={"max_failed_fraction": 0.5})
+    finished = session.render(job, console)
+    assert (finished.totals.images, finished.totals.failed, finished.totals.suspect) == (14, 3, 1)
+    metadata = pd.read_parquet(f"{job.output.path}/metadata").set_index("prompt")
+    assert metadata.loc["fake:raise", "error_code"] == "RENDER_ERROR"
+    assert "fake:raise was asked for" in metadata.loc["fake:raise", "error_message"]
+    assert metadata.loc["fake:nan", "error_code"] == "NAN_LATENTS"
+    assert metadata.loc["fake:oom>0", "error_code"] == "OUT_OF_MEMORY"
+    assert metadata.loc["fake:flat", "suspect"] == "uniform"
+    assert (metadata["status"] == "ok").sum() == 14
+    assert doctor.examine(finished.run).problems == []
+
+
+def test_split_batches_are_recorded(make_job, console):
+    job = make_job(["fake:oom>2", *"bcdefgh"])
+    finished = session.render(job, console)
+    table = images(job)
+    assert set(table["planned_batch_size"].to_pylist()) == {4}
+    assert set(table["batch_size"].to_pylist()) == {2}
+    assert finished.totals.split == 8
+
+
+def test_too_many_failures_end_with_three_after_everything_is_written(make_job, console):
+    job = make_job(["fake:raise", "b"])
+    with pytest.raises(TooManyFailures, match="1 of 2 images failed") as error:
+        session.render(job, console)
+    assert error.value.exit_code == 3
+    assert len(pd.read_parquet(f"{job.output.path}/metadata")) == 2
+    tolerant = job.model_copy(update={"errors": job.errors.model_copy(update={"max_failed_fraction": 0.5})})
+    assert session.render(tolerant, console).rendered == 0, "a raised limit needs no new run"
+    with pytest.raises(TooManyFailures):
+        session.render(tolerant, console, strict=True)
+
+
+def test_a_row_that_kills_its_process_fails_alone(make_job, console):
+    job = make_job(["a", "b", "fake:die", "d"], errors={"max_failed_fraction": 1.0})
+    finished = session.render(job, console)
+    metadata = pd.read_parquet(f"{job.output.path}/metadata").set_index("prompt")
+    assert metadata.loc["fake:die", "error_code"] == "KILLS_WORKER"
+    assert finished.totals.images == 3
+    assert set(metadata["attempt"].dropna()) == {5.0}
+
+
+def test_another_job_on_the_same_directory_is_refused(make_job, console):
+    session.render(make_job(["a"]), console)
+    with pytest.raises(RunMismatch, match=r"sampling.guidance_scale: there 4.5, now 7.0"):
+        session.render(make_job(["a"], sampling={"guidance_scale": 7.0}), console)
+    with pytest.raises(RunMismatch, match="content of the manifest"):
+        session.render(make_job(["b"]), console)
+
+
+def test_skipped_rows_stay_in_the_books(make_job, console):
+    job = make_job(["a", {"prompt": None}, {"prompt": "c", "height": -5, "width": 16}],
+                   errors={"bad_rows": "skip", "max_failed_fraction": 1.0})  # fmt: skip
+    finished = session.render(job, console)
+    assert (finished.totals.images, finished.totals.failed) == (1, 2)
+    metadata = pd.read_parquet(f"{job.output.path}/metadata")
+    assert sorted(metadata["error_code"].dropna()) == ["BAD_SIZE", "NULL_PROMPT"]
+    assert doctor.examine(finished.run).problems == []
+
+
+def test_an_empty_manifest_is_an_empty_dataset(make_job, console):
+    job = make_job([])
+    finished = session.render(job, console)
+    assert finished.totals.planned == 0
+    assert len(pd.read_parquet(f"{job.output.path}/metadata")) == 0
+
+
+def test_cells_of_a_sweep_share_their_seeds(make_job, console):
+    job = make_job(["a", "b"], sweep={"guidance_scale": [3.0, 6.0]}, sampling={"num_images_per_prompt": 2})
+    session.render(job, console)
+    table = images(job).to_pandas()
+    assert sorted(table["cell"].unique()) == ["guidance_scale=3.0", "guidance_scale=6.0"]
+    assert (table.groupby(["prompt_id", "sample_index"])["seed"].nunique() == 1).all()
+    assert table["image_id"].is_unique
+
+
+def test_a_pool_grows_to_its_largest_size(make_job, console):
+    rows = [f"fake:slow=0.4 {i}" for i in range(40)]
+    job = make_job(
+        rows, output={"images_per_shard": 4}, cluster={"renderers": {"min_size": 1, "max_size": 2}, "num_cpus": 1}
+    )
+    finished = session.render(job, console)
+    assert finished.totals.images == 40
+
+
+def test_plan_on_ray_equals_plan_in_process(make_job, console, tmp_path):
+    """Two files are planned by Ray tasks, one in this process: the same rows in the same order."""
+    rows = mixed_rows(12, num_images_per_prompt=2)
+    whole = make_job(rows, out="whole")
+    for number, part in enumerate((rows[:5], rows[5:])):
+        folder = tmp_path / "parts"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{number}.jsonl").write_text("\n".join(map(json.dumps, part)) + "\n")
+    parts = make_job(rows, out="parts-run", input={"path": str(tmp_path / "parts")})
+    plans = [plan.make(prepare(job))[0] for job in (whole, parts)]
+    tables = []
+    for run in plans:
+        index = run.index(run.plans[0]).to_pylist()
+        tables.append([run.rows(run.plans[0], item["file"], item["row_group"]) for item in index])
+    assert [t.to_pylist() for t in tables[0]] == [t.to_pylist() for t in tables[1]]
+
+
+def test_two_drivers_at_once_commit_every_row_once(make_job, console):
+    """Both plan, one plan counts; whatever the second renders of it is committed by nobody twice."""
+    job = make_job([f"prompt {i}" for i in range(12)], output={"images_per_shard": 4})
+    first, second = prepare(job), prepare(job)
+    run, _ = plan.make(first)
+    loser, _ = plan.make(second)
+    assert loser.plans[0].plan == run.plans[0].plan
+    session.render(job, console)
+    assert session.render(job, console).rendered == 0
+    assert doctor.examine(Run.open(Store.open(job.output.path))).problems == []

@@ -1,0 +1,132 @@
+"""run.py and attempts.py: plans are found and told apart, a commit happens once, deaths are counted."""
+
+import dataclasses
+
+import pytest
+
+from batchgen import run
+from batchgen.attempts import Attempts
+from batchgen.errors import OtherPlan, Refused, RunMismatch
+from batchgen.run import Plan, PlanFile, Run
+from batchgen.storage import Store
+from tests.test_shard import build, footer
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store.open(str(tmp_path / "run"))
+
+
+def plan(**changes):
+    values = {
+        "generation": 0, "plan": "p", "fingerprint": "f", "facts": {"sampling.height": 64, "model": "m"}, "job": {},
+        "model": {}, "batchgen": "0", "images": 3, "skipped_images": 0, "shards": 1, "first_shard": 0,
+        "files": [PlanFile("rows-00000.parquet", "0", 3)], "index": PlanFile("index.parquet", "0", 1), "skipped": None,
+    }  # fmt: skip
+    return Plan(**{**values, **changes})
+
+
+def test_a_plan_survives_its_json():
+    assert Plan.from_json(plan().to_json()) == plan()
+    skipped = plan(skipped=PlanFile("s", "1", 2))
+    assert Plan.from_json(skipped.to_json()) == skipped
+
+
+def test_a_plan_of_another_layout_is_refused():
+    with pytest.raises(Refused, match="cannot read"):
+        Plan.from_json(dataclasses.replace(plan(), layout=99).to_json())
+
+
+def test_of_two_planners_the_first_wins_and_the_second_reads_its_plan(store):
+    assert run.publish(store, plan(plan="first")).plan == "first"
+    assert run.publish(store, plan(plan="second")).plan == "first"
+    assert [found.plan for found in Run.open(store).plans] == ["first"]
+
+
+def test_no_run_is_none_and_opening_it_says_so(store):
+    assert Run.find(store) is None
+    with pytest.raises(Refused, match="holds no batchgen run"):
+        Run.open(store)
+
+
+def test_another_job_is_told_what_differs(store):
+    run.publish(store, plan())
+    found = Run.open(store)
+    found.check({"sampling.height": 64, "model": "m"}, "f")
+    with pytest.raises(RunMismatch, match="sampling.height: there 64, now 96") as error:
+        found.check({"sampling.height": 96, "model": "m"}, "g")
+    assert "model:" not in str(error.value)
+    assert error.value.exit_code == 4
+
+
+def test_foreign_files_are_refused_and_a_run_is_not(store, tmp_path):
+    run.refuse_foreign(store)
+    run.publish(store, plan())
+    run.refuse_foreign(store)
+    (tmp_path / "run" / "thesis.tex").write_text("x")
+    with pytest.raises(Refused, match=r"not a batchgen run \(thesis.tex\)"):
+        run.refuse_foreign(store)
+
+
+def test_a_shard_is_committed_once(store):
+    data = build()
+    assert run.commit(store, data, footer()) == "committed"
+    assert run.commit(store, data, footer(attempt_id="another")) == "already"
+    assert run.Run(store, [plan()]).committed() == {3}
+
+
+def test_after_a_lost_acknowledgement_our_own_object_is_success(store):
+    data = build()
+    store.create(run.data_path(3), data)
+    assert run.commit(store, data, footer()) == "committed"
+
+
+def test_a_shard_of_another_plan_stops_the_job(store):
+    store.create(run.data_path(3), build())
+    with pytest.raises(OtherPlan, match="belongs to plan p, ours is q"):
+        run.commit(store, b"", footer(plan="q", attempt_id="b"))
+
+
+def test_a_foreign_file_in_the_way_stops_the_job(store):
+    store.create(run.data_path(3), b"not parquet")
+    with pytest.raises(OtherPlan, match="no shard of ours"):
+        run.commit(store, b"", footer())
+
+
+@pytest.mark.parametrize("name", ["shard-12.parquet", "shard-000001.parquet.tmp", "x.parquet", "shard-00000a.parquet"])
+def test_only_our_own_names_are_shards(name):
+    assert run.shard_number(name) is None
+    assert run.shard_number("shard-000012.parquet") == 12
+
+
+class TestAttempts:
+    def test_what_ends_leaves_no_trace(self, store):
+        attempt = Attempts(store, 3, "a")
+        attempt.begin()
+        assert attempt.history().deaths == 1, "seen by others while it runs"
+        attempt.end()
+        assert attempt.history().attempts == 0
+
+    def test_two_deaths_isolate_the_rows_of_a_shard(self, store):
+        for name in ("a", "b"):
+            assert not Attempts(store, 3, name).history().isolate
+            Attempts(store, 3, name).begin()
+        assert Attempts(store, 3, "c").history().isolate
+        assert not Attempts(store, 4, "c").history().isolate
+
+    def test_two_deaths_of_a_lone_row_are_its_end(self, store):
+        for name in ("a", "b"):
+            attempt = Attempts(store, 3, name)
+            attempt.begin("good")
+            attempt.begin("bad")
+        history = Attempts(store, 3, "c").history()
+        assert history.fatal("bad")
+        assert not history.fatal("good")
+
+    def test_preemption_is_not_the_rows_fault(self, store):
+        for name in ("a", "b", "c"):
+            attempt = Attempts(store, 3, name)
+            attempt.begin()
+            attempt.preempt()
+        history = Attempts(store, 3, "d").history()
+        assert (history.attempts, history.deaths, history.isolate) == (3, 0, False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeVar, cast
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ Size = TypeVar("Size", int, npt.NDArray[np.int64])
 def snap_side(side: Size) -> Size:
     """The nearest multiple of 16 (halves go up: 1080 → 1088), at least 16. Takes an int or an integer array."""
     snapped = (side + SNAP // 2) // SNAP * SNAP
-    return cast(Size, snapped + (snapped < SNAP) * (SNAP - snapped))
+    return snapped + (snapped < SNAP) * (SNAP - snapped)
 
 
 def snap(height: int, width: int) -> tuple[int, int]:

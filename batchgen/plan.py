@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 import batchgen
 from batchgen import card, run
 from batchgen.errors import Refused
+from batchgen.formats import Source
 from batchgen.manifest import Expansion, expand_in_parts
 from batchgen.planfiles import PlanFiles
 from batchgen.preflight import Prepared
 from batchgen.run import Plan, Run
 from batchgen.sharding import Sharder, Summary
-from batchgen.sources import Source
 from batchgen.storage import redact
 from batchgen.tokens import TokenCounter
 

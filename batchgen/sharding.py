@@ -121,9 +121,8 @@ class Sharder:
     def finish(self) -> Iterator[Shard]:
         """The last, short shard of every bucket."""
         for bucket in list(self._open):
-            rows = pa.concat_tables(self._open.pop(bucket))
-            if len(rows):
-                yield self._close(bucket, rows)
+            if waiting := self._open.pop(bucket):
+                yield self._close(bucket, pa.concat_tables(waiting))
 
     def _name_repeats(self, source: int, table: pa.Table) -> pa.Table:
         """Give the second and later prompt rows of equal content a name of their own; equal `id`s are a mistake."""

@@ -169,6 +169,7 @@ class Store:
         store = Store(self.protocol, self.url, min(self.patience, PROBE_SECONDS))
         path, first, second = f".batchgen/probe-{uuid.uuid4().hex}", b"first", b"second"
         try:
+            store.list(".batchgen", recursive=False)  # may we list? SeaweedFS would also make a mistyped bucket
             store.create(path, first)  # its answer does not matter: see there
             overwritten = store.create(path, second) or store.read(path) != first
             with contextlib.suppress(StoreRefused):  # a store that never lets us delete is fine

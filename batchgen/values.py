@@ -49,7 +49,7 @@ class Complaints:
         self._found.setdefault(row, []).append((code, text))
 
     def about(self, row: int, column: str, code: str, text: str) -> None:
-        self.add(row, code, f"column {column}: {text}")
+        self.add(row, code, f"column {column} {text}")
 
     def __contains__(self, row: int) -> bool:
         return row in self._found
@@ -153,7 +153,7 @@ def _arrow_integers(column: str, values: pa.Array, complaints: Complaints) -> pa
     if pa.types.is_uint64(values.type):
         large = np.asarray(pc.greater(values, pa.scalar(2**63 - 1, pa.uint64())).fill_null(False))
         for row in np.flatnonzero(large).tolist():
-            complaints.about(row, column, CODES[column], f"{values[row].as_py()} is too large")
+            complaints.about(row, column, CODES[column], f"is {values[row].as_py()}, which is too large")
         values = without(values, large)
     return values.cast(pa.int64())
 
@@ -166,9 +166,9 @@ def _whole_floats(column: str, values: pa.Array, complaints: Complaints) -> pa.A
         # A float cannot tell 2^53 from its neighbours: such a seed is not the one that somebody wrote.
         large = valid & ~odd & (np.abs(numbers) >= 2.0**53)
     for row in np.flatnonzero(odd).tolist():
-        complaints.about(row, column, "BAD_VALUE", f"{numbers[row]:g} is not an integer")
+        complaints.about(row, column, "BAD_VALUE", f"is {numbers[row]:g}, not an integer")
     for row in np.flatnonzero(large).tolist():
-        complaints.about(row, column, CODES[column], f"{numbers[row]:g} is too large for a float: write integers")
+        complaints.about(row, column, CODES[column], f"is {numbers[row]:g}, too large for a float: write integers")
     usable = valid & ~odd & ~large
     return pa.array(np.where(usable, numbers, 0).astype(np.int64), mask=~usable)
 
@@ -217,20 +217,24 @@ def _from_json(lines: Sequence[Line], names: Mapping[str, str], extras: Sequence
     records = [line.record or {} for line in lines]
     for ours in MANIFEST_COLUMNS:
         theirs = names.get(ours)
-        values = [record.get(theirs) for record in records] if theirs else [None] * len(records)
+        values: list[Any] = [record.get(theirs) for record in records] if theirs else [None] * len(records)
         rows.ours[ours] = _json_column(ours, values, complaints)
     for extra in extras:
-        values = [record.get(names.get(extra.name)) for record in records]
+        values = [record.get(names[extra.name]) for record in records]
         if pa.types.is_string(extra.type):
-            values = [value if value is None or isinstance(value, str) else _dumped(value) for value in values]
+            values = _each_json(extra.name, values, _json_dumped, complaints)
             rows.extras[extra.name] = _texts(extra.name, values, complaints)
         else:
             rows.extras[extra.name] = pa.array(values, extra.type)  # json_type() found that all of them fit
     return rows
 
 
-def _dumped(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def _json_dumped(_: str, value: Any) -> str:
+    """Text as it is, everything else as JSON text."""
+    try:
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except RecursionError as error:
+        raise _Odd("is nested too deeply") from error
 
 
 def _json_column(ours: str, values: list[Any], complaints: Complaints) -> pa.Array:
@@ -251,8 +255,6 @@ class _Odd(ValueError):
 
 
 def _each_json(column: str, values: list[Any], convert: Callable[[str, Any], Any], complaints: Complaints) -> list[Any]:
-    if values.count(None) == len(values):
-        return values
     converted = list[Any]()
     for row, value in enumerate(values):
         try:
@@ -266,7 +268,7 @@ def _each_json(column: str, values: list[Any], convert: Callable[[str, Any], Any
 def _json_text(_: str, value: Any) -> str:
     if isinstance(value, str):
         return value
-    raise _Odd(f"{shown(value)} is not text")
+    raise _Odd(f"is {shown(value)}, not text")
 
 
 def _json_id(column: str, value: Any) -> str:
@@ -281,19 +283,19 @@ def _json_integer(column: str, value: Any) -> int:
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _Odd(f"{shown(value)} is not an integer")
+        raise _Odd(f"is {shown(value)}, not an integer")
     if not -(2**63) <= value < 2**63:
-        raise _Odd(f"{shown(value)} is too large", CODES[column])
+        raise _Odd(f"is {shown(value)}, which is too large", CODES[column])
     return value
 
 
 def _json_float(column: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _Odd(f"{shown(value)} is not a number")
+        raise _Odd(f"is {shown(value)}, not a number")
     try:
         return float(value)
     except OverflowError as error:
-        raise _Odd(f"{shown(value)} is too large", CODES[column]) from error
+        raise _Odd(f"is {shown(value)}, which is too large", CODES[column]) from error
 
 
 def _texts(column: str, values: list[str | None], complaints: Complaints) -> pa.Array:

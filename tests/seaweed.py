@@ -123,6 +123,7 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
     try:
         client = server.client()
         client.create_bucket(Bucket=BUCKET)
+        client.put_object(Bucket=BUCKET, Key="warm", Body=b"x")  # the first write takes 5 s
         client.close()
         yield server
     finally:

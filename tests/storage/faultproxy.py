@@ -21,6 +21,7 @@ REFUSALS = {  # fault: status and S3's error code
     "conflict": (409, "ConditionalRequestConflict"),
     "expired": (400, "ExpiredToken"),
     "denied": (403, "AccessDenied"),
+    "no_bucket": (404, "NoSuchBucket"),
 }
 
 

@@ -1,0 +1,62 @@
+"""What the planner's tasks must know to expand a manifest, and the schema of what they return.
+
+Data and one check of the job itself; knows no rows and no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import pyarrow as pa
+
+from batchgen import schema
+from batchgen.buckets import snap
+from batchgen.columns import EXPANDED_FIELDS
+from batchgen.config import Job, OnOverflow, Sampling
+from batchgen.errors import Problem, Refused
+from batchgen.models.presets import Preset
+from batchgen.rows import limits_text, possible
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """All that turns prompt rows into image rows. Small, frozen, picklable: it travels to every task."""
+
+    sampling: Sampling
+    cells: dict[str, dict[str, Any]]
+    columns: dict[str, str]
+    extras: tuple[pa.Field, ...]
+    preset: Preset
+    on_overflow: OnOverflow
+    model_digest: str
+    dtype: str
+
+    @classmethod
+    def of(cls, job: Job, extras: Sequence[pa.Field], model_digest: str) -> Self:
+        """Raises Refused where the job's own size, in some cell, is one that the model cannot make."""
+        preset, cells = job.model.defaults, job.sweep.cells()
+        problems = []
+        for cell, values in cells.items():
+            height, width = values.get("height", job.sampling.height), values.get("width", job.sampling.width)
+            if not possible(*snap(height, width), preset):
+                where = "sampling: height, width" if cell == "default" else f"sweep: cell {cell}"
+                problems.append(Problem(f"{height} × {width} cannot be made: {limits_text(preset)}.", where))
+        if problems:
+            raise Refused(problems)
+        return cls(
+            sampling=job.sampling,
+            cells=cells,
+            columns=job.input.columns,
+            extras=tuple(extras),
+            preset=preset,
+            on_overflow=job.errors.on_overflow,
+            model_digest=model_digest,
+            dtype=job.model.dtype,
+        )
+
+
+def expanded_schema(extras: Sequence[pa.Field] = ()) -> pa.Schema:
+    """A plan before it has batches and shards, with what only the planner needs at the end."""
+    return pa.schema([*schema.plan_schema(extras), *EXPANDED_FIELDS])

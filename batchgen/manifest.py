@@ -1,0 +1,298 @@
+"""One prompt row → its image rows, or one row that says precisely what is wrong with it.
+
+Knows no Ray and no torch. Works on whole sources with Arrow and numpy; only names are made one by one. Which samples
+and cells a row has, in which order (cell by cell, then sample by sample), and what each holds is settled here.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchgen.buckets import Bucket
+from batchgen.config import Errors, OnOverflow
+from batchgen.expansion import Expansion, expanded_schema
+from batchgen.formats import Source
+from batchgen.jsonl import read_jsonl
+from batchgen.naming import derived_seeds, image_ids, prompt_ids, reidentify, replaced
+from batchgen.rows import Sizes, check_rows, samples_of, size_cell
+from batchgen.tokens import TokenCounter
+from batchgen.values import Rows, read_rows
+
+__all__ = ["Expansion", "expand", "expand_in_parts", "expanded_schema", "locate", "refused", "reidentify"]
+
+PART_ROWS = 20_000  # image rows of one table
+PART_BYTES = 256 * 2**20  # of their texts: what Arrow strings hold ends at 2 GiB
+OVERFLOW_CLIP, OVERFLOW_T5 = "OVERFLOW_CLIP", "OVERFLOW_T5"
+
+Ints = npt.NDArray[np.int64]
+
+
+def refused(code: str, errors: Errors) -> bool:
+    """Whether a row with this code stops the job instead of being skipped."""
+    if code in (OVERFLOW_CLIP, OVERFLOW_T5):
+        return (errors.on_overflow.clip if code == OVERFLOW_CLIP else errors.on_overflow.t5) == "refuse"
+    return errors.bad_rows == "refuse"
+
+
+def locate(source: Source, prompt_row: int) -> str:
+    """Where a row stands, for people: 'prompts.parquet, row 17', 'prompts.jsonl, line 17'."""
+    if source.format == "parquet":
+        return f"{source.name}, row {source.first_row + prompt_row + 1}"
+    return f"{source.name}, line {read_jsonl(source)[prompt_row].number}"
+
+
+def expand(source: Source, settings: Expansion, counter: TokenCounter) -> pa.Table:
+    """All image rows of a source, in manifest order. For sources of unknown size rather expand_in_parts()."""
+    parts = [*expand_in_parts(source, settings, counter)]
+    return pa.concat_tables(parts) if parts else expanded_schema(settings.extras).empty_table()
+
+
+def expand_in_parts(source: Source, settings: Expansion, counter: TokenCounter) -> Iterator[pa.Table]:
+    """The same, as tables of bounded size; a prompt row is never divided.
+
+    Raises Refused where the file is damaged or has changed, Infrastructure where it cannot be reached.
+    """
+    rows = read_rows(source, settings.columns, settings.extras)
+    check_rows(rows, settings.sampling, source.own_ids)
+    sizes = {
+        cell: size_cell(rows, settings.sampling, values, settings.preset, cell)
+        for cell, values in settings.cells.items()
+    }
+    prompts = _Prompts(rows, sizes, settings, source)
+    for start, stop in prompts.parts():
+        yield prompts.images(start, stop, counter)
+
+
+class _Prompts:
+    """The checked prompt rows of one source on their way to image rows."""
+
+    def __init__(self, rows: Rows, sizes: dict[str, Sizes], settings: Expansion, source: Source) -> None:
+        self._rows, self._sizes, self._settings, self._source = rows, sizes, settings, source
+        self._good = np.ones(len(rows), np.bool_)
+        self._good[list(rows.complaints)] = False
+        self._samples = samples_of(rows, settings.sampling)
+        self._ids = prompt_ids(rows)
+
+    def parts(self) -> Iterator[tuple[int, int]]:
+        """Ranges of prompt rows whose image rows make one table each."""
+        images = np.where(self._good, self._samples * len(self._settings.cells), 1)
+        texts = [values for values in [*self._rows.ours.values(), *self._rows.extras.values()] if _is_string(values)]
+        sizes = sum(
+            (np.asarray(pc.binary_length(text).fill_null(0), np.int64) for text in texts), np.zeros(1, np.int64)
+        )
+        weights = np.maximum(images / PART_ROWS, images * sizes / PART_BYTES)
+        part = np.floor(np.cumsum(weights) - weights).astype(np.int64)
+        starts = [*np.flatnonzero(np.r_[True, part[1:] != part[:-1]]).tolist(), len(images)] if len(images) else []
+        yield from itertools.pairwise(starts)
+
+    def images(self, start: int, stop: int, counter: TokenCounter) -> pa.Table:
+        """The image rows of prompt rows start to stop."""
+        inside = np.arange(start, stop)
+        good, bad = inside[self._good[inside]], inside[~self._good[inside]]
+        tables = [self._images_of(good, counter)] if len(good) else []
+        if len(bad):
+            tables.append(self._bad(bad))
+        table = pa.concat_tables(tables)
+        return table.take(pa.array(np.argsort(table["prompt_row"].to_numpy(), kind="stable"))) if len(bad) else table
+
+    def _images_of(self, good: Ints, counter: TokenCounter) -> pa.Table:
+        """good: positions of prompt rows. Arrays of shape (prompt rows, cells) are indexed once per image row."""
+        ours = {name: values.take(pa.array(good)) for name, values in self._rows.ours.items()}
+        cells = self._cell_values(ours, good)
+        row, cell, sample = _positions(self._samples[good], len(self._settings.cells))
+        columns: dict[str, Any] = {name: values[row, cell] for name, values in cells.items()}
+        for name in ("prompt", "prompt_2", "prompt_3"):
+            columns[name] = _or_null(name, ours[name]).take(pa.array(row))
+        texts, which = self._negatives(ours["negative_prompt"], len(good))
+        columns["negative_prompt"] = texts.take(pa.array(which[row, cell]))
+        columns["prompt_id"] = pa.array(self._ids[good]).take(pa.array(row))
+        columns["sample_index"] = sample
+        columns["cell"] = pa.array([*self._settings.cells]).take(pa.array(cell))
+        columns["prompt_row"] = good[row]
+        columns |= self._seeds(ours["seed"], row, sample, columns["prompt_id"])
+        columns |= self._tokens(ours, texts, which, cells, (row, cell), counter)
+        columns["bucket"] = self._buckets(cells)[row, cell]
+        for name, values in self._rows.extras.items():
+            columns[name] = values.take(pa.array(good[row]))
+        return self._finished(columns, len(row))
+
+    def _cell_values(self, ours: dict[str, pa.Array], good: Ints) -> dict[str, Any]:
+        """Numbers of every prompt row in every cell: swept, else the row's own, else the job's."""
+        sampling, cells = self._settings.sampling, self._settings.cells
+        values: dict[str, Any] = {}
+        for name in ("num_inference_steps", "guidance_scale", "skip_layer_guidance_scale", "max_sequence_length"):
+            own = np.asarray(ours[name].fill_null(getattr(sampling, name)))
+            swept = [cell.get(name) for cell in cells.values()]
+            values[name] = np.stack([own if v is None else np.full(len(good), v, own.dtype) for v in swept], axis=1)
+        for name in ("height", "width", "requested_height", "requested_width"):
+            values[name] = np.stack([getattr(sizes, name)[good] for sizes in self._sizes.values()], axis=1)
+        # Skip-layer guidance exists only under guidance: pipeline_stable_diffusion_3.py, diffusers 0.42.1
+        values["skip_layer_guidance_scale"] = np.where(
+            values["guidance_scale"] > 1, values["skip_layer_guidance_scale"], 0.0
+        )
+        return values
+
+    def _negatives(self, own: pa.Array, rows: int) -> tuple[pa.Array, Ints]:
+        """Negative prompts, and for each prompt row and cell the position of its own among them."""
+        swept = [cell.get("negative_prompt") for cell in self._settings.cells.values()]
+        texts = pa.concat_arrays([own.fill_null(self._settings.sampling.negative_prompt), pa.array(swept, pa.string())])
+        which = [np.arange(rows) if text is None else np.full(rows, rows + i) for i, text in enumerate(swept)]
+        return texts, np.stack(which, axis=1)
+
+    def _seeds(self, own: pa.Array, row: Ints, sample: Ints, prompt_ids: pa.Array) -> dict[str, Any]:
+        sampling = self._settings.sampling
+        has_own = np.asarray(own.is_valid())[row]
+        seeds = np.asarray(own.fill_null(0))[row] + sample
+        if sampling.seeds is not None:
+            given = np.asarray(sampling.seeds, np.int64)
+            seeds = np.where(has_own, seeds, given[np.minimum(sample, len(given) - 1)])
+            return {"seed": seeds, "seed_derived": np.zeros(len(row), np.bool_)}
+        if not has_own.all():
+            seeds = np.where(has_own, seeds, derived_seeds(sampling.seed, prompt_ids, sample, ~has_own))
+        return {"seed": seeds, "seed_derived": ~has_own}
+
+    def _tokens(
+        self,
+        ours: dict[str, pa.Array],
+        negatives: pa.Array,
+        which: Ints,
+        cells: dict[str, Any],
+        images: tuple[Ints, Ints],
+        counter: TokenCounter,
+    ) -> dict[str, Any]:
+        """Counted once per prompt row and once more for each way in which cells change what an encoder reads."""
+        variants = [
+            (cell.get("negative_prompt"), cell.get("max_sequence_length")) for cell in self._settings.cells.values()
+        ]
+        distinct = list(dict.fromkeys(variants))
+        first = [variants.index(variant) for variant in distinct]
+        prompts, prompts_2, prompts_3 = (
+            ours[name].to_pylist() * len(first) for name in ("prompt", "prompt_2", "prompt_3")
+        )
+        limits = cells["max_sequence_length"][:, first].T.ravel()
+        texts = negatives.take(pa.array(which[:, first].T.ravel())).to_pylist()
+        counted = counter.count(prompts, prompts_2, prompts_3, texts, limits)
+        number = np.array([distinct.index(variant) for variant in variants])
+        row, cell = images
+        counted = counted.take(pa.array(number[cell] * len(which) + row))
+        found = {name: counted[name].combine_chunks() for name in counted.column_names}
+        guided = pa.array(cells["guidance_scale"][row, cell] > 1)
+        found["negative_overflow"] = pc.and_(found["negative_overflow"], guided)  # nobody reads it otherwise
+        return found
+
+    def _buckets(self, cells: dict[str, Any]) -> Any:
+        names = ("height", "width", "num_inference_steps", "max_sequence_length")
+        flags = [cells[name] > limit for name, limit in (("guidance_scale", 1), ("skip_layer_guidance_scale", 0))]
+        keys = np.stack([*(cells[name] for name in names), *flags], axis=-1).astype(np.int64)
+        distinct, inverse = np.unique(keys.reshape(-1, keys.shape[-1]), axis=0, return_inverse=True)
+        labels = [
+            str(
+                Bucket.of(
+                    self._settings.sampling,
+                    height=height,
+                    width=width,
+                    num_inference_steps=steps,
+                    max_sequence_length=length,
+                    guidance_scale=2.0 * guided,
+                    skip_layer_guidance_scale=float(skipped),
+                )
+            )
+            for height, width, steps, length, guided, skipped in distinct.tolist()
+        ]
+        return np.array(labels, object)[inverse].reshape(keys.shape[:-1])
+
+    def _finished(self, columns: dict[str, Any], size: int) -> pa.Table:
+        """The table with its names, and with the rows set aside that the job does not want to see cut."""
+        for name in ("requested_height", "requested_width"):
+            columns[name] = pa.array(columns[name], mask=columns[name] == 0)
+        codes, messages = _overflow(columns, self._settings.on_overflow)
+        columns |= {"skip_code": codes, "skip_message": messages}
+        places = np.full(size, None, object)
+        for at in np.flatnonzero(np.asarray(codes.is_valid())).tolist():
+            places[at] = self._place(int(columns["prompt_row"][at]))
+        columns["where"] = places
+        table = _typed(columns, size, self._settings.extras)
+        return replaced(table, "image_id", image_ids(table, self._settings))
+
+    def _place(self, row: int) -> str:
+        unit = "row" if self._source.format == "parquet" else "line"
+        return f"{self._source.name}, {unit} {self._rows.numbers[row]}"
+
+    def _bad(self, bad: Ints) -> pa.Table:
+        """One row for each bad prompt row: who it is and what is wrong, and no settings."""
+        complaints, positions = self._rows.complaints, bad.tolist()
+        columns: dict[str, Any] = {
+            "prompt_id": self._ids[bad],
+            "sample_index": np.zeros(len(bad), np.int32),
+            "cell": ["default"] * len(bad),
+            "prompt_row": bad,
+            "skip_code": [complaints.code(row) for row in positions],
+            "skip_message": [complaints.message(row) for row in positions],
+            "where": [self._place(row) for row in positions],
+            "seed_derived": np.zeros(len(bad), np.bool_),
+        }
+        for name in ("prompt", "prompt_2", "prompt_3", "negative_prompt"):
+            columns[name] = self._rows.ours[name].take(pa.array(bad))
+        for name, values in self._rows.extras.items():
+            columns[name] = values.take(pa.array(bad))
+        table = _typed(columns, len(bad), self._settings.extras)
+        return replaced(table, "image_id", image_ids(table, self._settings))
+
+
+def _is_string(values: pa.Array) -> bool:
+    return bool(pa.types.is_string(values.type))
+
+
+def _or_null(name: str, texts: pa.Array) -> pa.Array:
+    """An empty prompt_2 or prompt_3 is none: the pipeline reads `prompt_2 or prompt`."""
+    return texts if name == "prompt" else pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+
+
+def _positions(samples: Ints, cells: int) -> tuple[Ints, Ints, Ints]:
+    """Prompt row, cell and sample of every image row: row by row, cell by cell, sample by sample."""
+    counts = samples * cells
+    row = np.repeat(np.arange(len(samples)), counts)
+    within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    cell, sample = np.divmod(within, samples[row])
+    return row, cell, sample
+
+
+def _overflow(columns: dict[str, Any], policy: OnOverflow) -> tuple[pa.Array, pa.Array]:
+    """Codes and messages of image rows that the job does not want to see cut; the stricter policy names the code."""
+    size = len(columns["overflow_t5"])
+    codes, messages = np.full(size, None, object), np.full(size, None, object)
+    clip = np.asarray(pc.or_(columns["overflow_clip_l"], columns["overflow_clip_g"]))
+    checks = [(policy.clip, OVERFLOW_CLIP, clip), (policy.t5, OVERFLOW_T5, np.asarray(columns["overflow_t5"]))]
+    for wish, code, rows in sorted(checks, key=lambda check: check[0] == "refuse"):
+        if wish == "keep":
+            continue
+        encoder, limit = ("CLIP", "77") if code == OVERFLOW_CLIP else ("T5", "max_sequence_length")
+        setting = f"errors.on_overflow.{encoder.lower()}"
+        codes[rows] = code
+        messages[rows] = (
+            f"column prompt: has more tokens than {encoder} reads ({limit}): shorten it, or set {setting}: keep"
+        )
+    return pa.array(codes, pa.string()), pa.array(messages, pa.string())
+
+
+def _typed(columns: dict[str, Any], size: int, extras: Sequence[pa.Field]) -> pa.Table:
+    """A table of the expanded schema; what is not given is null."""
+    wanted = expanded_schema(extras)
+    arrays = []
+    for field in wanted:
+        values = columns.get(field.name)
+        if values is None:
+            values = pa.nulls(size, field.type) if field.nullable else pa.repeat(pa.scalar("", field.type), size)
+        elif isinstance(values, pa.Array):
+            values = values.cast(field.type)
+        else:
+            values = pa.array(values, field.type)
+        arrays.append(values)
+    return pa.Table.from_arrays(arrays, schema=wanted)

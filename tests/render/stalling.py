@@ -1,0 +1,21 @@
+"""Run by test_stall.py in a process of its own, because the watchdog ends Ray: argv is a job file and seconds."""
+
+import sys
+
+from rich.console import Console
+
+from batchgen import cluster, plan, render
+from batchgen.config import load_job
+from batchgen.errors import BatchgenError
+from batchgen.preflight import prepare
+from batchgen.progress import Display, Tally
+
+job = load_job(sys.argv[1])
+run, summary = plan.make(prepare(job))
+patience = render.Patience(first_s=float(sys.argv[2]), least_s=float(sys.argv[2]), factor=1.0)
+with Display(Tally(summary.images, 0, 0), Console(width=200)) as display, cluster.connected(job.cluster):
+    try:
+        render.render_missing(run, job, display, patience)
+    except BatchgenError as error:
+        print(error)
+        sys.exit(error.exit_code)

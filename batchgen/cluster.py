@@ -7,6 +7,7 @@ manifest file, nothing missing) should not come here.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -65,6 +66,8 @@ def check_room(cluster: Cluster) -> None:
 
 def _start(cluster: Cluster) -> None:
     handler = signal.getsignal(signal.SIGTERM)
+    # Ray prints an alarming line for every actor pool (ray #53727); what matters reaches us as exceptions.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if joined := address(cluster):
@@ -89,3 +92,4 @@ def _configure_ray_data() -> None:
     context.actor_init_retry_on_errors = False
     context.autoscaling_config.actor_pool_util_upscaling_threshold = UPSCALING_UTILISATION
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # "Progress bars disabled. To enable ..."

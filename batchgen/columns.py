@@ -12,9 +12,9 @@ from itertools import groupby
 
 import pyarrow as pa
 
-from batchgen import schema
 from batchgen.config import MANIFEST_COLUMNS, Input, closest, nearest
 from batchgen.errors import Problem
+from batchgen.schema import OWN_COLUMNS
 
 MAX_EXTRAS = 64
 TEXTS = ("prompt", "negative_prompt", "prompt_2", "prompt_3")
@@ -27,15 +27,6 @@ INTEGERS = (
     "num_inference_steps",
     "max_sequence_length",
 )
-
-# Columns of an expanded table that the plan does not keep.
-EXPANDED_FIELDS = [
-    pa.field("prompt_row", pa.int64(), nullable=False),  # position within the source
-    pa.field("bucket", pa.string()),  # null for bad rows
-    pa.field("where", pa.string()),  # null for rows without skip_code
-    pa.field("seed_derived", pa.bool_(), nullable=False),
-]
-RESERVED = schema.OWN_COLUMNS | {field.name for field in EXPANDED_FIELDS}
 
 # JSON kinds of values that one Arrow type holds; every other mixture becomes text.
 # 'long' is an integer beyond 2^53, 'huge' one beyond int64.
@@ -141,12 +132,12 @@ def _wrong_columns(file: FileColumns, input: Input) -> Iterator[Problem]:
     for name, same in groupby(renamed):
         if len(list(same)) > 1:
             theirs = [key for key, ours in input.columns.items() if ours == name]
-            mapped = f"{', '.join(f'{key}: {name}' for key in theirs)}, {name}: {_new_name(name)}"
-            yield Problem(
-                f"{theirs[0]} is mapped to {name}, but there is a column {name} too. "
-                f"Write input.columns: {{{mapped}}} to keep both, or drop one.",
-                file.name,
+            taken = name in OWN_COLUMNS or name in MANIFEST_COLUMNS  # only such a name may be given to another column
+            line = (
+                f"{theirs[0]}: {name}, {name}: {_new_name(name)}" if taken else f"{theirs[0]}: {_new_name(theirs[0])}"
             )
+            message = f"{theirs[0]} is mapped to {name}, but there is a column {name} too. "
+            yield Problem(f"{message}Write input.columns: {{{line}}} to keep both, or drop one.", file.name)
     if "prompt" not in renamed and (file.types or file.kinds):
         close = _likely_prompt(file.names)
         line = f"{{{close or 'YOURS'}: prompt}}"
@@ -200,7 +191,7 @@ def _extras(files: Sequence[FileColumns], input: Input) -> tuple[list[pa.Field],
     }
     fields, notices, problems = [], [], []
     for name, types in kept.items():
-        if name in RESERVED:
+        if name in OWN_COLUMNS:
             problems.append(_reserved(name, kept, input))
             continue
         kind, conflict = _one_type(name, types)
@@ -292,7 +283,7 @@ def _promoted(one: pa.DataType | None, other: pa.DataType | None) -> pa.DataType
 
 def _reserved(name: str, kept: Mapping[str, _Types], input: Input) -> Problem:
     theirs = sorted(kept[name].theirs)[0]
-    rest = [other for other in kept if other not in RESERVED]
+    rest = [other for other in kept if other not in OWN_COLUMNS]
     leave_out = f"input.keep_columns: [{', '.join(rest)}]" if len(rest) <= 8 else "input.keep_columns with the others"
     return Problem(
         f"column {theirs} has a name that batchgen uses. "
@@ -306,7 +297,7 @@ def _lookalikes(kept: Mapping[str, _Types], input: Input) -> Iterator[str]:
     taken = set(input.columns.values())
     for name in kept:
         ours = closest(name.lower(), [column for column in MANIFEST_COLUMNS if column not in taken], cutoff=0.85)
-        if ours and name not in RESERVED:
+        if ours and name not in OWN_COLUMNS:
             yield f"Column {name} passes through. If it is meant as {ours}, write input.columns: {{{name}: {ours}}}."
 
 

@@ -204,14 +204,15 @@ class Job(Section):
     def fill_from_preset(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             raise ValueError("a job file is a mapping of sections: input, model, sampling, output, ...")
+        values = {name: section for name, section in values.items() if section is not None}  # `sweep:` and no more
         model = values.get("model") or {}
         sampling = values.get("sampling") or {}
         if not isinstance(model, dict) or not isinstance(sampling, dict):
-            return values
-        name = model.get("preset", "sd3.5-medium")
+            return {"model": {}} | values
+        name = str(model.get("preset", "sd3.5-medium"))
         if name not in PRESETS:
             raise ValueError(
-                f"model.preset {name!r} is not known.{nearest(str(name), PRESETS)} Presets: {', '.join(PRESETS)}."
+                f"model.preset {name!r} is not known.{nearest(name, PRESETS)} Presets: {', '.join(PRESETS)}."
             )
         preset = PRESETS[name]
         model = {
@@ -221,7 +222,7 @@ class Job(Section):
         } | model
         from_preset = {key: getattr(preset, key) for key in Sampling.model_fields if hasattr(preset, key)}
         from_preset["skip_guidance_layers"] = list(preset.skip_guidance_layers)
-        if isinstance(sampling.get("seeds"), list):
+        if isinstance(sampling.get("seeds"), list) and sampling["seeds"]:
             from_preset["num_images_per_prompt"] = len(sampling["seeds"])
         return values | {"model": model, "sampling": from_preset | sampling}
 
@@ -272,7 +273,7 @@ def job_from(values: Any, source: str = "job") -> Job:
     try:
         return Job.model_validate(values)
     except ValidationError as error:
-        raise Refused([_explain(detail, source) for detail in error.errors()]) from error
+        raise Refused(_together([_explain(detail, source) for detail in error.errors()])) from error
 
 
 def _override(values: Any, override: str) -> None:
@@ -281,7 +282,9 @@ def _override(values: Any, override: str) -> None:
         raise Refused(f"--set {override}: write section.key=value, for example sampling.num_inference_steps=28.")
     *sections, last = key.strip().split(".")
     for section in sections:
-        values = values.setdefault(section, {})
+        if values.get(section) is None:  # missing, or `section:` and no more
+            values[section] = {}
+        values = values[section]
         if not isinstance(values, dict):
             raise Refused(f"--set {override}: {section} is not a section.")
     try:
@@ -303,6 +306,14 @@ def _explain(detail: Any, source: str) -> Problem:
     given = detail["input"]
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | None) else ""
     return Problem(f"{message}{shown}", where)
+
+
+def _together(problems: list[Problem]) -> list[Problem]:
+    """One problem for each key: where a key may be one of several types, each type has its own complaint."""
+    messages: dict[str, list[str]] = {}
+    for problem in problems:
+        messages.setdefault(problem.where, []).append(problem.message)
+    return [Problem(" Or: ".join(found), where) for where, found in messages.items()]
 
 
 def _keys_at(path: list[str]) -> list[str]:

@@ -81,10 +81,11 @@ def _examine_shard(found: Run, plan: Plan, shard: dict[str, Any]) -> tuple[list[
     """(ids of its images, number of failures, problems) of one data file."""
     path = run.data_path(shard["shard"])
     try:
-        with found.store.open_file(path) as opened:
-            parquet = pq.ParquetFile(opened, page_checksum_verification=True)
-            footer = shard_file.Footer.from_metadata(parquet.schema_arrow.metadata)
-            table = parquet.read()
+        data = found.store.read(path)
+        shard_file.check_seal(data)
+        parquet = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        footer = shard_file.Footer.from_metadata(parquet.schema_arrow.metadata)
+        table = parquet.read()
         planned = found.rows(plan, shard["file"], shard["row_group"])
     except FileNotFoundError:
         return [], 0, [f"{path}: is missing ({shard['rows']} rows). Run the render command again."]

@@ -1,4 +1,4 @@
-"""What the planner's tasks must know to expand a manifest, and the schema of what they return.
+"""What the planner's tasks must know to expand a manifest.
 
 Data and one check of the job itself; knows no rows and no files.
 """
@@ -11,9 +11,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from batchgen import schema
 from batchgen.buckets import snap
-from batchgen.columns import EXPANDED_FIELDS
 from batchgen.config import Job, OnOverflow, Sampling
 from batchgen.errors import Problem, Refused
 from batchgen.models.presets import Preset
@@ -55,8 +53,3 @@ class Expansion:
             model_digest=model_digest,
             dtype=job.model.dtype,
         )
-
-
-def expanded_schema(extras: Sequence[pa.Field] = ()) -> pa.Schema:
-    """A plan before it has batches and shards, with what only the planner needs at the end."""
-    return pa.schema([*schema.plan_schema(extras), *EXPANDED_FIELDS])

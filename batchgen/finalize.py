@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -68,7 +68,7 @@ def finalize(found: Run) -> Totals:
     if totals.planned != planned:
         raise Infrastructure(f"{planned} images were planned, {totals.planned} are accounted for. Run batchgen doctor.")
     found.store.replace(run.CARD, card.dataset_card(found, totals).encode())
-    summary = asdict(totals) | {"planned": planned, "plans": [plan.plan for plan in found.plans]}
+    summary = vars(totals) | {"planned": planned, "plans": [plan.plan for plan in found.plans]}
     found.store.replace(run.SUCCESS, json.dumps(summary, indent=1, sort_keys=True).encode())
     return totals
 

@@ -22,7 +22,7 @@ MAX_LINE_BYTES = 16 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of JSONL. record: the object, or None where `error` says why there is none."""
+    """One line of JSONL. record: the object; None where `error` says why there is none and text is what is there."""
 
     number: int
     text: str
@@ -148,7 +148,7 @@ def parse_line(line: bytes, before: int) -> Line | None:
         return Line(number, text, None, "BAD_UTF8", "a key of the line holds half a character: write whole ones")
     if not isinstance(value, dict):
         return Line(number, text, None, "BAD_JSON", 'the line is not a JSON object: write {"prompt": "..."}')
-    return Line(number, text, value)
+    return Line(number, "", value)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

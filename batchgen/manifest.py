@@ -17,18 +17,20 @@ import pyarrow.compute as pc
 
 from batchgen.buckets import Bucket
 from batchgen.config import Errors, OnOverflow
-from batchgen.expansion import Expansion, expanded_schema
+from batchgen.expansion import Expansion
 from batchgen.formats import Source
 from batchgen.jsonl import read_jsonl
 from batchgen.naming import derived_seeds, image_ids, prompt_ids, reidentify, replaced
 from batchgen.rows import Sizes, check_rows, samples_of, size_cell
+from batchgen.schema import expanded_schema
 from batchgen.tokens import TokenCounter
 from batchgen.values import Rows, read_rows
 
 __all__ = ["Expansion", "expand", "expand_in_parts", "expanded_schema", "locate", "refused", "reidentify"]
 
 PART_ROWS = 20_000  # image rows of one table
-PART_BYTES = 256 * 2**20  # of their texts: what Arrow strings hold ends at 2 GiB
+PART_BYTES = 256 * 2**20  # of their texts
+MAX_ROW_BYTES = 2**30  # of one prompt row's image rows: an Arrow string column ends at 2 GiB
 OVERFLOW_CLIP, OVERFLOW_T5 = "OVERFLOW_CLIP", "OVERFLOW_T5"
 
 Ints = npt.NDArray[np.int64]
@@ -75,19 +77,24 @@ class _Prompts:
 
     def __init__(self, rows: Rows, sizes: dict[str, Sizes], settings: Expansion, source: Source) -> None:
         self._rows, self._sizes, self._settings, self._source = rows, sizes, settings, source
+        self._samples = samples_of(rows, settings.sampling)
+        self._bytes = _text_bytes(rows)
+        self._check_bulk()
         self._good = np.ones(len(rows), np.bool_)
         self._good[list(rows.complaints)] = False
-        self._samples = samples_of(rows, settings.sampling)
         self._ids = prompt_ids(rows)
+
+    def _check_bulk(self) -> None:
+        """One prompt row is one table, and what its images repeat must fit it."""
+        bulk = self._samples * len(self._settings.cells) * self._bytes
+        for row in np.flatnonzero(bulk > MAX_ROW_BYTES).tolist():
+            text = f"asks for {self._samples[row]:,} images of a row with {self._bytes[row]:,} bytes of text: divide it"
+            self._rows.complaints.about(row, "num_images_per_prompt", "BAD_NUM_IMAGES", text)
 
     def parts(self) -> Iterator[tuple[int, int]]:
         """Ranges of prompt rows whose image rows make one table each."""
         images = np.where(self._good, self._samples * len(self._settings.cells), 1)
-        texts = [values for values in [*self._rows.ours.values(), *self._rows.extras.values()] if _is_string(values)]
-        sizes = sum(
-            (np.asarray(pc.binary_length(text).fill_null(0), np.int64) for text in texts), np.zeros(1, np.int64)
-        )
-        weights = np.maximum(images / PART_ROWS, images * sizes / PART_BYTES)
+        weights = np.maximum(images / PART_ROWS, images * self._bytes / PART_BYTES)
         part = np.floor(np.cumsum(weights) - weights).astype(np.int64)
         starts = [*np.flatnonzero(np.r_[True, part[1:] != part[:-1]]).tolist(), len(images)] if len(images) else []
         yield from itertools.pairwise(starts)
@@ -246,8 +253,14 @@ class _Prompts:
         return replaced(table, "image_id", image_ids(table, self._settings))
 
 
-def _is_string(values: pa.Array) -> bool:
-    return bool(pa.types.is_string(values.type))
+def _text_bytes(rows: Rows) -> Ints:
+    """Bytes of text of each prompt row; what encoders cut off of the prompts is kept once more for each."""
+    sizes = np.zeros(len(rows), np.int64)
+    for name, values in [*rows.ours.items(), *rows.extras.items()]:
+        if pa.types.is_string(values.type):
+            times = 4 if name.startswith("prompt") else 1
+            sizes += times * np.asarray(pc.binary_length(values).fill_null(0), np.int64)
+    return sizes
 
 
 def _or_null(name: str, texts: pa.Array) -> pa.Array:

@@ -77,12 +77,20 @@ def _reject(rows: Rows, column: str, mask: Any, code: str, text: str) -> None:
 
 
 def _check_prompts(rows: Rows) -> None:
-    prompts, complained = rows.ours["prompt"], np.zeros(len(rows), np.bool_)
-    complained[list(rows.complaints)] = True  # of an unreadable line nobody wants to hear that it has no prompt
-    missing = pc.and_(prompts.is_null(), pa.array(~complained))
-    _reject(rows, "prompt", missing, "NULL_PROMPT", "is missing: write what the image shows")
+    prompts = rows.ours["prompt"]
+    text = "is missing: write what the image shows"
+    _reject(rows, "prompt", _missing(rows, "prompt"), "NULL_PROMPT", text)
     blank = pc.equal(pc.utf8_trim_whitespace(prompts), "")
     _reject(rows, "prompt", blank, "EMPTY_PROMPT", "is blank: write what the image shows")
+
+
+def _missing(rows: Rows, column: str) -> pa.Array:
+    """Nulls that the file has: not those of a line that is no row, nor those of values already complained about."""
+    absent = np.asarray(rows.ours[column].is_null()).copy()
+    for row in rows.complaints:
+        if row in rows.unreadable or rows.complaints.mentions(row, column):
+            absent[row] = False
+    return pa.array(absent)
 
 
 def _check_text(rows: Rows, column: str) -> None:
@@ -105,12 +113,8 @@ def _check_ids(rows: Rows, own_ids: bool) -> None:
     if not own_ids:
         rows.ours["id"] = pa.nulls(len(rows), pa.string())
         return
-    ids, complained = rows.ours["id"], np.zeros(len(rows), np.bool_)
-    complained[list(rows.unreadable)] = True
-    spoilt = [row for row in rows.complaints if "column id " in rows.complaints.message(row)]
-    complained[spoilt] = True
-    missing = pc.and_(ids.is_null(), pa.array(~complained))
-    _reject(rows, "id", missing, "NULL_ID", "is missing, but other rows have one: give every row an id")
+    text = "is missing, but other rows have one: give every row an id"
+    _reject(rows, "id", _missing(rows, "id"), "NULL_ID", text)
     ids = rows.ours["id"]
     long = pc.greater(pc.binary_length(ids), MAX_ID_BYTES)
     _reject(rows, "id", long, "BAD_ID", f"is longer than {MAX_ID_BYTES} bytes: write a shorter one")
@@ -208,10 +212,10 @@ def _check_pairs(
         ("width", "height", own_width & ~has_height),
     ):
         for row in np.flatnonzero(alone & ~has_ratio).tolist():
-            if row not in rows.complaints:
+            if not rows.complaints.mentions(row, "height", "width", "aspect_ratio"):
                 rows.complaints.about(row, column, "BAD_SIZE", f"stands without {other}: give both, or aspect_ratio")
     for row in np.flatnonzero(has_ratio & own_height & own_width).tolist():
-        if row not in rows.complaints:
+        if not rows.complaints.mentions(row, "aspect_ratio"):
             text = "stands beside height and width: give either the two or the ratio"
             rows.complaints.about(row, "aspect_ratio", "BAD_ASPECT_RATIO", text)
 
@@ -262,9 +266,9 @@ def _check_limits(rows: Rows, height: Ints, width: Ints, sizes: Sizes, preset: P
     within = "" if cell == "default" else f" (in cell {cell})"
     wrong = (height <= 0) | (width <= 0) | ~possible(sizes.height, sizes.width, preset)
     for row in np.flatnonzero(wrong).tolist():
-        if row not in rows.complaints:
-            text = f"columns height, width: {height[row]} × {width[row]}{within} cannot be made: {limits_text(preset)}"
-            rows.complaints.add(row, "BAD_SIZE", text)
+        if not rows.complaints.mentions(row, "height", "width", "aspect_ratio"):
+            text = f"and width are {height[row]} × {width[row]}{within}: {limits_text(preset)}"
+            rows.complaints.about(row, "height", "BAD_SIZE", text)
 
 
 def possible(height: Any, width: Any, preset: Preset) -> Any:

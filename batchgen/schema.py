@@ -56,6 +56,14 @@ PLAN_FIELDS = [
     pa.field("skip_message", pa.string()),
 ]
 
+# What expanding a manifest tells the planner beside the plan's columns; not kept.
+EXPANDED_FIELDS = [
+    pa.field("prompt_row", pa.int64(), nullable=False),  # position of the prompt row within its source
+    pa.field("bucket", pa.string()),  # null for bad rows, which have no parameters
+    pa.field("where", pa.string()),  # 'prompts.parquet, row 17'; null for rows without skip_code
+    pa.field("seed_derived", pa.bool_(), nullable=False),
+]
+
 IMAGE_TYPE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
 
 # What rendering adds to an image. batch_size is the shape that was used, planned_batch_size the plan's.
@@ -125,6 +133,7 @@ OWN_COLUMNS = frozenset(
     field.name
     for field in [
         *PLAN_FIELDS,
+        *EXPANDED_FIELDS,
         *RENDER_FIELDS,
         *CONSTANT_FIELDS,
         *STATUS_FIELDS,
@@ -136,6 +145,11 @@ OWN_COLUMNS = frozenset(
 def plan_schema(extras: Iterable[pa.Field] = ()) -> pa.Schema:
     """One row per image row; extras are the user's columns as they pass through."""
     return pa.schema([*PLAN_FIELDS, *extras])
+
+
+def expanded_schema(extras: Iterable[pa.Field] = ()) -> pa.Schema:
+    """A plan before it has batches and shards."""
+    return pa.schema([*PLAN_FIELDS, *extras, *EXPANDED_FIELDS])
 
 
 def image_schema(extras: Iterable[pa.Field] = ()) -> pa.Schema:

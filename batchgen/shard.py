@@ -6,6 +6,7 @@ opened again before anybody may store it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,11 @@ from batchgen.batches import Failure
 from batchgen.errors import Infrastructure
 
 FOOTER_KEY = b"batchgen"
+# The digest of a file stands in its own footer: taken over all bytes with zeros in its place, then written there. The
+# two bytes between key and value are Thrift's (compact protocol): field 2 is binary, 64 bytes long.
+SEAL_KEY = "batchgen.sha256"
+SEAL_MARK = SEAL_KEY.encode() + b"\x18\x40"
+UNSEALED = b"0" * 64
 ROW_GROUP_BYTES = 100_000_000  # what the Hugging Face viewer reads at once
 
 
@@ -80,20 +86,48 @@ def _to_parquet(table: pa.Table, footer: Footer, largest: int) -> bytes:
     plain = [field.name for field in table.schema if field.name != "image"]
     sink = pa.BufferOutputStream()
     metadata = {**(table.schema.metadata or {}), FOOTER_KEY: footer.to_json().encode()}
-    pq.write_table(
-        table.replace_schema_metadata(metadata),
+    table = table.replace_schema_metadata(metadata)
+    with pq.ParquetWriter(
         sink,
-        row_group_size=max(1, ROW_GROUP_BYTES // largest),
+        table.schema,
         compression={"image.bytes": "none", "image.path": "none"} | dict.fromkeys(plain, "zstd"),
         use_dictionary=[name for name in plain if pa.types.is_string(table.schema.field(name).type)],
         write_statistics=plain,
         write_page_checksum=True,
-    )
-    return bytes(sink.getvalue())
+    ) as writer:
+        writer.write_table(table, row_group_size=max(1, ROW_GROUP_BYTES // largest))
+        writer.add_key_value_metadata({SEAL_KEY: UNSEALED.decode()})
+    data = bytes(sink.getvalue())
+    at = _seal_position(data)
+    return data[:at] + _digest(data).encode() + data[at + len(UNSEALED) :]
+
+
+def check_seal(data: bytes) -> None:
+    """Raises ValueError unless every byte of a data file is as it was written; page checksums cover only the pages."""
+    at = _seal_position(data)
+    if data[at : at + len(UNSEALED)] != _digest(data).encode():
+        raise ValueError("its sha256 is not the one in its footer")
+
+
+def _seal_position(data: bytes) -> int:
+    try:
+        return data.rindex(SEAL_MARK) + len(SEAL_MARK)
+    except ValueError:
+        raise ValueError("it is not a batchgen shard: its footer holds no sha256") from None
+
+
+def _digest(data: bytes) -> str:
+    """sha256 over the file with zeros in the place of its seal."""
+    at = _seal_position(data)
+    found = hashlib.sha256(memoryview(data)[:at])
+    found.update(UNSEALED)
+    found.update(memoryview(data)[at + len(UNSEALED) :])
+    return found.hexdigest()
 
 
 def _verify(data: bytes, table: pa.Table, footer: Footer) -> None:
     """Open what is about to be stored as a stranger would. Raises Infrastructure where it is not what was written."""
+    check_seal(data)
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
     found = file.read(["image_id", "pixel_sha256"])
     same = found["image_id"].equals(table["image_id"]) and found["pixel_sha256"].equals(table["pixel_sha256"])

@@ -60,6 +60,8 @@ def find_sources(input: Input) -> Sources:
     """List, check and divide the manifest. Raises Refused with every problem of files and columns."""
     patterns = [input.path] if isinstance(input.path, str) else input.path
     files, problems = list[_File](), list[Problem]()
+    if not patterns:
+        problems.append(Problem("is empty. Name a file, a folder or a glob.", "input.path"))
     for pattern in patterns:
         try:
             files += _matching(pattern)
@@ -164,7 +166,8 @@ def _globbed(pattern: str) -> list[_File]:
     root = "/".join(parts[:first]) or ("/" if rest.startswith("/") else "" if separator else ".")
     store = Store.open(scheme + separator + root)
     matches = _glob_regex(parts[first:])
-    found = [_file(store, entry.path, entry.size) for entry in store.list() if matches.fullmatch(entry.path)]
+    entries = store.list(recursive=len(parts) > first + 1)
+    found = [_file(store, entry.path, entry.size) for entry in entries if matches.fullmatch(entry.path)]
     if not found:
         message = f"no file matches. Looked for {'/'.join(parts[first:])} in {store}."
         raise Refused(Problem(message, f"input.path {redact(pattern)}"))

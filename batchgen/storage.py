@@ -97,7 +97,7 @@ class Store:
             )
         if protocol not in fsspec.available_protocols():
             raise Refused(f"{url}: the scheme {protocol}:// is not known. Use a path, file://, s3:// or gs://.")
-        if not rest.strip("/") and protocol != "memory":
+        if protocol != "memory" and (not rest or rest.startswith("/")):
             raise Refused(f"{url}: names no bucket. Write {protocol}://BUCKET/FOLDER.")
         if protocol in CREATE_ONCE:  # elsewhere a doubled slash may mean something
             rest = "/".join(part for part in rest.split("/") if part)
@@ -148,14 +148,12 @@ class Store:
         first try was lost, the second finds the object of the first. After an Infrastructure error the file may exist
         as well. Callers whose data is not the same in every attempt must look inside.
         """
-        if self.protocol not in CREATE_ONCE:
-            raise StoreRefused(f"{self}: cannot be written to. Use a local path, s3:// or gs://.")
+        self._check_writable()
         return self._call("write", path, lambda backend: backend.create(path, data))
 
     def replace(self, path: str, data: bytes) -> None:
         """Write a whole file over whatever is there, atomically. Only for files that are a pure function of others."""
-        if self.protocol not in CREATE_ONCE:
-            raise StoreRefused(f"{self}: cannot be written to. Use a local path, s3:// or gs://.")
+        self._check_writable()
         self._call("write", path, lambda backend: backend.replace(path, data))
 
     def delete(self, path: str) -> None:
@@ -169,6 +167,7 @@ class Store:
         store = Store(self.protocol, self.url, min(self.patience, PROBE_SECONDS))
         path, first, second = f".batchgen/probe-{uuid.uuid4().hex}", b"first", b"second"
         try:
+            self._check_writable()
             store.list(".batchgen", recursive=False)  # may we list? SeaweedFS would also make a mistyped bucket
             store.create(path, first)  # its answer does not matter: see there
             overwritten = store.create(path, second) or store.read(path) != first
@@ -186,6 +185,10 @@ class Store:
     def list(self, prefix: str = "", recursive: bool = True) -> list[Entry]:
         """The files below a folder, sorted by path; nothing if there is no such folder."""
         return self._call("list", prefix, lambda backend: sorted(backend.list(prefix, recursive)))
+
+    def _check_writable(self) -> None:
+        if self.protocol not in CREATE_ONCE:
+            raise StoreRefused(f"{self.protocol}:// cannot be written to. Use a local path, s3:// or gs://.")
 
     def _call(self, action: str, path: str, operation: Callable[[Local | Remote], T]) -> T:
         """Run one operation; wait and repeat while the store is busy; give every other error its fate."""

@@ -44,12 +44,18 @@ class Complaints:
 
     def __init__(self) -> None:
         self._found: dict[int, list[tuple[str, str]]] = {}
+        self._columns: set[tuple[int, str]] = set()
 
     def add(self, row: int, code: str, text: str) -> None:
         self._found.setdefault(row, []).append((code, text))
 
     def about(self, row: int, column: str, code: str, text: str) -> None:
         self.add(row, code, f"column {column} {text}")
+        self._columns.add((row, column))
+
+    def mentions(self, row: int, *columns: str) -> bool:
+        """Whether one of these columns was complained about: its null says nothing then."""
+        return any((row, column) in self._columns for column in columns)
 
     def __contains__(self, row: int) -> bool:
         return row in self._found
@@ -200,7 +206,7 @@ def _each(extra: pa.Field, values: pa.Array, convert: Callable[[Any], Any], comp
         except UnicodeError:
             complaints.about(row, extra.name, "BAD_UTF8", NOT_UNICODE)
             result = None
-        except (ValueError, OverflowError, TypeError) as error:
+        except (ValueError, OverflowError, TypeError, KeyError, pa.ArrowException) as error:
             complaints.about(row, extra.name, "BAD_VALUE", f"cannot pass through ({error})")
             result = None
         converted.append(result)

@@ -96,6 +96,16 @@ def test_a_flipped_byte_is_noticed():
         pq.ParquetFile(io.BytesIO(bytes(data)), page_checksum_verification=True).read()
 
 
+def test_the_seal_covers_every_byte():
+    data = build()
+    shard.check_seal(data)
+    for at in range(0, len(data), 7):
+        damaged = bytearray(data)
+        damaged[at] ^= 1
+        with pytest.raises(ValueError, match="sha256"):
+            shard.check_seal(bytes(damaged))
+
+
 def test_another_parquet_file_is_no_shard():
     sink = io.BytesIO()
     pq.write_table(pa.table({"x": [1]}), sink)

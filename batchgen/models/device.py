@@ -6,7 +6,6 @@ Knows torch's errors by type and, where torch has no type for them, by text. Kno
 from __future__ import annotations
 
 import functools
-import traceback
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -44,7 +43,7 @@ def on_device(method: Callable[P, R]) -> Callable[P, R]:
             translated = translate(error)
             if translated is None:
                 raise
-            traceback.clear_frames(error.__traceback__)  # their local tensors fill the memory we want back
+        # Only here, with the error gone, are the tensors free that the failed frames held. So: no `from error`.
         if isinstance(translated, OutOfMemory):
             torch.cuda.empty_cache()  # a smaller batch needs blocks of other sizes
         raise translated

@@ -42,6 +42,7 @@ CLASSES = {  # the classes that StableDiffusion3Pipeline of diffusers 0.42.1 dec
 }
 FAKE_DIGEST = hashlib.sha256(b"batchgen fake renderer 1").hexdigest()
 
+SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
 KEPT = (".json", ".txt", ".model", ".safetensors")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 # Another precision of the same weights ('model.fp16.safetensors'), which loading without variant= never reads.
@@ -67,9 +68,11 @@ def locate(model: Model) -> ModelFiles:
     """Find a model and its digest without loading weights. Raises Refused with everything that is wrong with it."""
     if model.preset == "fake":
         return ModelFiles("fake", None, FAKE_DIGEST, DEMO_CHECKPOINT)
-    name = model.pretrained_model_name_or_path
+    name = model.pretrained_model_name_or_path or model.defaults.pretrained_model_name_or_path
     directory = Path(name).expanduser()
     if directory.is_dir():
+        if model.revision is not None:
+            raise Refused(f"model.revision {model.revision} is of the hub, but {name} is a directory: leave it out.")
         directory = directory.resolve()
         return ModelFiles(str(directory), None, digest_of(checked(directory)), directory)
     if directory.is_file():
@@ -105,11 +108,10 @@ def verify(spec: ModelSpec) -> Path:
 
 def checked(directory: Path) -> dict[str, Path]:
     """The pipeline's files, name → path. Raises Refused with all problems of the directory."""
-    names = {file.relative_to(directory).as_posix(): file for file in directory.glob("*") if file.is_file()}
+    names = {file.name: file for file in directory.glob("*") if file.is_file()}
     for part in COMPONENTS:
         names |= {f.relative_to(directory).as_posix(): f for f in (directory / part).rglob("*") if f.is_file()}
-    texts = {name: file for name, file in names.items() if name.endswith(".json")}
-    problems = examine(names, {name: read_json(file) for name, file in texts.items() if "index" in name})
+    problems = examine(names, {name: read_json(file) for name, file in names.items() if is_examined(name)})
     if problems:
         raise Refused([Problem(problem, str(directory)) for problem in problems])
     return {name: file for name, file in names.items() if is_kept(name)}
@@ -117,52 +119,67 @@ def checked(directory: Path) -> dict[str, Path]:
 
 def is_kept(name: str) -> bool:
     """Is this file part of the pipeline? Readme, pictures, single-file weights and other precisions are not."""
-    path = PurePosixPath(name)
     if name == "model_index.json":
         return True
+    path = PurePosixPath(name)
     return path.parts[0] in COMPONENTS and len(path.parts) > 1 and name.endswith(KEPT) and not VARIANT.search(path.name)
 
 
-def examine(names: Collection[str], indexes: Mapping[str, Any]) -> list[str]:
-    """Everything that keeps a directory from being an SD3 pipeline of safetensors. indexes: its parsed *index*.json."""
+def is_examined(name: str) -> bool:
+    """Does `examine` need to know what this file says?"""
+    return name in ("model_index.json", SCHEDULER_CONFIG) or name.endswith(".safetensors.index.json")
+
+
+def examine(names: Collection[str], texts: Mapping[str, Any]) -> list[str]:
+    """Everything that keeps a directory from being an SD3 pipeline of safetensors. texts: name → parsed JSON."""
     if "model_index.json" not in names:
         return [f"not a diffusers directory, model_index.json is missing: {_hint_convert()}"]
-    index = indexes.get("model_index.json")
+    index = texts.get("model_index.json")
     if not isinstance(index, dict) or index.get("_class_name") != PIPELINE:
         found = index.get("_class_name") if isinstance(index, dict) else "unreadable JSON"
         return [f"model_index.json says {found}, batchgen renders with {PIPELINE}: choose a Stable Diffusion 3 model."]
-    problems = [
-        f"{name} is Python code, and batchgen never runs code from a model: remove it."
-        for name in sorted(names)
-        if name.endswith(".py")
-    ]
+    code = sorted(name for name in names if name.endswith(".py"))
+    problems = [f"{name} is Python code, and batchgen never runs code from a model: remove it." for name in code]
     for part in COMPONENTS:
-        problems += _examine_part(
-            part, index.get(part), [name for name in names if name.startswith(part + "/")], indexes
-        )
+        inside = sorted(name for name in names if name.startswith(part + "/"))
+        problems += _examine_part(part, index.get(part), inside, texts)
     return problems
 
 
-def _examine_part(part: str, entry: Any, names: list[str], indexes: Mapping[str, Any]) -> list[str]:
+def _examine_part(part: str, entry: Any, names: list[str], texts: Mapping[str, Any]) -> list[str]:
     if not isinstance(entry, list) or None in entry:
         return [f"model_index.json names no {part}: use a complete checkpoint."]
     if entry[-1] not in CLASSES[part] or entry[0] not in ("diffusers", "transformers"):
-        return [
-            f"{part} is {'.'.join(map(str, entry))}, which batchgen does not load: {' or '.join(CLASSES[part])} it is."
-        ]
+        return [f"{part} is {'.'.join(map(str, entry))}, batchgen loads {' or '.join(sorted(CLASSES[part]))} only."]
     if not names:
         return [f"the folder {part} is missing: download the model again."]
-    if part not in WEIGHTS:
-        return []
-    weights = [name for name in names if name.endswith(".safetensors") and is_kept(name)]
-    if not weights:
-        if pickles := sorted(name for name in names if name.endswith(PICKLES)):
-            return [f"{part} has pickled weights only ({pickles[0]}), which can run code: convert them to safetensors."]
-        return [f"{part} has no *.safetensors: download the model again."]
-    problems = []
+    if part == "scheduler":
+        return _examine_scheduler(texts.get(SCHEDULER_CONFIG))
+    return _examine_weights(part, names, texts) if part in WEIGHTS else []
+
+
+def _examine_scheduler(config: Any) -> list[str]:
+    if not isinstance(config, dict):
+        return [f"{SCHEDULER_CONFIG} is missing or unreadable: download the model again."]
+    return [
+        f"{SCHEDULER_CONFIG} sets {key}, batchgen samples with a static shift and no added noise: choose another model."
+        for key in ("use_dynamic_shifting", "stochastic_sampling", "invert_sigmas")
+        if config.get(key)
+    ]
+
+
+def _examine_weights(part: str, names: list[str], texts: Mapping[str, Any]) -> list[str]:
+    problems = [] if f"{part}/config.json" in names else [f"{part}/config.json is missing: download the model again."]
+    if not any(name.endswith(".safetensors") and is_kept(name) for name in names):
+        if pickles := [name for name in names if name.endswith(PICKLES)]:
+            found = f"has pickled weights only ({pickles[0]}), which can run code: convert them to safetensors."
+        else:
+            found = "has no *.safetensors: download the model again."
+        problems.append(f"{part} {found}")
+        return problems
     for name in names:
-        if name.endswith(".safetensors.index.json") and is_kept(name):
-            index = indexes.get(name)
+        if name.endswith(".safetensors.index.json"):
+            index = texts.get(name)
             shards = set(index.get("weight_map", {}).values()) if isinstance(index, dict) else set()
             missing = sorted(shard for shard in shards if f"{part}/{shard}" not in names)
             problems += [f"{part}/{shard} is missing but named in {name}: download it." for shard in missing]

@@ -68,9 +68,9 @@ def _ask_hub(name: str, revision: str | None) -> files.ModelFiles:
         file for file in siblings if files.is_kept(file) and not (file in hashes and file.endswith(".safetensors"))
     ]
     directory = Path(snapshot_download(name, revision=info.sha, allow_patterns=small or ["model_index.json"]))
-    indexes = {file: files.read_json(directory / file) for file in small if "index" in file}
+    texts = {file: files.read_json(directory / file) for file in small if files.is_examined(file)}
     code_is_never_fetched = [file for file in siblings if not file.endswith(".py")]
-    if problems := files.examine(code_is_never_fetched, indexes):
+    if problems := files.examine(code_is_never_fetched, texts):
         raise Refused([Problem(problem, name) for problem in problems])
     rest = {file: directory / file for file in small if file not in hashes}
     return files.ModelFiles(name, info.sha, files.combine(hashes | files.hash_all(rest)), directory)

@@ -75,7 +75,8 @@ class SD3Renderer:
                 self.vae.to(dtype)
         if self.torch_device.type == "cuda":
             torch.cuda.synchronize(self.torch_device)  # the copies run while the next row is decoded; now they must end
-        return [pixels.numpy() if bool(good) else None for pixels, good in decoded]
+        # A copy, since pinned memory is scarce and pictures wait for their compression.
+        return [pixels.numpy().copy() if bool(good) else None for pixels, good in decoded]
 
     def sigmas(self, num_inference_steps: int) -> list[float]:
         return [float(sigma) for sigma in self._schedule(num_inference_steps)[0].tolist()]

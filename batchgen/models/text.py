@@ -90,7 +90,7 @@ class PromptEncoder:
             prompt=[texts.clip_l for texts in padded],
             prompt_2=[texts.clip_g for texts in padded],
             prompt_3=[texts.t5 for texts in padded],
-            device=self.pipe._execution_device,
+            device=self.pipe.transformer.device,
             do_classifier_free_guidance=False,  # negatives are texts like any other, encoded once
             max_sequence_length=length,
         )

@@ -137,6 +137,8 @@ def test_all_problems_of_a_directory_come_at_once(tmp_path):
             "text_encoder_2/model.safetensors": None,
             "text_encoder_3/model-2-of-2.safetensors": None,
             "tokenizer_3/tokenizer.json": None,
+            "scheduler/scheduler_config.json": b'{"use_dynamic_shifting": true, "invert_sigmas": false}',
+            "transformer/config.json": None,
         },
     )
     with pytest.raises(Refused) as caught:
@@ -152,9 +154,11 @@ def test_all_problems_of_a_directory_come_at_once(tmp_path):
         "text_encoder_2 has no *.safetensors",
         "text_encoder_3/model-2-of-2.safetensors is missing but named in",
         "the folder tokenizer_3 is missing",
+        "scheduler/scheduler_config.json sets use_dynamic_shifting",
+        "transformer/config.json is missing",
     ):
         assert sum(expected in message for message in messages) == 1, (expected, messages)
-    assert len(messages) == 8
+    assert len(messages) == 10
 
 
 @pytest.mark.parametrize(
@@ -181,6 +185,16 @@ def test_weights_of_another_precision_only_are_not_enough(tmp_path):
 def test_a_missing_directory_is_refused(name):
     with pytest.raises(Refused, match="does not exist"):
         locate(model(name))
+
+
+def test_a_revision_of_a_directory_is_refused(tmp_path):
+    with pytest.raises(Refused, match="leave it out"):
+        locate(model(write(tmp_path / "model"), revision="main"))
+
+
+def test_without_a_path_the_preset_says_it(monkeypatch, tmp_path):
+    monkeypatch.chdir(write(tmp_path / "model"))  # Path("") is this directory
+    assert locate(Model(preset="demo")).path == str(DEMO_CHECKPOINT)
 
 
 def test_a_single_file_is_refused(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -96,6 +98,15 @@ def test_latents_and_pixels_of_the_same_batch_are_bit_identical(renderer, pipe, 
     for ours, image in zip(pixels, images, strict=True):
         assert ours.shape == (rows[0].height, rows[0].width, 3)
         assert np.array_equal(ours, np.asarray(image))
+
+
+def test_the_ends_of_the_skip_layer_window_are_outside_it(renderer, pipe, make_row, monkeypatch):
+    spec = replace(renderer.spec, skip_layer_guidance_start=0.25, skip_layer_guidance_stop=0.75)  # of 4 steps: 1 and 3
+    monkeypatch.setattr(renderer, "spec", spec)
+    rows = [make_row(skip_layer_guidance_scale=2.8)]
+    embeds = renderer.encode(rows)
+    theirs = call(pipe, rows, embeds, output_type="latent", **skip_arguments(renderer, rows))
+    assert torch.equal(renderer.denoise(rows, embeds), theirs)
 
 
 def test_skip_layer_guidance_changes_the_picture(renderer, make_row):

@@ -3,11 +3,13 @@
 import io
 import shutil
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
 from batchgen import doctor, session
+from batchgen import shard as shard_file
 from batchgen.config import job_from
 from batchgen.run import Run
 from batchgen.storage import Store
@@ -105,14 +107,13 @@ def test_a_damaged_plan(out):
 
 
 def test_pixels_that_changed_behind_a_valid_file(out):
-    """Somebody re-encoded a shard: checksums are right, pixels are not those that were rendered."""
+    """Somebody rewrote a shard with care: seal and checksums are right, pixels are not those that were rendered."""
+    footer = shard_file.Footer.from_metadata(pq.read_schema(shard(out, 1)).metadata)
     table = pq.read_table(shard(out, 1))
     pictures = table["image"].to_pylist()
     pictures[0], pictures[1] = pictures[1], pictures[0]
-    import pyarrow as pa
-
     swapped = table.set_column(0, table.schema.field(0), pa.array(pictures, table.schema.field(0).type))
-    pq.write_table(swapped, shard(out, 1), write_page_checksum=True)
+    shard(out, 1).write_bytes(shard_file._to_parquet(swapped, footer, 100_000))
     assert sum("has other pixels than were rendered" in problem for problem in problems(out)) == 2
 
 

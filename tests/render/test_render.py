@@ -2,8 +2,10 @@
 
 import json
 import random
+from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,7 +22,9 @@ SIZES = [(32, 32), (32, 48), (48, 32)]
 
 
 def mixed_rows(count, **values):
-    rows = [{"prompt": f"prompt {i}", "height": SIZES[i % 3][0], "width": SIZES[i % 3][1], **values} for i in range(count)]
+    rows = [
+        {"prompt": f"prompt {i}", "height": SIZES[i % 3][0], "width": SIZES[i % 3][1], **values} for i in range(count)
+    ]
     random.Random(1).shuffle(rows)
     return rows
 
@@ -53,13 +57,13 @@ def test_the_main_path(make_job, console):
     assert status(finished.run).complete
 
 
-def test_running_it_again_renders_nothing(make_job, console):
+def test_running_it_again_renders_nothing_and_touches_nothing(make_job, console):
     job = make_job(["a", "b"])
     session.render(job, console)
-    before = {path.name: path.stat().st_mtime_ns for path in (Store.open(job.output.path),) for path in []}
-    again = session.render(job, console)
-    assert again.rendered == 0
-    assert before == {}
+    out = Path(job.output.path)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert session.render(job, console).rendered == 0
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
 def test_nothing_but_the_row_decides_an_image(make_job, console):
@@ -145,11 +149,16 @@ def test_skipped_rows_stay_in_the_books(make_job, console):
     assert doctor.examine(finished.run).problems == []
 
 
-def test_an_empty_manifest_is_an_empty_dataset(make_job, console):
-    job = make_job([])
+def test_an_empty_manifest_is_an_empty_dataset(make_job, console, tmp_path):
+    pq.write_table(
+        pa.table({"prompt": pa.array([], pa.string()), "topic": pa.array([], pa.string())}), tmp_path / "0.parquet"
+    )
+    job = make_job([], input={"path": str(tmp_path / "0.parquet")})
     finished = session.render(job, console)
     assert finished.totals.planned == 0
-    assert len(pd.read_parquet(f"{job.output.path}/metadata")) == 0
+    metadata = pd.read_parquet(f"{job.output.path}/metadata")
+    assert (len(metadata), "status" in metadata) == (0, True)
+    assert doctor.examine(finished.run).problems == []
 
 
 def test_cells_of_a_sweep_share_their_seeds(make_job, console):

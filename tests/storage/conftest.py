@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from batchgen import storage
 from batchgen.storage import Store
 from tests.storage.faultproxy import Faults, faulty
 
@@ -20,4 +21,5 @@ def faults(s3_environment, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> Iter
     """From here on this process reaches the server through the proxy."""
     with faulty(s3_environment.port) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        monkeypatch.setattr(storage, "FIRST_DELAY", 0.02)
         yield proxy

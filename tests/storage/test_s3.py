@@ -49,13 +49,12 @@ def test_replace_overwrites_and_delete_removes(store: Store, seaweed: Seaweed) -
     assert seaweed.keys(store.url) == []
 
 
-@pytest.mark.parametrize("stores", [1, 4], ids=["one store", "four stores"])
-def test_of_sixteen_racing_writers_one_wins(s3_url: str, stores: int) -> None:
-    opened = [Store.open(s3_url) for _ in range(stores)]
-    for shard in range(2):  # SeaweedFS makes losers wait for seconds
-        won = at_once(16, lambda number, shard=shard: opened[number % stores].create(f"data/{shard}", b"%d" % number))
-        assert won.count(True) == 1
-        assert opened[0].read(f"data/{shard}") == b"%d" % won.index(True)
+def test_of_sixteen_racing_writers_one_wins(s3_url: str) -> None:
+    stores = [Store.open(s3_url) for _ in range(4)]
+    # One round: SeaweedFS makes losers wait for seconds.
+    won = at_once(16, lambda number: stores[number % 4].create("data/a", b"%d" % number))
+    assert won.count(True) == 1
+    assert stores[0].read("data/a") == b"%d" % won.index(True)
 
 
 def test_eight_threads_share_one_store(store: Store) -> None:
@@ -308,7 +307,6 @@ def test_a_shard_is_one_put(store: Store, faults: Faults) -> None:
     """s3fs makes a multipart upload of anything above 100 MB, and not every store checks the condition of those."""
     data = bytes(110_000_000)
     assert store.create("data/a", data)
-    assert not store.create("data/a", b"")
     store.replace("data/b", data)
-    assert [(method, path.partition("?")[2]) for method, path, _ in faults.seen] == [("PUT", "")] * 3
+    assert [(method, path.partition("?")[2]) for method, path, _ in faults.seen] == [("PUT", "")] * 2
     assert store.size("data/a") == len(data)

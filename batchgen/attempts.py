@@ -33,6 +33,12 @@ class History:
         return self.row_deaths[image_id] >= DEATHS_BEFORE_FAILURE
 
 
+def marked(store: Store) -> set[int]:
+    """Shards with a marker: somebody is at them, or died at them. Others should come first."""
+    folder = f"{HIDDEN}/attempts/shard-"
+    return {int(entry.path[len(folder) :].split("/")[0]) for entry in store.list(f"{HIDDEN}/attempts")}
+
+
 class Attempts:
     """Markers of one shard attempt. `begin` again moves the marker on to the next lone row."""
 

@@ -66,6 +66,7 @@ EXPLAINED_CODES = {
     "ExpiredToken": "the credentials ({key}) have expired. Renew them and run the same command again.",
     "RequestTimeTooSkewed": "the clock of this machine is wrong. Set it (NTP) and run the same command again.",
     "QuotaExceeded": NO_SPACE,
+    "400": "bad request, without a reason. Often the credentials ({key}) have expired or belong to another region.",
 }
 PERMISSIONS = "s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket"
 
@@ -166,11 +167,8 @@ class Local:
             return
         parent = os.path.dirname(folder)
         self._make_folder(parent)
-        try:
+        with contextlib.suppress(FileExistsError):  # somebody else was faster; or a file, and then the next step fails
             os.mkdir(folder)
-        except FileExistsError as error:
-            if not os.path.isdir(folder):  # otherwise somebody else was faster
-                raise NotADirectoryError(errno.ENOTDIR, "not a folder", folder) from error
         _sync_folder(parent)
 
 

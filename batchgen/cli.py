@@ -17,7 +17,7 @@ from rich.console import Console
 from batchgen.errors import BatchgenError
 
 app = typer.Typer(
-    help="Turn a table of prompts into a dataset of images.\n\nRunning the same command again continues where it ended.",
+    help="Turn a table of prompts into a dataset of images.\n\nRunning a command again continues where it ended.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
@@ -76,7 +76,7 @@ def doctor(
     out: RunPath,
     rerender: Annotated[int, typer.Option(help="Render so many images again and compare their pixels.", min=0)] = 0,
 ) -> None:
-    """Prove a run: every planned row once, every byte as written, nothing foreign. Exit code 1 if something is wrong."""
+    """Prove a run: every planned row once, every byte as written, nothing foreign. Exit code 1 if it is not."""
     from batchgen import doctor as module
     from batchgen import report
     from batchgen.run import Run

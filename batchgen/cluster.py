@@ -9,9 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+# Ray would start a cluster of its own whenever one of its threads outlives ours; it looks when it is imported.
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 
 import ray
 import ray.data
@@ -70,16 +74,34 @@ def _start(cluster: Cluster) -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
-        if joined := address(cluster):
-            ray.init(address=joined, **quiet)
-        else:
-            # "local": an address file left behind by another cluster must not divert or break a laptop run.
-            ray.init(address="local", include_dashboard=False, **quiet)
+        with _muted_stderr():
+            if joined := address(cluster):
+                ray.init(address=joined, **quiet)
+            else:
+                # "local": an address file left behind by another cluster must not divert or break a laptop run.
+                ray.init(address="local", include_dashboard=False, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise Infrastructure(f"Ray could not be reached or started: {error}") from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)  # ray.init puts its own in place
     _configure_ray_data()
+
+
+@contextmanager
+def _muted_stderr() -> Iterator[None]:
+    """Keep what Ray's C++ side writes to file descriptor 2 while it starts, and show it only if that fails."""
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as muted:
+        os.dup2(muted.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            muted.seek(0)
+            os.write(kept, muted.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _configure_ray_data() -> None:
@@ -92,4 +114,6 @@ def _configure_ray_data() -> None:
     context.actor_init_retry_on_errors = False
     context.autoscaling_config.actor_pool_util_upscaling_threshold = UPSCALING_UTILISATION
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # "Progress bars disabled. To enable ..."
+    # "Progress bars disabled ...", and tracebacks of threads that outlive an interrupted session.
+    for name in ("_internal.progress", "_internal.stats", "exceptions"):
+        logging.getLogger(f"ray.data.{name}").setLevel(logging.CRITICAL)

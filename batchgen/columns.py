@@ -252,18 +252,22 @@ def _is_kept(name: str, types: _Types, input: Input) -> bool:
 
 def _one_type(name: str, types: _Types) -> tuple[pa.DataType | None, Problem | None]:
     """The type that holds all of a column, None for binary; or the two files that cannot agree."""
-    seen = [(kind, passed_type(kind), file) for kind, file in types.arrow.items() if not pa.types.is_null(kind)]
-    if types.kinds - {"null"}:
-        seen.append((json_type(types.kinds), json_type(types.kinds), types.jsonl))
+    seen = [
+        (kind, passed_type(kind), is_nested(kind), file)
+        for kind, file in types.arrow.items()
+        if not pa.types.is_null(kind)
+    ]
+    if found := types.kinds - {"null"}:
+        seen.append((json_type(found), json_type(found), found == {"nested"}, types.jsonl))
     if not seen:
         return pa.string(), None
-    first, result, first_file = seen[0]
-    for kind, passing, file in seen[1:]:
-        together = _promoted(result, passing)
-        fits_json = not types.kinds or any(together == known for _, known in JSON_TYPES) or together == pa.string()
-        if together is None and result is None and passing is None:
+    first, result, first_nested, first_file = seen[0]
+    for kind, passing, nested, file in seen[1:]:
+        if result is None and passing is None:
             continue
-        if together is None or is_nested(first) != is_nested(kind) or not fits_json:
+        together = _promoted(result, passing)
+        fits_json = not found or together == pa.string() or any(together == known for _, known in JSON_TYPES)
+        if together is None or nested != first_nested or not fits_json:
             held = _held({str(first): first_file, str(kind): file})
             return None, Problem(f"column {name} holds {held}: write it with one type, or leave it out.")
         result = together

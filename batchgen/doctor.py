@@ -1,4 +1,4 @@
-"""Proves a run: every planned row once, every byte as it was written, nothing that does not belong, samples render again.
+"""Proves a run: every planned row once, every byte as it was written, nothing foreign, and samples render again.
 
 Reads everything, changes nothing. Reports all that is wrong, each with its file and what to do about it.
 """
@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -49,7 +50,7 @@ def examine(found: Run) -> Report:
         with ThreadPoolExecutor(READERS) as pool:
             for start in range(0, len(shards), READERS):  # a window, so that memory stays that of READERS shards
                 window = shards[start : start + READERS]
-                for ids, failed, problems in pool.map(lambda shard: _examine_shard(found, plan, shard), window):
+                for ids, failed, problems in pool.map(partial(_examine_shard, found, plan), window):
                     seen.update(ids)
                     report.images += len(ids)
                     report.failed += failed

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -92,7 +93,7 @@ def metadata(found: Run) -> Iterator[pa.Table]:
         extras: list[pa.Field] = []
         with ThreadPoolExecutor(READERS) as pool:
             for start in range(0, len(shards), 256):  # a window, so that memory does not grow with the run
-                for table in pool.map(lambda shard: _shard(found, plan, shard), shards[start : start + 256]):
+                for table in pool.map(partial(_shard, found, plan), shards[start : start + 256]):
                     extras = schema.extras_of(table.schema)
                     yield table
         skipped = found.skipped(plan)

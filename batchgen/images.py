@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ from PIL import Image
 Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485  # Pillow's own limit; above it Pillow only warns
-BROKEN = (OSError, SyntaxError, EOFError, zlib.error)  # what Pillow raises for damaged files, by format
+BROKEN = (OSError, SyntaxError, ValueError)  # what Pillow raises for damaged files, by format
 UNIFORM_STD = 1.0  # levels of 255, per channel: below it the picture is one colour to the eye
 
 
@@ -50,7 +49,10 @@ def encode(pixels: Pixels, image_format: str) -> bytes:
 
 
 def decode(data: bytes) -> Pixels:
-    """The pixels of an encoded picture. ValueError: not a whole PNG, WebP or JPEG, or larger than MAX_PIXELS."""
+    """The pixels of an encoded picture. ValueError: not a whole PNG, WebP or JPEG, or larger than MAX_PIXELS.
+
+    Damage inside the pixels may pass: Pillow does not check the sums of PNG's pixel data. pixel_sha256 tells.
+    """
     try:
         # Pillow reads the size from the header, before any memory is taken for pixels.
         with Image.open(io.BytesIO(data), formats=[name.upper() for name in FORMATS]) as picture:

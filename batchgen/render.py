@@ -19,6 +19,7 @@ import ray.data
 from ray.exceptions import RayError
 
 from batchgen import cluster
+from batchgen.attempts import marked
 from batchgen.config import Job
 from batchgen.errors import BatchgenError, Infrastructure, OtherPlan
 from batchgen.progress import Display
@@ -68,9 +69,9 @@ def render_missing(run: Run, job: Job, display: Display, patience: Patience | No
 
 def missing(run: Run, plan: Plan) -> list[dict[str, Any]]:
     """Rows of the plan's index that have no data file, in the order in which they should start."""
-    committed = run.committed()
-    shards = [shard for shard in run.index(plan).to_pylist() if shard["shard"] not in committed]
-    return in_order(shards)
+    committed, suspects = run.committed(), marked(run.store)
+    shards = in_order([shard for shard in run.index(plan).to_pylist() if shard["shard"] not in committed])
+    return sorted(shards, key=lambda shard: shard["shard"] in suspects)
 
 
 def in_order(shards: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -135,7 +136,9 @@ def _graph(run: Run, plan: Plan, job: Job, shards: list[dict[str, Any]]) -> Iter
             num_cpus=job.cluster.num_cpus,
         )
     )
-    return iter(dataset.iter_rows())
+    # iter_rows() would hold each receipt back until the next one is there.
+    for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield from table.to_pylist()
 
 
 def _pump(source: Iterator[dict[str, Any]], target: queue.Queue[dict[str, Any] | BaseException | None]) -> None:
@@ -154,4 +157,3 @@ def _explain(error: BaseException) -> BaseException:
     if isinstance(error, RayError):
         return Infrastructure(f"Ray ended the renderers: {error}".strip())
     return error
-

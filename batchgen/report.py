@@ -102,7 +102,8 @@ def _cost(job: Job, summary: Summary, tflop_per_s: float) -> str:
     hours = summary.tflop / tflop_per_s / 3600
     price = job.cluster.price_per_gpu_hour
     money = f", {hours * price:.2f} at {price:g} per GPU-hour" if price is not None else ""
-    return f"{summary.tflop:.4g} TFLOP: about {duration(hours * 3600)} of one renderer{money}, if it sustains {tflop_per_s:g} TFLOP/s"
+    time = f"about {duration(hours * 3600)} of one renderer{money}"
+    return f"{summary.tflop:.4g} TFLOP: {time}, if it sustains {tflop_per_s:g} TFLOP/s (assumed)"
 
 
 def _bytes(count: float) -> str:

@@ -166,7 +166,7 @@ def _globbed(pattern: str) -> list[_File]:
     root = "/".join(parts[:first]) or ("/" if rest.startswith("/") else "" if separator else ".")
     store = Store.open(scheme + separator + root)
     matches = _glob_regex(parts[first:])
-    entries = store.list(recursive=len(parts) > first + 1)
+    entries = store.list(recursive=len(parts) > first + 1 or parts[first] == "**")
     found = [_file(store, entry.path, entry.size) for entry in entries if matches.fullmatch(entry.path)]
     if not found:
         message = f"no file matches. Looked for {'/'.join(parts[first:])} in {store}."
@@ -176,10 +176,9 @@ def _globbed(pattern: str) -> list[_File]:
 
 def _glob_regex(parts: Sequence[str]) -> re.Pattern[str]:
     """'**' stands for any number of folders, '*' and '?' never for a slash, nor for the dot of a hidden file."""
-    pieces = []
-    for part in parts[:-1]:
-        pieces.append("(?:[^/.][^/]*/)*" if part == "**" else _glob_part(part) + "/")
-    return re.compile("".join(pieces) + _glob_part("*" if parts[-1] == "**" else parts[-1]))
+    *folders, last = [*parts, "*"] if parts[-1] == "**" else parts
+    pieces = ["(?:[^/.][^/]*/)*" if part == "**" else _glob_part(part) + "/" for part in folders]
+    return re.compile("".join(pieces) + _glob_part(last))
 
 
 def _glob_part(part: str) -> str:

@@ -214,4 +214,6 @@ def finish(row: ImageRow, picture: Picture, planned: int, attempt: int, image_fo
         "render_seconds": picture.seconds,
         "attempt": attempt,
     }
-    return Finished(images.encode(pixels, image_format), f"{row.image_id}.{images.FORMATS[image_format].extension}", facts)
+    return Finished(
+        images.encode(pixels, image_format), f"{row.image_id}.{images.FORMATS[image_format].extension}", facts
+    )

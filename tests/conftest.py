@@ -1,4 +1,4 @@
-"""Fixtures that every test folder can use. The environment is set before anything of Ray or Hugging Face is imported."""
+"""Fixtures that every test folder can use. The environment is set before Ray or Hugging Face is imported."""
 
 import os
 

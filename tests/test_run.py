@@ -53,7 +53,7 @@ def test_another_job_is_told_what_differs(store):
     run.publish(store, plan())
     found = Run.open(store)
     found.check({"sampling.height": 64, "model": "m"}, "f")
-    with pytest.raises(RunMismatch, match="sampling.height: there 64, now 96") as error:
+    with pytest.raises(RunMismatch, match=r"sampling.height: there 64, now 96") as error:
         found.check({"sampling.height": 96, "model": "m"}, "g")
     assert "model:" not in str(error.value)
     assert error.value.exit_code == 4

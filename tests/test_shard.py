@@ -92,7 +92,7 @@ def test_a_flipped_byte_is_noticed():
     data = bytearray(build())
     at = data.index(picture(2).data) + len(picture(2).data) // 2
     data[at] ^= 1
-    with pytest.raises(OSError, match="checksum|CRC"):
+    with pytest.raises(OSError, match=r"checksum|CRC"):
         pq.ParquetFile(io.BytesIO(bytes(data)), page_checksum_verification=True).read()
 
 

@@ -1,4 +1,4 @@
-"""The demonstration: a prompt table and a tiny checkpoint, so that batchgen works without GPU, network or gated weights."""
+"""The demonstration: prompts and a tiny checkpoint, so that batchgen works without GPU, network or gated weights."""
 
 from __future__ import annotations
 

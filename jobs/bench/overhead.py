@@ -58,7 +58,9 @@ def write_job(folder: Path, shards: int, steps: int) -> tuple[Path, Path]:
     """A job of `shards` equal shards."""
     import yaml
 
-    prompts = [{"prompt": f"{i} red circles and {i + 1} blue squares"} for i in range(shards * BATCH * BATCHES_PER_SHARD)]
+    prompts = [
+        {"prompt": f"{i} red circles and {i + 1} blue squares"} for i in range(shards * BATCH * BATCHES_PER_SHARD)
+    ]
     Path(folder, "prompts.jsonl").write_text("\n".join(map(json.dumps, prompts)))
     job = {
         "input": {"path": f"{folder}/prompts.jsonl"},
@@ -138,7 +140,11 @@ def render_process(job: Path, out: Path) -> dict[str, Any]:
     seconds = footers[-1].finished_at - footers[0].finished_at
     images = sum(footer.images for footer in footers[1:])
     rate = images / seconds
-    return {"images_per_s": rate, "start_up_s": footers[0].finished_at - began - footers[0].images / rate, "images": images}
+    return {
+        "images_per_s": rate,
+        "start_up_s": footers[0].finished_at - began - footers[0].images / rate,
+        "images": images,
+    }
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ REFUSALS = {  # fault: status and S3's error code
 class Faults:
     """What to do with the next requests, and what was seen.
 
-    Beside REFUSALS: 'reset' (nothing forwarded), 'lost_reply' (forwarded, connection closed without an answer),
+    Beside REFUSALS: 'reset' and 'close' (nothing forwarded), 'lost_reply' (forwarded, then closed without an answer),
     'cut_reply' (half of the body), 'claim' (200 without forwarding: a store that ignores conditions).
     """
 
@@ -56,6 +56,7 @@ class Faults:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # 40 ms for each reply otherwise
     faults: Faults
     server_port: int
 
@@ -68,8 +69,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(status, {"Content-Type": "application/xml"}, text.encode())
         if fault == "claim":
             return self.answer(200, {"ETag": '"0"'}, b"")
-        if fault == "reset":
-            return self.hang_up()
+        if fault in ("reset", "close"):
+            return self.hang_up(politely=fault == "close")
         upstream = http.client.HTTPConnection("127.0.0.1", self.server_port, timeout=30)
         headers = {name: value for name, value in self.headers.items() if name.lower() not in ("expect", "connection")}
         upstream.request(self.command, self.path, body, headers)  # Host stays the proxy's: it is signed
@@ -99,9 +100,10 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD" and len(content) < int(length):
             self.hang_up()
 
-    def hang_up(self) -> None:
-        """A reset instead of an answer."""
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    def hang_up(self, politely: bool = False) -> None:
+        """The end of the connection instead of an answer: a reset, unless politely."""
+        if not politely:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
         self.connection.close()
 

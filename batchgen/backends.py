@@ -86,6 +86,7 @@ class Local:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self._made: list[str] = []  # folders, parents first
 
     def read(self, path: str) -> bytes:
         with self.open(path) as file:
@@ -135,6 +136,12 @@ class Local:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self.root, path))
 
+    def remove_made_folders(self) -> None:
+        """Remove the folders that this object made and that are empty again."""
+        while self._made:
+            with contextlib.suppress(OSError):
+                os.rmdir(self._made.pop())
+
     def sweep(self) -> None:
         """Remove what killed writers left. Ages by the disk's own clock, so that no machine's clock matters."""
         with self._written(f"{TMP}/now", b"") as (now, _), os.scandir(os.path.dirname(now)) as found:
@@ -169,6 +176,7 @@ class Local:
         self._make_folder(parent)
         with contextlib.suppress(FileExistsError):  # somebody else was faster; or a file, and then the next step fails
             os.mkdir(folder)
+            self._made.append(folder)
         _sync_folder(parent)
 
 
@@ -252,6 +260,9 @@ class Remote:
     def delete(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(self._key(path))
+
+    def remove_made_folders(self) -> None:
+        """There are no folders."""
 
     def sweep(self) -> None:
         """Nothing to do: one PUT leaves nothing behind."""

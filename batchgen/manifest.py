@@ -287,11 +287,9 @@ def _overflow(columns: dict[str, Any], policy: OnOverflow) -> tuple[pa.Array, pa
         if wish == "keep":
             continue
         encoder, limit = ("CLIP", "77") if code == OVERFLOW_CLIP else ("T5", "max_sequence_length")
-        setting = f"errors.on_overflow.{encoder.lower()}"
+        write = f"shorten it, or write errors.on_overflow: {{{encoder.lower()}: keep}}"
         codes[rows] = code
-        messages[rows] = (
-            f"column prompt: has more tokens than {encoder} reads ({limit}): shorten it, or set {setting}: keep"
-        )
+        messages[rows] = f"column prompt has more tokens than {encoder} reads ({limit}): {write}"
     return pa.array(codes, pa.string()), pa.array(messages, pa.string())
 
 

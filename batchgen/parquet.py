@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchgen.columns import FileColumns, plain
+from batchgen.columns import FileColumns, passed_type
 from batchgen.errors import Infrastructure, Problem, Refused
 from batchgen.formats import BLOCK, SOURCE_ROWS, Inspected, Source, changed
 from batchgen.storage import Store
@@ -36,43 +36,47 @@ def inspect_parquet(store: Store, path: str, name: str, id_column: str, unread: 
             digest.update(block)
         with _decoding(name):
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
-        kinds = parquet.schema_arrow
-        doubled = sorted({column for column in kinds.names if kinds.names.count(column) > 1})
-        if doubled:
-            raise Refused(Problem(f"the column {', '.join(doubled)} stands twice: give each a name of its own.", name))
-        dropped = [field.name for field in kinds if unread(field.name) or holds_binary(field.type)]
-        sizes = list(_row_groups(parquet.metadata, dropped))
-        for group, (_, size) in enumerate(sizes):
-            if size > MAX_ROW_GROUP_BYTES:
-                message = f"row group {group} holds {size / 2**30:.1f} GiB uncompressed, more than is read at once (1)."
-                raise Refused(Problem(f"{message} Write smaller row groups (row_group_size=50000).", name))
-        with _decoding(name):
-            has_ids = id_column in kinds.names and _any_valid(parquet, id_column)
+            types = _types(parquet, name)
+            dropped = [column for column, kind in types.items() if unread(column) or passed_type(kind) is None]
+            sizes = list(_row_groups(parquet.metadata, dropped))
+            _check_sizes(sizes, name)
+            has_ids = id_column in types and _any_valid(parquet, id_column)
         version = _parquet_version(file)
     whole = Source(store=store, path=path, name=name, format="parquet", first_row=0, rows=0, version=version)
-    types = {field.name: field.type for field in kinds}
     return Inspected(FileColumns(name, types), list(_parquet_sources(whole, sizes)), digest.digest(), has_ids)
 
 
-def holds_binary(kind: pa.DataType) -> bool:
-    """Plain binary columns never pass through, so they are not read either."""
-    kind = plain(kind)
-    return bool(
-        pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_fixed_size_binary(kind)
-        or pa.types.is_binary_view(kind)
-    )
+def _types(parquet: pq.ParquetFile, name: str) -> dict[str, pa.DataType]:
+    columns = parquet.schema_arrow
+    doubled = sorted({column for column in columns.names if columns.names.count(column) > 1})
+    if doubled:
+        raise Refused(Problem(f"the column {', '.join(doubled)} stands twice: give each a name of its own.", name))
+    return {field.name: field.type for field in columns}
+
+
+def _check_sizes(sizes: Iterable[tuple[int, int]], name: str) -> None:
+    for group, (_, size) in enumerate(sizes):
+        if size > MAX_ROW_GROUP_BYTES:
+            message = f"row group {group} holds {size / 2**30:.1f} GiB uncompressed, more than is read at once (1)."
+            raise Refused(Problem(f"{message} Write smaller row groups (row_group_size=50000).", name))
 
 
 def _row_groups(metadata: Any, dropped: list[str]) -> Iterator[tuple[int, int]]:
-    """Rows and uncompressed bytes of each row group, without the columns that are not read."""
-    leaves = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
-    skipped = {i for i, leaf in enumerate(leaves) if any(leaf == top or leaf.startswith(top + ".") for top in dropped)}
+    """Rows and uncompressed bytes of each row group; in large ones without the columns that are not read.
+
+    Small ones are taken by their total: asking for a column of a damaged footer can end the process (pyarrow 26).
+    """
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
-        used = (group.column(i).total_uncompressed_size for i in range(len(leaves)) if i not in skipped)
-        yield group.num_rows, sum(used)
+        size = group.total_byte_size
+        if size > MAX_ROW_GROUP_BYTES and group.num_columns == metadata.num_columns:
+            columns = [group.column(i) for i in range(group.num_columns)]
+            size = sum(leaf.total_uncompressed_size for leaf in columns if not _is_below(leaf.path_in_schema, dropped))
+        yield group.num_rows, size
+
+
+def _is_below(leaf: str, columns: list[str]) -> bool:
+    return any(leaf == column or leaf.startswith(column + ".") for column in columns)
 
 
 def _any_valid(parquet: pq.ParquetFile, column: str) -> bool:
@@ -138,7 +142,7 @@ def _decoding(name: str) -> Iterator[None]:
     """Arrow's complaints about bytes are refusals; what the store says keeps its own fate."""
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise Infrastructure(f"{name} cannot be read ({error}). Run the same command again.") from error
         reason = str(error).strip().split("\n")[0]

@@ -58,6 +58,7 @@ class PlanFiles:
         for path in self._written:
             self.store.delete(path)
         self._written = []
+        self.store.remove_made_folders()
 
     def _start_file(self) -> None:
         self._name = f"rows-{len(self.files):05}.parquet"

@@ -160,6 +160,10 @@ class Store:
         """Remove a file; no error if it is gone."""
         self._call("delete", path, lambda backend: backend.delete(path))
 
+    def remove_made_folders(self) -> None:
+        """Leave no empty folder behind, after what this process wrote has been deleted again."""
+        self._call("delete", "", lambda backend: backend.remove_made_folders())
+
     def probe(self) -> None:
         """Prove that this place can be written to and that create-if-absent holds, or raise Refused saying why not."""
         if self.is_local and self.url in {os.path.expanduser("~"), *SYSTEM_FOLDERS}:
@@ -175,7 +179,9 @@ class Store:
                 store.delete(path)
             store._call("write", "", lambda backend: backend.sweep())
         except (StoreRefused, FileNotFoundError) as error:
+            store.remove_made_folders()
             raise Refused(f"{self}: cannot hold the output. {error}") from error
+        self._connected = store._connected  # which also knows the folders that were made
         if overwritten:
             raise Refused(
                 f"{self}: the store ignores 'If-None-Match: *', so two runs could overwrite each other. Use a store "

@@ -108,12 +108,17 @@ def _from_arrow(table: pa.Table, first_row: int, names: Mapping[str, str], extra
             rows.ours[ours] = _arrow_column(ours, _one_chunk(table[names[ours]]), complaints)
         else:
             rows.ours[ours] = pa.nulls(size, type_of(ours))
-    for extra in extras:
+    for extra in _by_name(extras):
         if names.get(extra.name) in table.column_names:
             rows.extras[extra.name] = _arrow_extra(extra, _one_chunk(table[names[extra.name]]), complaints)
         else:
             rows.extras[extra.name] = pa.nulls(size, extra.type)
     return rows
+
+
+def _by_name(extras: Sequence[pa.Field]) -> list[pa.Field]:
+    """Extras come in the order of their first file; what is said of a row must not depend on that."""
+    return sorted(extras, key=lambda extra: str(extra.name))
 
 
 def type_of(ours: str) -> pa.DataType:
@@ -225,7 +230,7 @@ def _from_json(lines: Sequence[Line], names: Mapping[str, str], extras: Sequence
         theirs = names.get(ours)
         values: list[Any] = [record.get(theirs) for record in records] if theirs else [None] * len(records)
         rows.ours[ours] = _json_column(ours, values, complaints)
-    for extra in extras:
+    for extra in _by_name(extras):
         values = [record.get(names[extra.name]) for record in records]
         if pa.types.is_string(extra.type):
             values = _each_json(extra.name, values, _json_dumped, complaints)

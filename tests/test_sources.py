@@ -216,9 +216,11 @@ def test_a_decompression_bomb_is_seen_in_the_footer(tmp_path, monkeypatch):
 
 def test_columns_that_are_not_read_are_no_bomb(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet, "MAX_ROW_GROUP_BYTES", 2**20)
-    table = {"prompt": ["x"] * 100, "image": [b"x" * 20_000] * 100, "text": ["y" * 20_000] * 100}
+    images = [{"bytes": b"x" * 20_000, "path": "p"}] * 100
+    table = {"prompt": ["x"] * 100, "photo": images, "raw": [b"x" * 20_000] * 100, "text": ["y" * 20_000] * 100}
     path = write(tmp_path / "a.parquet", table, use_dictionary=False)
     assert find(path, keep_columns=[]).rows == 100
+    assert find(write(tmp_path / "b.parquet", {**table, "text": ["y"] * 100}, use_dictionary=False)).rows == 100
     assert "GiB uncompressed" in problem(path).message
 
 

@@ -1,0 +1,181 @@
+"""The command line: mistakes cost a message and exit code 2, nothing else; plan shows and writes nothing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from batchgen.cli import app
+
+PARTI = Path(__file__).parent.parent.parent / "shared" / "prompts" / "PartiPrompts.tsv"
+
+
+@pytest.fixture
+def job(tmp_path):
+    """job(rows, **sections) writes a manifest and a job file and returns its path."""
+
+    def write(rows=({"prompt": "a cat"},), **sections):
+        (tmp_path / "prompts.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+        values = {
+            "input": {"path": str(tmp_path / "prompts.jsonl")},
+            "model": {"preset": "fake"},
+            "output": {"path": str(tmp_path / "run")},
+        }
+        values = {name: {**values.get(name, {}), **sections.get(name, {})} for name in {*values, *sections}}
+        (tmp_path / "job.yaml").write_text(yaml.safe_dump(values))
+        return str(tmp_path / "job.yaml")
+
+    return write
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+def refused(path, *expected, command="render"):
+    code, output = run(command, path)
+    assert code == 2
+    assert "Traceback" not in output
+    for text in expected:
+        assert text in output, output
+    assert not (Path(path).parent / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["plan", "render"])
+def test_an_unknown_key_suggests_the_nearest(job, command):
+    refused(job(sampling={"heigth": 64}), "sampling.heigth: unknown key. Did you mean height?", command=command)
+
+
+def test_all_mistakes_of_a_job_file_at_once(job):
+    path = job(sampling={"height": "tall", "guidance_scale": -1, "num_inference_steps": 0}, outputs={})
+    refused(path, "4 problems", "sampling.height", "sampling.guidance_scale", "sampling.num_inference_steps", "outputs")
+
+
+def test_mistakes_of_different_kinds_come_together(job, tmp_path):
+    path = job(model={"preset": "demo", "pretrained_model_name_or_path": str(tmp_path / "nowhere")},
+               input={"path": str(tmp_path / "prompts.jsonnl")}, output={"path": "s3://key:secret@bucket/run"})  # fmt: skip
+    refused(path, "3 problems", "Did you mean prompts.jsonl?", "nowhere does not exist", "holds credentials")
+
+
+def test_a_missing_job_file():
+    assert run("render", "nowhere.yaml") == (2, "nowhere.yaml: cannot be read (No such file or directory).\n")
+
+
+def test_a_job_file_that_is_no_yaml(tmp_path):
+    (tmp_path / "job.yaml").write_text("input: {path: [}")
+    refused(str(tmp_path / "job.yaml"), "is not YAML")
+
+
+def test_a_missing_prompt_column_suggests_one(job):
+    refused(job([{"caption": "a cat"}]), "prompt", "columns: {caption: prompt}")
+
+
+def test_bad_rows_are_all_named_with_file_and_row(job):
+    rows = [{"prompt": "a"}, {"prompt": None}, {"prompt": " "}, {"prompt": "a", "height": -1, "width": 64},
+            {"prompt": "a", "guidance_scale": 99}, {"prompt": "a", "seed": -1}]  # fmt: skip
+    refused(job(rows), "5 problems", *[f"prompts.jsonl, line {n}" for n in (2, 3, 4, 5, 6)])
+
+
+def test_a_hundred_problems_are_shown_and_the_rest_counted(job):
+    refused(job([{"prompt": None}] * 150), "150 problems", "and 50 more")
+
+
+def test_duplicate_ids_are_refused_with_their_row(job):
+    refused(job([{"id": "x", "prompt": "a"}, {"id": "y", "prompt": "b"}, {"id": "x", "prompt": "c"}]),
+            "prompts.jsonl, line 3", "'x' stands on an earlier row too")  # fmt: skip
+
+
+def test_unreadable_parquet_is_refused(job, tmp_path):
+    (tmp_path / "prompts.parquet").write_bytes(b"PAR1 no")
+    refused(job(input={"path": str(tmp_path / "prompts.parquet")}), "prompts.parquet")
+
+
+def test_an_output_that_is_not_ours_is_refused_and_left_alone(job, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("x")
+    code, output = run("render", job())
+    assert code == 2
+    assert "not a batchgen run (thesis.tex)" in output
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
+
+
+def test_an_empty_output_directory_survives_a_refusal(job, tmp_path):
+    (tmp_path / "run").mkdir()
+    assert run("render", job([{"prompt": None}]))[0] == 2
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_relative_output_in_a_ray_job_is_refused(job, monkeypatch):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    refused(job(output={"path": "out/run"}), "is relative, and a Ray job's directory is removed with the job")
+
+
+def test_set_overrides_any_key(job):
+    code, output = run("plan", job(), "--set", "sampling.num_images_per_prompt=7")
+    assert (code, "7 images of 1 prompts" in output) == (0, True)
+    code, output = run("plan", job(), "--set", "sampling.stepps=7")
+    assert (code, "stepps: unknown key" in output) == (2, True)
+    assert run("plan", job(), "--set", "nonsense")[0] == 2
+
+
+def test_plan_shows_and_writes_nothing(job, tmp_path):
+    rows = [{"prompt": "a cat " * 40}, {"prompt": "b", "height": 100, "width": 60}]
+    code, output = run("plan", job(rows, cluster={"price_per_gpu_hour": 2.0}))
+    assert code == 0
+    for text in (
+        "2 images of 2 prompts",
+        "64x64 steps=4",
+        "longer than CLIP-L reads",
+        "no multiple of 16",
+        "TFLOP",
+        "at 2 per",
+    ):
+        assert text in output, output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["job.yaml", "prompts.jsonl"]
+
+
+def test_status_and_doctor_of_no_run(tmp_path):
+    for command in ("status", "doctor"):
+        code, output = run(command, str(tmp_path / "nowhere"))
+        assert (code, "holds no batchgen run" in output) == (2, True)
+
+
+def test_every_command_has_help():
+    for command in ("plan", "render", "status", "doctor", "demo"):
+        code, output = run(command, "--help")
+        assert (code, "Usage" in output) == (0, True)
+
+
+def test_mistakes_start_no_ray_and_load_no_torch(job, tmp_path):
+    """In a process of its own, which then says what it had loaded when it ended."""
+    script = (
+        "import sys, atexit\n"
+        "atexit.register(lambda: print('loaded:', [n for n in ('ray', 'torch') if n in sys.modules]))\n"
+        f"sys.argv = ['batchgen', 'render', {job([{'prompt': None}])!r}]\n"
+        "from batchgen.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout.splitlines()[-1] == "loaded: []"
+
+
+@pytest.mark.skipif(not PARTI.exists(), reason="the PartiPrompts table is not here")
+def test_partiprompts_plans_by_column_mapping(job, tmp_path):
+    header, *lines = PARTI.read_text().splitlines()
+    rows = [dict(zip(header.split("\t"), line.split("\t"), strict=False)) for line in lines]
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table, tmp_path / "parti.parquet")
+    path = job(
+        input={"path": str(tmp_path / "parti.parquet"), "columns": {"Prompt": "prompt"}}, model={"preset": "demo"}
+    )
+    code, output = run("plan", path)
+    assert code == 0, output
+    assert "1632 images of 1632 prompts" in output

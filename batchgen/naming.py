@@ -51,14 +51,9 @@ def prompt_ids(rows: Rows) -> Any:
         for row, *values in zip(missing, *content.values(), strict=True):
             said = dict(zip(content, values, strict=True))
             if row in rows.complaints:
-                said = _spelled(said) | {"complaint": rows.complaints.message(row), "line": rows.unreadable.get(row)}
+                said |= {"complaint": rows.complaints.message(row), "line": rows.unreadable.get(row)}
             ids[row] = identity.content_prompt_id(said)
     return np.array(ids, object)
-
-
-def _spelled(content: dict[str, Any]) -> dict[str, Any]:
-    """Bad rows may hold infinities, which JSON cannot."""
-    return {key: repr(value) if isinstance(value, float) else value for key, value in content.items()}
 
 
 def _as_text(values: pa.Array) -> pa.Array:

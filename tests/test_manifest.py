@@ -548,6 +548,19 @@ def test_all_that_is_wrong_with_a_row_is_told(expand):
     assert row["skip_code"] == "BAD_VALUE"
 
 
+def test_bad_rows_are_told_apart_by_what_is_wrong(expand):
+    table = expand([{"prompt": "x", "seed": -1}, {"prompt": "x", "seed": -2}, "nope", "nopes", {"prompt": "x"}])
+    assert len(set(table["prompt_id"].to_pylist())) == len(set(table["image_id"].to_pylist())) == 5
+
+
+def test_complaints_do_not_depend_on_the_order_of_columns(expand):
+    bad = {"prompt": ["x"], "b": raw_text(b"\xff"), "a": raw_text(b"\xff")}
+    messages = {only(expand(rows))["skip_message"] for rows in (bad, dict(reversed(bad.items())))}
+    lines = [{"prompt": "x", "b": "\ud800", "a": "\ud800"}]
+    messages |= {only(expand(rows))["skip_message"] for rows in (lines, [dict(reversed(lines[0].items()))])}
+    assert len(messages) == 1
+
+
 def test_places_of_later_sources(expand, monkeypatch):
     monkeypatch.setattr(parquet, "SOURCE_ROWS", 3)
     monkeypatch.setattr(jsonl, "SOURCE_ROWS", 3)
@@ -592,7 +605,20 @@ def test_a_row_that_is_impossible_in_one_cell_is_bad(expand):
     row = only(expand([{"prompt": "x", "width": 256}], sweep={"height": [256, 1024, 2048]}))
     assert row["skip_code"] == "BAD_SIZE"
     assert "2048 × 256 (in cell height=2048)" in row["skip_message"]
-    assert len(expand([{"prompt": "x", "width": 256}], sweep={"height": [256, 1024]})) == 2
+
+
+@pytest.mark.parametrize(("column", "axis"), [("width", "height"), ("height", "width")])
+def test_a_side_of_the_row_and_one_of_the_cell_are_both(expand, column, axis):
+    table = expand([{"prompt": "x", column: 256}], sweep={axis: [256, 1024]})
+    assert table[column].to_pylist() == [256, 256]
+    assert table[axis].to_pylist() == [256, 1024]
+
+
+@pytest.mark.parametrize(("height", "width"), [(0, 64), (64, -64)])
+def test_no_side_is_snapped_out_of_nothing(expand, height, width):
+    """The fake model makes 16 × 64, the nearest possible size."""
+    row = only(expand([{"prompt": "x", "height": height, "width": width}], model={"preset": "fake"}))
+    assert row["skip_code"] == "BAD_SIZE"
 
 
 def test_impossible_jobs_are_refused(expand):

@@ -1,6 +1,5 @@
 """What comes out loads anywhere: `datasets` itself, pandas, pyarrow; with the real tiny pipeline behind it."""
 
-import io
 import json
 import subprocess
 import sys
@@ -9,11 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-import pytest
 from PIL import Image
-from rich.console import Console
 
-from batchgen import doctor, images, session
+from batchgen import doctor, images
 from batchgen.config import load_job
 from batchgen.demo import PROMPTS, demo_job
 from batchgen.models.renderer import ModelSpec, load_renderer
@@ -22,26 +19,13 @@ from batchgen.worker import image_rows
 ROOT = Path(__file__).parent.parent.parent
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory, ray_session):
-    """The demonstration, rendered by two actors of the shared session."""
-    job = demo_job(str(tmp_path_factory.mktemp("demo") / "run"))
-    two = job.cluster.model_copy(update={"renderers": type(job.cluster.renderers)(min_size=2, max_size=2)})
-    return session.render(job.model_copy(update={"cluster": two}), Console(file=io.StringIO()))
-
-
-@pytest.fixture
-def out(demo):
-    return demo.run.store.url
-
-
-def test_load_dataset_gives_pictures(out, tmp_path):
+def test_load_dataset_gives_pictures(demo_out, tmp_path):
     import datasets
 
     by_files = datasets.load_dataset(
-        "parquet", data_files=f"{out}/data/*.parquet", split="train", cache_dir=str(tmp_path / "a")
+        "parquet", data_files=f"{demo_out}/data/*.parquet", split="train", cache_dir=str(tmp_path / "a")
     )
-    by_card = datasets.load_dataset(out, split="train", cache_dir=str(tmp_path / "b"))
+    by_card = datasets.load_dataset(demo_out, split="train", cache_dir=str(tmp_path / "b"))
     for found in (by_files, by_card):
         assert isinstance(found.features["image"], datasets.Image)
         assert len(found) == 28
@@ -51,17 +35,17 @@ def test_load_dataset_gives_pictures(out, tmp_path):
     assert by_card["image_id"] == by_files["image_id"]
 
 
-def test_pandas_and_pyarrow_read_the_metadata(out, demo):
-    frame = pd.read_parquet(f"{out}/metadata")
-    table = pq.read_table(f"{out}/metadata")
+def test_pandas_and_pyarrow_read_the_metadata(demo_out, demo):
+    frame = pd.read_parquet(f"{demo_out}/metadata")
+    table = pq.read_table(f"{demo_out}/metadata")
     assert len(frame) == len(table) == demo.totals.planned == 28
     assert set(frame["model_digest"]) == {demo.run.plans[0].model["digest"]}
     assert frame["error_code"].isna().all()
     assert frame["sigmas"].map(len).eq(9).all()
 
 
-def test_the_demonstration_has_what_it_is_to_show(out):
-    frame = pd.read_parquet(f"{out}/metadata")
+def test_the_demonstration_has_what_it_is_to_show(demo_out):
+    frame = pd.read_parquet(f"{demo_out}/metadata")
     assert frame[["height", "width"]].drop_duplicates().shape[0] == 3
     assert (frame["sample_index"] > 0).any()
     assert (frame["negative_prompt"] != "").any()
@@ -72,14 +56,14 @@ def test_the_demonstration_has_what_it_is_to_show(out):
     assert frame["truncated_t5"].dropna().iloc[0].endswith("pink")
 
 
-def test_every_picture_is_that_of_its_own_row(out, demo):
+def test_every_picture_is_that_of_its_own_row(demo_out, demo):
     """Render some rows again in this process, from the stored row alone: no image and row crossed over."""
     report = doctor.examine(demo.run)
     doctor.rerender(demo.run, 8, report)
     assert (report.problems, report.rerendered) == ([], 8)
 
 
-def test_a_whole_planned_batch_renders_to_the_same_pixels(out, demo):
+def test_a_whole_planned_batch_renders_to_the_same_pixels(demo_out, demo):
     """Not even through batches.py: the renderer itself, given the plan's rows, gives the stored pixels."""
     plan = demo.run.plans[0]
     shard = demo.run.index(plan).to_pylist()[0]
@@ -88,13 +72,13 @@ def test_a_whole_planned_batch_renders_to_the_same_pixels(out, demo):
     todo = image_rows(rows)
     assert len(todo) == shard["batch_size"]
     latents = renderer.denoise(todo, renderer.encode(todo))
-    stored = pq.read_table(f"{out}/data/shard-000000.parquet").to_pylist()
+    stored = pq.read_table(f"{demo_out}/data/shard-000000.parquet").to_pylist()
     for pixels, row in zip(renderer.decode(latents, range(len(todo))), stored, strict=True):
         assert np.array_equal(images.decode(row["image"]["bytes"]), pixels)
 
 
-def test_seed_guidance_and_prompt_all_show(out):
-    frame = pq.read_table(f"{out}/data").to_pandas()
+def test_seed_guidance_and_prompt_all_show(demo_out):
+    frame = pq.read_table(f"{demo_out}/data").to_pandas()
     assert frame["pixel_sha256"].is_unique
     assert frame["phash"].nunique() > 20
 
@@ -107,12 +91,14 @@ def test_the_job_file_says_what_the_demo_does():
     assert from_file == packaged
 
 
-def test_the_job_script_is_the_command(out, tmp_path):
+def test_the_job_script_is_the_command(demo_out, tmp_path):
     """On a finished run, where neither needs Ray."""
     job = ROOT / "jobs" / "configs" / "demo.yaml"
     commands = ([sys.executable, "jobs/render.py"], [sys.executable, "-m", "batchgen", "render"])
     outputs = [
-        subprocess.run([*command, str(job), "--set", f"output.path={out}"], capture_output=True, text=True, cwd=ROOT)
+        subprocess.run(
+            [*command, str(job), "--set", f"output.path={demo_out}"], capture_output=True, text=True, cwd=ROOT
+        )
         for command in commands
     ]
     assert [done.returncode for done in outputs] == [0, 0]
@@ -130,6 +116,6 @@ def test_every_job_file_of_the_repository_plans():
         assert preview(prepare(job.model_copy(update={"input": local}))).images > 0
 
 
-def test_success_says_what_was_proven(out):
-    summary = json.loads(Path(out, "_SUCCESS").read_text())
+def test_success_says_what_was_proven(demo_out):
+    summary = json.loads(Path(demo_out, "_SUCCESS").read_text())
     assert (summary["planned"], summary["images"], summary["failed"]) == (28, 28, 0)

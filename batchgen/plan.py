@@ -24,6 +24,8 @@ from batchgen.sharding import Sharder, Summary
 from batchgen.storage import redact
 from batchgen.tokens import TokenCounter
 
+PIECE = "batchgen:piece"  # column on the way through Ray; no column of a user is called so
+
 
 def preview(prepared: Prepared) -> Summary:
     """What a plan would hold. Writes nothing. Raises Refused with every problem of the manifest."""
@@ -114,7 +116,7 @@ def _on_ray(prepared: Prepared, tokenizers: str) -> Iterator[tuple[int, pa.Table
         options = ray.data.DataContext.get_current().execution_options
         options.preserve_order = True
         try:
-            pieces = [{"piece": number} for number in range(len(prepared.sources.items))]
+            pieces = [{PIECE: number} for number in range(len(prepared.sources.items))]
             settings = {"pieces": prepared.sources.items, "expansion": prepared.expansion, "tokenizers": tokenizers}
             dataset = (
                 ray.data.from_items(pieces, override_num_blocks=1)
@@ -122,8 +124,8 @@ def _on_ray(prepared: Prepared, tokenizers: str) -> Iterator[tuple[int, pa.Table
                 .map_batches(read_and_expand, fn_kwargs=settings, batch_size=1, batch_format="pyarrow")
             )
             for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
-                for piece in table["piece"].unique().to_pylist():
-                    yield piece, table.filter(pc.equal(table["piece"], piece)).drop_columns(["piece"])
+                for piece in table[PIECE].unique().to_pylist():
+                    yield piece, table.filter(pc.equal(table[PIECE], piece)).drop_columns([PIECE])
         finally:
             options.preserve_order = False
 
@@ -132,9 +134,9 @@ def read_and_expand(
     batch: pa.Table, *, pieces: Sequence[Source], expansion: Expansion, tokenizers: str
 ) -> Iterator[pa.Table]:
     """Numbers of pieces → their image rows, in a Ray task."""
-    for number in batch["piece"].to_pylist():
+    for number in batch[PIECE].to_pylist():
         for table in expand_in_parts(pieces[number], expansion, _counter(tokenizers)):
-            yield table.append_column("piece", pa.array([number] * len(table), pa.int64()))
+            yield table.append_column(PIECE, pa.array([number] * len(table), pa.int64()))
 
 
 @lru_cache(maxsize=1)

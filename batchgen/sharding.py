@@ -66,7 +66,6 @@ class Summary:
 
     prompts: int = 0
     images: int = 0
-    bad_rows: int = 0  # prompt rows
     skipped_images: int = 0
     snapped: int = 0
     buckets: dict[str, BucketCount] = field(default_factory=dict)
@@ -153,11 +152,13 @@ class Sharder:
 
     def _set_aside(self, bad: pa.Table) -> None:
         """Rows that will not be rendered: either they stop the job, or they stay in the plan with their reason."""
-        self.summary.bad_rows += len(bad)
+        before = None
         for row in bad.select(["skip_code", "skip_message", "where"]).to_pylist():
             self.summary.codes[row["skip_code"]] += 1
-            if manifest.refused(row["skip_code"], self._job.errors):
+            # An overflowing prompt stands here once per image; it is one problem.
+            if row != before and manifest.refused(row["skip_code"], self._job.errors):
                 self.summary.refuse(Problem(row["skip_message"], row["where"] or "", row["skip_code"]))
+            before = row
         self.summary.skipped_images += len(bad)
         self.skipped.append(bad.select(self._schema.names).cast(self._schema))
 

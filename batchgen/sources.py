@@ -22,7 +22,7 @@ from batchgen.errors import Problem, Refused
 from batchgen.formats import Format, Inspected, Source
 from batchgen.jsonl import inspect_jsonl
 from batchgen.parquet import inspect_parquet
-from batchgen.storage import Store, StoreRefused, redact
+from batchgen.storage import PROBE_SECONDS, Store, StoreRefused, redact
 
 SUFFIXES: dict[str, Format] = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 AT_ONCE = 8  # files read at the same time: enough to hide a store's latency
@@ -96,7 +96,10 @@ def refuse_swept_columns(job: Job, sources: Sources) -> None:
 
 def _together(files: Sequence[Inspected], columns: Columns) -> Sources:
     own_ids = any(file.has_ids for file in files)
-    items = [replace(source, own_ids=own_ids) for file in files for source in file.sources]
+    sources = [source for file in files for source in file.sources]
+    # Somebody waited for the listing; tasks have more patience with a store that is busy.
+    stores = {source.store.url: Store(source.store.protocol, source.store.url) for source in sources}
+    items = [replace(source, own_ids=own_ids, store=stores[source.store.url]) for source in sources]
     return Sources(
         items=items,
         extras=list(columns.extras),
@@ -141,15 +144,15 @@ def _is_left_out(column: str, input: Input) -> bool:
 def _matching(pattern: str) -> list[_File]:
     """The files that a path, a folder or a glob means, without those that are hidden."""
     folder, name = _parent(pattern)
-    if folder and (found := _stat(Store.open(folder), name)):
+    if folder and (found := _stat(Store.open(folder, PROBE_SECONDS), name)):
         return [_supported(found, pattern)]
     if re.search(r"[*?[]", pattern):
         return _globbed(pattern)
-    store = Store.open(pattern)
+    store = Store.open(pattern, PROBE_SECONDS)
     entries = store.list()
     if not entries:
         raise Refused(_missing(pattern, folder, name))
-    visible = [entry for entry in entries if not any(part[0] in "_." for part in entry.path.split("/"))]
+    visible = [entry for entry in entries if not any(part.startswith(("_", ".")) for part in entry.path.split("/"))]
     foreign = [entry.path for entry in visible if _format(entry.path) is None]
     if foreign:
         message = f"there are files that are neither Parquet nor JSONL: {_some(foreign)}. Move them away, or write "
@@ -164,7 +167,7 @@ def _globbed(pattern: str) -> list[_File]:
     parts = rest.split("/")
     first = next(i for i, part in enumerate(parts) if re.search(r"[*?[]", part))
     root = "/".join(parts[:first]) or ("/" if rest.startswith("/") else "" if separator else ".")
-    store = Store.open(scheme + separator + root)
+    store = Store.open(scheme + separator + root, PROBE_SECONDS)
     matches = _glob_regex(parts[first:])
     entries = store.list(recursive=len(parts) > first + 1 or parts[first] == "**")
     found = [_file(store, entry.path, entry.size) for entry in entries if matches.fullmatch(entry.path)]
@@ -230,7 +233,7 @@ def _missing(pattern: str, folder: str, name: str) -> Problem:
     where = f"input.path {redact(pattern)}"
     if not folder:
         return Problem("there is no such place, or nothing in it.", where)
-    store = Store.open(folder)
+    store = Store.open(folder, PROBE_SECONDS)
     beside = [entry.path for entry in store.list(recursive=False)]
     near = nearest(name, beside)
     there = f" There are: {_some([n for n in beside if _format(n)])}." if any(map(_format, beside)) and not near else ""

@@ -179,3 +179,9 @@ def test_partiprompts_plans_by_column_mapping(job, tmp_path):
     code, output = run("plan", path)
     assert code == 0, output
     assert "1632 images of 1632 prompts" in output
+
+
+def test_an_overflow_that_is_refused_is_one_problem_a_prompt(job):
+    rows = [{"prompt": "a cat " * 60, "num_images_per_prompt": 4}, {"prompt": "a dog " * 60}]
+    path = job(rows, errors={"on_overflow": {"clip": "refuse"}}, sweep={"guidance_scale": [2.0, 3.0]})
+    refused(path, "2 problems", "prompts.jsonl, line 1", "prompts.jsonl, line 2", "errors.on_overflow")

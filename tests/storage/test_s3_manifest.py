@@ -1,0 +1,47 @@
+"""A manifest in an object store: found, divided and expanded as on a disk, range by range."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batchgen import manifest
+from batchgen.config import job_from
+from batchgen.errors import Refused
+from batchgen.manifest import Expansion
+from batchgen.models.presets import DEMO_CHECKPOINT
+from batchgen.sources import find_sources
+from batchgen.storage import Store
+from batchgen.tokens import TokenCounter
+
+
+def expanded(path):
+    job = job_from({"input": {"path": str(path)}, "output": {"path": "out"}})
+    found = find_sources(job.input)
+    counter = TokenCounter.load(DEMO_CHECKPOINT)
+    settings = Expansion.of(job, found.extras, "digest")
+    return found, pa.concat_tables([manifest.expand(source, settings, counter) for source in found.items])
+
+
+def test_a_manifest_on_s3_is_the_one_on_the_disk(s3_url, tmp_path):
+    folder = tmp_path / "prompts"
+    folder.mkdir()
+    pq.write_table(pa.table({"prompt": [f"cat {i}" for i in range(100)]}), folder / "a.parquet", row_group_size=30)
+    (folder / "b.jsonl").write_text("".join(json.dumps({"prompt": f"dog {i}"}) + "\n" for i in range(100)))
+    store = Store.open(f"{s3_url}/prompts")
+    for path in folder.iterdir():
+        store.create(path.name, path.read_bytes())
+    on_disk, rows = expanded(folder)
+    for path in (f"{s3_url}/prompts", f"{s3_url}/prompts/*", f"{s3_url}/**/*.*"):
+        on_s3, same = expanded(path)
+        assert (on_s3.digest, on_s3.rows) == (on_disk.digest, 200)
+        assert same.equals(rows)
+
+
+def test_what_is_not_in_the_bucket_is_refused(s3_url):
+    Store.open(s3_url).create("prompts.jsonl", b'{"prompt": "x"}\n')
+    with pytest.raises(Refused, match=r"Did you mean prompts\.jsonl\?"):
+        expanded(f"{s3_url}/promts.jsonl")
+    with pytest.raises(Refused, match=r"does not exist|no such"):
+        expanded("s3://no-such-bucket-anywhere/x.parquet")

@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 import batchgen
 from batchgen import card, run
 from batchgen.errors import Refused
-from batchgen.formats import Source
-from batchgen.manifest import Expansion, expand_in_parts
+from batchgen.manifest.expand import expand_in_parts
+from batchgen.manifest.expansion import Expansion
+from batchgen.manifest.formats import Source
 from batchgen.planfiles import PlanFiles
 from batchgen.preflight import Prepared
 from batchgen.run import Plan, Run

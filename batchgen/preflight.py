@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from batchgen import environment, identity, sources
+from batchgen import environment, identity
 from batchgen.config import Job
 from batchgen.errors import Problem, Refused
-from batchgen.manifest import Expansion
+from batchgen.manifest import sources
+from batchgen.manifest.expansion import Expansion
+from batchgen.manifest.sources import Sources
 from batchgen.models.files import ModelFiles, locate
 from batchgen.run import Run, refuse_foreign
-from batchgen.sources import Sources
 from batchgen.storage import Store
 
 T = TypeVar("T")

@@ -15,14 +15,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchgen import buckets, manifest, schema
+from batchgen import buckets, schema
 from batchgen.buckets import Bucket
 from batchgen.config import Job
 from batchgen.errors import Problem, Refused
 from batchgen.identity import repeated_prompt_id
-from batchgen.manifest import Expansion
+from batchgen.manifest.expand import locate, refused
+from batchgen.manifest.expansion import Expansion
+from batchgen.manifest.naming import reidentify
+from batchgen.manifest.sources import Sources
 from batchgen.occurrences import Occurrences
-from batchgen.sources import Sources
 
 EXAMPLES = 5  # truncated prompts shown as examples
 
@@ -143,10 +145,10 @@ class Sharder:
             return table
         lengths = np.diff(np.r_[starts, len(table)])
         names = [name for name, n in zip(final, lengths, strict=True) for _ in range(n)]
-        return manifest.reidentify(table, names, self._expansion)
+        return reidentify(table, names, self._expansion)
 
     def _refuse_twin(self, source: int, prompt_row: int, name: str) -> None:
-        where = manifest.locate(self._sources.items[source], prompt_row)
+        where = locate(self._sources.items[source], prompt_row)
         message = f"column id: {name!r} stands on an earlier row too. Give every row its own id, or drop the column."
         self.summary.refuse(Problem(message, where, "DUPLICATE_ID"))
 
@@ -156,7 +158,7 @@ class Sharder:
         for row in bad.select(["skip_code", "skip_message", "where"]).to_pylist():
             self.summary.codes[row["skip_code"]] += 1
             # An overflowing prompt stands here once per image; it is one problem.
-            if row != before and manifest.refused(row["skip_code"], self._job.errors):
+            if row != before and refused(row["skip_code"], self._job.errors):
                 self.summary.refuse(Problem(row["skip_message"], row["where"] or "", row["skip_code"]))
             before = row
         self.summary.skipped_images += len(bad)

@@ -60,8 +60,11 @@ def test_all_mistakes_of_a_job_file_at_once(job):
 
 
 def test_mistakes_of_different_kinds_come_together(job, tmp_path):
-    path = job(model={"preset": "demo", "pretrained_model_name_or_path": str(tmp_path / "nowhere")},
-               input={"path": str(tmp_path / "prompts.jsonnl")}, output={"path": "s3://key:secret@bucket/run"})  # fmt: skip
+    path = job(
+        model={"preset": "demo", "pretrained_model_name_or_path": str(tmp_path / "nowhere")},
+        input={"path": str(tmp_path / "prompts.jsonnl")},
+        output={"path": "s3://key:secret@bucket/run"},
+    )
     refused(path, "3 problems", "Did you mean prompts.jsonl?", "nowhere does not exist", "holds credentials")
 
 

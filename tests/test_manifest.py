@@ -12,13 +12,15 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from batchgen import identity, jsonl, manifest, parquet, rows, schema
+from batchgen import identity, schema
 from batchgen.buckets import Bucket
 from batchgen.config import MAX_SEED, Errors, job_from
 from batchgen.errors import Refused
-from batchgen.manifest import Expansion
+from batchgen.manifest import expand as manifest
+from batchgen.manifest import jsonl, naming, parquet, rows
+from batchgen.manifest.expansion import Expansion
+from batchgen.manifest.sources import find_sources
 from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.sources import find_sources
 from batchgen.tokens import TokenCounter
 
 PROMPTS = Path(__file__).parent.parent.parent / "shared" / "prompts"
@@ -386,20 +388,20 @@ def test_renamed_rows_get_the_seeds_of_their_names(expand):
     )
     names = table["prompt_id"].to_pylist()
     renamed = [names[0]] * 2 + [f"{name}-2" for name in names[2:]]
-    found = manifest.reidentify(table, renamed, expand.settings)
+    found = naming.reidentify(table, renamed, expand.settings)
     assert found.schema == table.schema
     assert found["prompt_id"].to_pylist() == renamed
     assert found.slice(0, 2).equals(table.slice(0, 2))
     assert found["seed"].to_pylist()[2:4] == [identity.derive_seed(0, renamed[2], sample) for sample in (0, 1)]
     assert found["seed"].to_pylist()[4:] == [3, 4, None]
     assert len(set(found["image_id"].to_pylist()) | set(table["image_id"].to_pylist())) == 2 + 5 + 3
-    assert manifest.reidentify(found, names, expand.settings).equals(table)
+    assert naming.reidentify(found, names, expand.settings).equals(table)
 
 
 def test_a_renamed_row_is_the_row_of_that_name(expand):
     table = expand({"prompt": ["x"]}, sampling={"num_images_per_prompt": 3})
     as_named = expand({"prompt": ["x"], "id": ["mine"]}, sampling={"num_images_per_prompt": 3})
-    assert manifest.reidentify(table, ["mine"] * 3, expand.settings).equals(as_named)
+    assert naming.reidentify(table, ["mine"] * 3, expand.settings).equals(as_named)
 
 
 # Bad rows
@@ -718,7 +720,7 @@ def test_geneval_prompts(expand):
 def test_expanding_needs_neither_torch_nor_ray(tmp_path):
     write([{"prompt": "x"}], tmp_path / "a.jsonl")
     code = (
-        "import sys\nfrom batchgen import config, manifest, sources, tokens\n"
+        "import sys\nfrom batchgen import config, tokens\nfrom batchgen.manifest import expand as manifest, sources\n"
         "from batchgen.models.presets import DEMO_CHECKPOINT\n"
         f"job = config.job_from({{'input': {{'path': {str(tmp_path / 'a.jsonl')!r}}}, 'output': {{'path': 'out'}}}})\n"
         "found = sources.find_sources(job.input)\n"

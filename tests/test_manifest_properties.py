@@ -13,12 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batchgen import manifest, schema
+from batchgen import schema
 from batchgen.config import MANIFEST_COLUMNS, job_from
 from batchgen.errors import Refused
-from batchgen.manifest import Expansion
+from batchgen.manifest import expand as manifest
+from batchgen.manifest.expansion import Expansion
+from batchgen.manifest.sources import find_sources
 from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.sources import find_sources
 from batchgen.tokens import TokenCounter
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

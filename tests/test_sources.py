@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchgen import formats, jsonl, parquet
 from batchgen.config import Input, job_from
 from batchgen.errors import Problem, Refused
-from batchgen.sources import find_sources, refuse_swept_columns
+from batchgen.manifest import formats, jsonl, parquet
+from batchgen.manifest.sources import find_sources, refuse_swept_columns
 
 
 def write(path, table=None, **options):

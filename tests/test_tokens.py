@@ -179,7 +179,7 @@ def test_missing_and_damaged_tokenizers_are_named(tmp_path):
 def test_counting_needs_neither_torch_nor_ray():
     code = (
         "import sys\nfrom batchgen.models.presets import DEMO_CHECKPOINT\nfrom batchgen.tokens import TokenCounter\n"
-        "import batchgen.manifest, batchgen.sources\n"
+        "import batchgen.manifest, batchgen.manifest.sources\n"
         "TokenCounter.load(DEMO_CHECKPOINT).count(['a'], [None], [None], [''], [16])\n"
         "print([name for name in ('torch', 'ray') if name in sys.modules])"
     )

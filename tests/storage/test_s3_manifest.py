@@ -6,12 +6,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchgen import manifest
 from batchgen.config import job_from
 from batchgen.errors import Refused
-from batchgen.manifest import Expansion
+from batchgen.manifest import expand as manifest
+from batchgen.manifest.expansion import Expansion
+from batchgen.manifest.sources import find_sources
 from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.sources import find_sources
 from batchgen.storage import Store
 from batchgen.tokens import TokenCounter
 

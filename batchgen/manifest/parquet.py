@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchgen.columns import FileColumns, passed_type
 from batchgen.errors import Infrastructure, Problem, Refused
-from batchgen.formats import BLOCK, SOURCE_ROWS, Inspected, Source, changed
+from batchgen.manifest.columns import FileColumns, passed_type
+from batchgen.manifest.formats import BLOCK, SOURCE_ROWS, Inspected, Source, changed
 from batchgen.storage import Store
 
 MERGED_BYTES = 128 * 2**20  # uncompressed, of small row groups read together

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from batchgen.columns import FileColumns
 from batchgen.errors import Problem, Refused
+from batchgen.manifest.columns import FileColumns
 from batchgen.storage import Store
 
 SOURCE_ROWS = 50_000  # about half a minute of planning, and of what is lost when a planner dies

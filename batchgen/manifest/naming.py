@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from batchgen import identity
 from batchgen.config import MANIFEST_COLUMNS
-from batchgen.expansion import Expansion
-from batchgen.values import Rows
+from batchgen.manifest.expansion import Expansion
+from batchgen.manifest.values import Rows
 
 # What decides an image, beside the model and skip-layer guidance. Null values are left out of the hash, so that a
 # parameter that comes later changes no name.

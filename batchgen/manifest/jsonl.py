@@ -11,9 +11,9 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
-from batchgen.columns import FileColumns
 from batchgen.errors import Problem, Refused
-from batchgen.formats import BLOCK, SOURCE_ROWS, Inspected, Source, changed
+from batchgen.manifest.columns import FileColumns
+from batchgen.manifest.formats import BLOCK, SOURCE_ROWS, Inspected, Source, changed
 from batchgen.storage import Store
 
 SOURCE_BYTES = 16 * 2**20

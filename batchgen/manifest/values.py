@@ -16,11 +16,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchgen.columns import FLOATS, INTEGERS, is_nested, is_text, plain
 from batchgen.config import MANIFEST_COLUMNS
-from batchgen.formats import Source
-from batchgen.jsonl import Line, read_jsonl
-from batchgen.parquet import read_parquet
+from batchgen.manifest.columns import FLOATS, INTEGERS, is_nested, is_text, plain
+from batchgen.manifest.formats import Source
+from batchgen.manifest.jsonl import Line, read_jsonl
+from batchgen.manifest.parquet import read_parquet
 
 Mask = npt.NDArray[np.bool_]
 

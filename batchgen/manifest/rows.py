@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchgen.buckets import snap_side
-from batchgen.columns import TEXTS
 from batchgen.config import (
     MAX_GUIDANCE,
     MAX_IMAGES_PER_PROMPT,
@@ -25,8 +24,9 @@ from batchgen.config import (
     MAX_T5_TOKENS,
     Sampling,
 )
+from batchgen.manifest.columns import TEXTS
+from batchgen.manifest.values import CODES, Mask, Rows, shown, without
 from batchgen.models.presets import Preset
-from batchgen.values import CODES, Mask, Rows, shown, without
 
 MAX_CHARACTERS = 20_000
 MAX_ID_BYTES = 512

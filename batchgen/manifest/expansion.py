@@ -14,8 +14,8 @@ import pyarrow as pa
 from batchgen.buckets import snap
 from batchgen.config import Job, OnOverflow, Sampling
 from batchgen.errors import Problem, Refused
+from batchgen.manifest.rows import limits_text, possible
 from batchgen.models.presets import Preset
-from batchgen.rows import limits_text, possible
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from batchgen.columns import Columns, unify
 from batchgen.config import MANIFEST_COLUMNS, Input, Job, nearest
 from batchgen.errors import Problem, Refused
-from batchgen.formats import Format, Inspected, Source
-from batchgen.jsonl import inspect_jsonl
-from batchgen.parquet import inspect_parquet
+from batchgen.manifest.columns import Columns, unify
+from batchgen.manifest.formats import Format, Inspected, Source
+from batchgen.manifest.jsonl import inspect_jsonl
+from batchgen.manifest.parquet import inspect_parquet
 from batchgen.storage import PROBE_SECONDS, Store, StoreRefused, redact
 
 SUFFIXES: dict[str, Format] = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}

@@ -17,16 +17,14 @@ import pyarrow.compute as pc
 
 from batchgen.buckets import Bucket
 from batchgen.config import Errors, OnOverflow
-from batchgen.expansion import Expansion
-from batchgen.formats import Source
-from batchgen.jsonl import read_jsonl
-from batchgen.naming import derived_seeds, image_ids, prompt_ids, reidentify, replaced
-from batchgen.rows import Sizes, check_rows, samples_of, size_cell
+from batchgen.manifest.expansion import Expansion
+from batchgen.manifest.formats import Source
+from batchgen.manifest.jsonl import read_jsonl
+from batchgen.manifest.naming import derived_seeds, image_ids, prompt_ids, replaced
+from batchgen.manifest.rows import Sizes, check_rows, samples_of, size_cell
+from batchgen.manifest.values import Rows, read_rows
 from batchgen.schema import expanded_schema
 from batchgen.tokens import TokenCounter
-from batchgen.values import Rows, read_rows
-
-__all__ = ["Expansion", "expand", "expand_in_parts", "expanded_schema", "locate", "refused", "reidentify"]
 
 PART_ROWS = 20_000  # image rows of one table
 PART_BYTES = 256 * 2**20  # of their texts

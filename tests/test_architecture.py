@@ -1,6 +1,7 @@
 """The rules of the house, as tests: imports go one way, heavy packages stay in their rooms, files stay small."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -141,3 +142,18 @@ def test_planning_loads_no_torch_and_one_file_no_ray():
         "plan.make(prepare(demo_job(tempfile.mkdtemp() + '/run')))"
     )
     assert loaded_by(code) == ["transformers"]
+
+
+def test_readme_has_every_module_in_its_table():
+    table = (ROOT / "README.md").read_text().split("## Where things are")[1].split("## Limits")[0]
+    named = set(re.findall(r"`([\w/]+)`", table))
+    for module in set().union(*LAYERS) - {"batchgen", "models", "manifest", "demo", "__main__"}:
+        assert module.replace(".", "/") in named or module.rpartition(".")[2] in named, module
+
+
+def test_readme_names_only_commands_and_files_that_exist():
+    text = (ROOT / "README.md").read_text()
+    for path in re.findall(r"`((?:tests|jobs|notebooks|infra)/[\w/.]+)(?:::\w+)?`", text):
+        assert (ROOT / path).exists(), path
+    for test in re.findall(r"`(tests/[\w/.]+)::(\w+)`", text):
+        assert f"def {test[1]}(" in (ROOT / test[0]).read_text()

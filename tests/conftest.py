@@ -14,8 +14,13 @@ os.environ.pop("RAY_ADDRESS", None)
 import io
 import json
 
+import hypothesis
 import pytest
 from rich.console import Console
+
+hypothesis.settings.register_profile("quick", max_examples=60, deadline=None)
+hypothesis.settings.register_profile("fuzz", max_examples=3000, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))  # `make fuzz` sets it
 
 pytest_plugins = ["tests.seaweed"]  # tests/seaweed.py: seaweed, s3_environment, s3_url
 

@@ -22,7 +22,7 @@ from batchgen.manifest.sources import find_sources
 from batchgen.models.presets import DEMO_CHECKPOINT
 from batchgen.tokens import TokenCounter
 
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module")

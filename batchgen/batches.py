@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from batchgen.errors import Infrastructure, OutOfMemory, RendererBroken, RowError
+from batchgen.errors import Infrastructure, OutOfMemory, RendererBroken
 from batchgen.models.renderer import ImageRow, Pixels, Renderer
 
 
@@ -116,7 +116,5 @@ def _outcome(finite: bool, pixels: Pixels | None, seconds: float, shape: int) ->
 
 
 def _failure(error: Exception) -> Failure:
-    if isinstance(error, RowError):
-        return Failure(error.code, error.message)
     code = "OUT_OF_MEMORY" if isinstance(error, OutOfMemory) else "RENDER_ERROR"
     return Failure(code, f"{type(error).__name__}: {error}")

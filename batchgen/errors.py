@@ -6,7 +6,6 @@ BatchgenError
 ├─ TooManyFailures    more rows failed than the job allows                            exit 3
 ├─ Infrastructure     store, disk, cluster: run the same command again                exit 5
 │  └─ OtherPlan       a shard of another plan lies where ours should go               exit 4
-├─ RowError           one row cannot be rendered: recorded with the row, never retried
 ├─ OutOfMemory        the device could not hold this batch: split it and try again
 └─ RendererBroken     the process cannot render any more: leave it, Ray starts another
 
@@ -93,17 +92,6 @@ class OtherPlan(Infrastructure):
     """A shard name is taken by another plan: two runs write to one directory."""
 
     exit_code = 4
-
-
-class RowError(BatchgenError):
-    """One image row cannot be rendered. `code` is stable, the text is for people."""
-
-    def __init__(self, code: str, message: str) -> None:
-        self.code, self.message = code, message
-        super().__init__(f"{code}: {message}")
-
-    def __reduce__(self) -> tuple[type[RowError], tuple[str, str]]:
-        return type(self), (self.code, self.message)
 
 
 class OutOfMemory(BatchgenError):

@@ -100,7 +100,7 @@ def _expanded(prepared: Prepared) -> Iterator[tuple[int, pa.Table]]:
     """(number of the piece, its image rows), in manifest order."""
     pieces = prepared.sources.items
     tokenizers = str(prepared.model.tokenizers)
-    if len(pieces) <= 1:
+    if not prepared.plans_on_ray:
         for piece in pieces:
             for table in expand_in_parts(piece, prepared.expansion, _counter(tokenizers)):
                 yield 0, table

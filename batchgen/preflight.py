@@ -35,6 +35,11 @@ class Prepared:
     facts: dict[str, Any]
     fingerprint: str
 
+    @property
+    def plans_on_ray(self) -> bool:
+        """One piece is planned in the driver's process, so that a typo answers in a second."""
+        return len(self.sources.items) > 1
+
     def model_spec(self) -> dict[str, Any]:
         """The fields of ModelSpec, as the plan records them."""
         sampling = self.job.sampling

@@ -5,6 +5,7 @@ Running the same job again is resuming it. Imports Ray only when something is mi
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -16,40 +17,43 @@ from batchgen.finalize import Totals
 from batchgen.preflight import Prepared, prepare
 from batchgen.progress import Display, Tally
 from batchgen.run import Run
-from batchgen.sharding import Summary
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A complete run. rendered: images and failures of this session; summary: null where the plan existed already."""
+    """A complete run. rendered: images and failures of this session."""
 
     run: Run
     totals: Totals
     rendered: int
-    summary: Summary | None
 
 
 def render(job: Job, console: Console, *, strict: bool = False) -> Finished:
     """Bring a job to its end. Raises Refused, RunMismatch, Infrastructure, TooManyFailures; see errors.py for fates."""
     prepared = prepare(job)
     for notice in prepared.sources.notices:
-        console.print(f"note: {notice}", highlight=False, soft_wrap=True)
-    summary = None
-    if prepared.run is None:
-        console.print("planning", highlight=False)
-    run, summary = _planned(prepared)
-    rendered = _render(run, job, console)
+        console.print(f"note: {notice}", markup=False, highlight=False, soft_wrap=True)
+    with _one_session(prepared):
+        if prepared.run is None:
+            console.print("planning", highlight=False)
+        run = prepared.run or plan.make(prepared)[0]
+        rendered = _render(run, job, console)
     totals = None if rendered else finalize.finished(run)
     if totals is None:
         totals = finalize.finalize(run)
     allowed = 0.0 if strict else job.errors.max_failed_fraction
     if totals.failed > allowed * totals.planned:
         raise TooManyFailures(_too_many(run, totals, allowed))
-    return Finished(run, totals, rendered, summary)
+    return Finished(run, totals, rendered)
 
 
-def _planned(prepared: Prepared) -> tuple[Run, Summary | None]:
-    return (prepared.run, None) if prepared.run is not None else plan.make(prepared)
+def _one_session(prepared: Prepared) -> AbstractContextManager[None]:
+    """One Ray for planning and rendering, where planning needs it; starting it twice would cost seconds."""
+    if prepared.run is not None or not prepared.plans_on_ray:
+        return nullcontext()
+    from batchgen import cluster
+
+    return cluster.connected(prepared.job.cluster)
 
 
 def _render(run: Run, job: Job, console: Console) -> int:

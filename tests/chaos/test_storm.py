@@ -1,4 +1,4 @@
-"""Minutes of killing: two drivers at once, SIGKILL to drivers and renderers at random, the same command until it is done.
+"""Minutes of killing: two drivers at once, SIGKILL to drivers and renderers at random, the same command again.
 
 `make chaos` runs it; tests/render/test_kill.py is its short version in the quick suite.
 """

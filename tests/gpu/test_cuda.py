@@ -21,9 +21,15 @@ def renderer(request):
     files = locate(Model(preset="demo", pretrained_model_name_or_path=str(DEMO_CHECKPOINT)))
     return load_renderer(
         ModelSpec(
-            preset="demo", path=files.path, revision=None, digest=files.digest, dtype=request.param,
-            skip_guidance_layers=(1,), skip_layer_guidance_start=0.01, skip_layer_guidance_stop=0.2,
-        )  # fmt: skip
+            preset="demo",
+            path=files.path,
+            revision=None,
+            digest=files.digest,
+            dtype=request.param,
+            skip_guidance_layers=(1,),
+            skip_layer_guidance_start=0.01,
+            skip_layer_guidance_stop=0.2,
+        )
     )
 
 
@@ -58,7 +64,7 @@ def test_the_same_call_gives_the_same_bytes(renderer):
 def test_out_of_memory_is_ours_and_leaves_the_device_usable(renderer):
     todo = rows(*"ab")
     before = render(renderer, todo)
-    free, total = torch.cuda.mem_get_info()
+    total = torch.cuda.mem_get_info()[1]
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 32 * 2**20) / total)
     try:
         with pytest.raises(OutOfMemory):

@@ -20,7 +20,7 @@ os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 import ray
 import ray.data
 
-from batchgen.config import Cluster
+from batchgen.config import Cluster, Job
 from batchgen.environment import address
 from batchgen.errors import Infrastructure
 
@@ -56,8 +56,17 @@ def gpus_per_renderer(cluster: Cluster) -> float:
     return 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
 
 
-def check_room(cluster: Cluster) -> None:
-    """Raises Infrastructure where no node could ever hold one renderer (Ray would wait for ever, silently)."""
+def check_room(job: Job) -> None:
+    """Raises Infrastructure where renderers would never start, or would start on CPUs that were not meant.
+
+    Ray itself would wait for ever, silently.
+    """
+    cluster = job.cluster
+    if cluster.num_gpus is None and gpus_per_renderer(cluster) == 0 and address(cluster) and job.model.defaults.gpu:
+        raise Infrastructure(
+            f"The cluster shows no GPU, and {job.model.preset} is not meant for CPUs. Set cluster.num_gpus: 1 to wait "
+            "for the autoscaler to bring one, or cluster.num_gpus: 0 to render on CPUs."
+        )
     wanted = {"GPU": gpus_per_renderer(cluster), "CPU": cluster.num_cpus}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if address(cluster) or any(all(node.get(key, 0) >= amount for key, amount in wanted.items()) for node in nodes):

@@ -22,6 +22,7 @@ OVERFLOW = {
     "t5_over_256": "beyond the 256 T5 tokens of SD3.5's training",
     "negative_overflow": "with a negative prompt that is cut",
 }
+ENCODERS = {"clip_l": "CLIP-L", "clip_g": "CLIP-G", "t5": "T5"}
 SHOWN_CUT = 90  # characters of a cut text
 
 
@@ -41,7 +42,7 @@ def print_plan(console: Console, prepared: Prepared, summary: Summary) -> None:
         if summary.overflow[name]:
             _say(console, f"{summary.overflow[name]} images {text}")
     for prompt, encoder, cut in summary.truncated:
-        _say(console, f"  {encoder} does not read {_short(cut)!r} of {_short(prompt)!r}")
+        _say(console, f"  {ENCODERS[encoder]} does not read {_short(cut)!r} of {_short(prompt)!r}")
     if summary.snapped:
         _say(console, f"{summary.snapped} images have a size that is no multiple of 16; the nearest one is taken")
     if summary.skipped_images:
@@ -67,15 +68,16 @@ def print_finished(console: Console, finished: Finished) -> None:
 
 
 def print_truncated(console: Console, run: Run) -> None:
-    """Each prompt that an encoder cut, once, with the text that was not read."""
-    seen: set[tuple[str, str]] = set()
+    """Each prompt that an encoder cut, once, with the end of it that was not read."""
+    cuts: dict[tuple[str, str], list[str]] = {}
     for table in finalize.metadata(run):
-        for row in table.select(["prompt", "truncated_clip_l", "truncated_clip_g", "truncated_t5"]).to_pylist():
-            for encoder in ("clip_l", "clip_g", "t5"):
+        for row in table.select(["prompt", *(f"truncated_{encoder}" for encoder in ENCODERS)]).to_pylist():
+            for encoder, name in ENCODERS.items():
                 cut = row[f"truncated_{encoder}"]
-                if cut is not None and (encoder, row["prompt"]) not in seen:
-                    seen.add((encoder, row["prompt"]))
-                    _say(console, f"truncated: {encoder} did not read {_short(cut)!r} of {_short(row['prompt'])!r}")
+                if cut is not None and name not in (names := cuts.setdefault((row["prompt"], cut), [])):
+                    names.append(name)
+    for (prompt, cut), names in cuts.items():
+        _say(console, f"truncated: {' and '.join(names)} did not read {_short(cut)!r} of {_short(prompt)!r}")
 
 
 def print_status(console: Console, status: Status) -> None:

@@ -66,7 +66,7 @@ def _render(run: Run, job: Job, console: Console) -> int:
 
     tally = Tally(total, done, 0)
     with Display(tally, console) as display, cluster.connected(job.cluster):
-        cluster.check_room(job.cluster)
+        cluster.check_room(job)
         render_missing(run, job, display)
     return tally.done - done
 

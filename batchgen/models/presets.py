@@ -16,9 +16,10 @@ class Preset:
     """Defaults of one checkpoint. A job file and a manifest row override every sampling value.
 
     transformer: (layers, layers with dual attention, hidden width, parameters) of the denoiser, for its FLOPs.
-    text_width: width of the joint text embedding. decode_tflop_per_megapixel: cost of the VAE decoder.
+    decode_tflop_per_megapixel: cost of the VAE decoder.
     batch_sizes: (pixels, batch size) ascending; an image with at most `pixels` gets that batch size.
     tflop_per_s: assumed sustained speed of one renderer, for estimates before anything was measured.
+    gpu: it is meant for GPUs; nobody would render with it on CPUs unless they said so.
     png_bytes_per_pixel: assumed size of a PNG, for shards that stay below 256 MB.
     """
 
@@ -37,6 +38,7 @@ class Preset:
     decode_tflop_per_megapixel: float
     batch_sizes: tuple[tuple[int, int], ...]
     tflop_per_s: float
+    gpu: bool = True
     png_bytes_per_pixel: float = 2.0
 
 
@@ -75,6 +77,7 @@ PRESETS = {
         decode_tflop_per_megapixel=0.05,
         batch_sizes=((512 * 512, 4),),
         tflop_per_s=0.01,
+        gpu=False,
     ),
     "fake": Preset(
         pretrained_model_name_or_path="fake",
@@ -92,5 +95,6 @@ PRESETS = {
         decode_tflop_per_megapixel=0.05,
         batch_sizes=((2_097_152, 4),),
         tflop_per_s=1.0,
+        gpu=False,
     ),
 }

@@ -80,6 +80,8 @@ def test_nothing_but_the_row_decides_an_image(make_job, console):
     assert pixels(other) == pixels(reference)
     for number in sorted(run.committed())[::2]:
         run.store.delete(data_path(number))
+    halfway = status(run)
+    assert (halfway.complete, halfway.images + halfway.missing) == (False, 28)
     resumed = session.render(other, console)
     assert 0 < resumed.rendered < 28
     assert pixels(other) == pixels(reference)

@@ -1,0 +1,47 @@
+"""cluster.py: what would wait for ever is refused, and a renderer takes what the job says."""
+
+import pytest
+import ray
+
+from batchgen import cluster
+from batchgen.config import Cluster, job_from
+from batchgen.errors import Infrastructure
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+def job(preset="fake", **settings):
+    sections = {"input": {"path": "x"}, "output": {"path": "y"}, "model": {"preset": preset}, "cluster": settings}
+    return job_from(sections)
+
+
+def test_without_gpus_a_renderer_takes_none():
+    assert cluster.gpus_per_renderer(Cluster()) == 0.0
+    assert cluster.gpus_per_renderer(Cluster(num_gpus=0.5)) == 0.5
+
+
+@pytest.mark.parametrize("settings", [{"num_gpus": 1}, {"num_cpus": 64}])
+def test_a_renderer_that_fits_nowhere_is_refused(settings):
+    cluster.check_room(job())
+    with pytest.raises(Infrastructure, match="No node has"):
+        cluster.check_room(job(**settings))
+
+
+def test_a_joined_cluster_may_still_grow(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    cluster.check_room(job(num_gpus=1))
+
+
+def test_a_gpu_model_is_not_rendered_on_the_cpus_of_a_cluster_by_accident(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(Infrastructure, match="shows no GPU"):
+        cluster.check_room(job("sd3.5-medium"))
+    cluster.check_room(job("sd3.5-medium", num_gpus=0))
+
+
+def test_a_session_that_exists_is_used_and_left_alone():
+    before = ray.get_runtime_context().get_job_id()
+    with cluster.connected(Cluster()):
+        assert ray.get_runtime_context().get_job_id() == before
+    assert ray.is_initialized()
+    assert not ray.data.DataContext.get_current().enable_progress_bars

@@ -21,6 +21,7 @@ from batchgen import shard as shard_file
 from batchgen.batches import Batches, Picture
 from batchgen.errors import Infrastructure
 from batchgen.models.renderer import ModelSpec, load_renderer
+from batchgen.occurrences import Occurrences
 from batchgen.run import Plan, Run
 from batchgen.worker import image_rows
 
@@ -41,7 +42,7 @@ class Report:
 def examine(found: Run) -> Report:
     """Compare every data file with its plan, down to the pixels."""
     report = Report()
-    seen: Counter[str] = Counter()
+    seen = Occurrences()
     expected: set[int] = set()
     for plan in found.plans:
         shards = found.index(plan).to_pylist()
@@ -51,13 +52,13 @@ def examine(found: Run) -> Report:
             for start in range(0, len(shards), READERS):  # a window, so that memory stays that of READERS shards
                 window = shards[start : start + READERS]
                 for ids, failed, problems in pool.map(partial(_examine_shard, found, plan), window):
-                    seen.update(ids)
+                    twice = [image_id for image_id, n in zip(ids, seen.count(ids), strict=True) if n > 1]
+                    report.problems += [f"image {image_id} is committed more than once" for image_id in twice]
                     report.images += len(ids)
                     report.failed += failed
                     report.problems += problems
         report.planned += plan.images + plan.skipped_images
         report.failed += plan.skipped_images
-    report.problems += [f"image {image_id} is committed {n} times" for image_id, n in seen.items() if n > 1]
     report.problems += _strangers(found, expected)
     if not report.problems and report.planned != report.images + report.failed:
         report.problems.append(f"{report.planned} rows planned, {report.images + report.failed} accounted for")

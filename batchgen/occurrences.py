@@ -1,4 +1,4 @@
-"""Counts how often each prompt_id was seen, in 16 bytes a prompt row: ten million rows take 160 MB, not gigabytes.
+"""Counts how often each name was seen, in 16 bytes a name: ten million prompts take 160 MB, not gigabytes.
 
 Knows hashes only. Sorted runs of (96-bit hash, 32-bit count), merged when they reach equal length: every look-up is a
 few binary searches and every hash is stored once. Two different names collide with probability 10^-15 at ten

@@ -72,8 +72,8 @@ class RenderShard:
         rows = self._run.rows(self._plan, file, row_group)
         attempt_id = uuid.uuid4().hex
         marker = Attempts(self._store, shard, attempt_id)
+        history = marker.history()
         with self._gpu:
-            history = marker.history()
             pending, gpu_seconds = self._render(rows, marker, history)
         outcomes = [item.result() if isinstance(item, Future) else item for item in pending]
         footer = self._footer(shard, attempt_id, history.attempts + 1, rows, outcomes)

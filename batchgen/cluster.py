@@ -27,6 +27,7 @@ from batchgen.errors import Infrastructure
 # Ray Data adds actors above this utilisation; its default, 1.75, is never reached with two tasks per actor of which
 # two may run at once (research: 2.60 default_actor_autoscaler.py), so min_size would be for ever.
 UPSCALING_UTILISATION = 0.9
+RECEIPTS = "receipts"  # name of the thread in which render.py waits for Ray Data
 
 
 @contextmanager
@@ -40,12 +41,20 @@ def connected(cluster: Cluster) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        _shut_down()
+
+
+def _shut_down() -> None:
+    """End the session, and wait for Ray Data's threads to notice: a process that exits meanwhile would abort."""
+    ours = [thread for thread in threading.enumerate() if thread.name.startswith(("StreamingExecutor", RECEIPTS))]
+    ray.shutdown()
+    for thread in ours:
+        thread.join(timeout=10)
 
 
 def restart(cluster: Cluster) -> None:
     """End this session with all its actors and begin another: the only cure for an actor that hangs."""
-    ray.shutdown()
+    _shut_down()
     _start(cluster)
 
 

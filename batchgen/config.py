@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -205,6 +205,8 @@ class Job(Section):
         if not isinstance(values, dict):
             raise ValueError("a job file is a mapping of sections: input, model, sampling, output, ...")
         values = {name: section for name, section in values.items() if section is not None}  # `sweep:` and no more
+        if odd := [text for text in _texts(values) if "\0" in text or not _is_unicode(text)]:
+            raise ValueError(f"{odd[0]!r} holds a NUL or half a surrogate pair, which no path and no prompt can.")
         model = values.get("model") or {}
         sampling = values.get("sampling") or {}
         if not isinstance(model, dict) or not isinstance(sampling, dict):
@@ -249,6 +251,23 @@ def closest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)), "")
 
 
+def _texts(values: Any) -> Iterator[str]:
+    """Every string in nested values, keys included."""
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, dict):
+        for key, value in values.items():
+            yield from _texts(key)
+            yield from _texts(value)
+    elif isinstance(values, list):
+        for value in values:
+            yield from _texts(value)
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """' Did you mean x?' or nothing."""
     close = closest(word, known)
@@ -261,7 +280,7 @@ def load_job(path: str | Path, overrides: list[str] | None = None) -> Job:
         values = yaml.load(Path(path).read_text("utf-8"), Loader=_UniqueKeys)
     except OSError as error:
         raise Refused(f"{path}: cannot be read ({error.strerror}).") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise Refused(f"{path}: is not YAML: {error}") from error
     for override in overrides or []:
         _override(values, override)
@@ -289,7 +308,7 @@ def _override(values: Any, override: str) -> None:
             raise Refused(f"--set {override}: {section} is not a section.")
     try:
         values[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise Refused(f"--set {override}: the value is not YAML: {error}") from error
 
 

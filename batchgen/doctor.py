@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchgen import images, run
+from batchgen import finalize, images, run
 from batchgen import shard as shard_file
 from batchgen.batches import Batches, Picture
 from batchgen.errors import Infrastructure
@@ -25,6 +25,7 @@ from batchgen.occurrences import Occurrences
 from batchgen.run import Plan, Run
 from batchgen.worker import image_rows
 
+AWAY = "Move it out of data/."
 READERS = 4  # each holds one shard, at most 256 MB
 
 
@@ -45,9 +46,12 @@ def examine(found: Run) -> Report:
     seen = Occurrences()
     expected: set[int] = set()
     for plan in found.plans:
-        shards = found.index(plan).to_pylist()
-        expected |= {shard["shard"] for shard in shards}
         report.problems += _plan_problems(found, plan)
+        try:
+            shards = found.index(plan).to_pylist()
+        except Infrastructure:  # already among the problems
+            continue
+        expected |= {shard["shard"] for shard in shards}
         with ThreadPoolExecutor(READERS) as pool:
             for start in range(0, len(shards), READERS):  # a window, so that memory stays that of READERS shards
                 window = shards[start : start + READERS]
@@ -60,6 +64,7 @@ def examine(found: Run) -> Report:
         report.planned += plan.images + plan.skipped_images
         report.failed += plan.skipped_images
     report.problems += _strangers(found, expected)
+    report.problems += _record_problems(found)
     if not report.problems and report.planned != report.images + report.failed:
         report.problems.append(f"{report.planned} rows planned, {report.images + report.failed} accounted for")
     return report
@@ -88,17 +93,20 @@ def _examine_shard(found: Run, plan: Plan, shard: dict[str, Any]) -> tuple[list[
         parquet = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         footer = shard_file.Footer.from_metadata(parquet.schema_arrow.metadata)
         table = parquet.read()
-        planned = found.rows(plan, shard["file"], shard["row_group"])
     except FileNotFoundError:
         return [], 0, [f"{path}: is missing ({shard['rows']} rows). Run the render command again."]
     except (ValueError, OSError, pa.ArrowInvalid) as error:
-        return [], 0, [f"{path}: is damaged ({error}). Move it away and run the render command again."]
+        return [], 0, [f"{path}: is damaged ({error}). {AWAY} Then run the render command again."]
     ids = table["image_id"].to_pylist()
+    try:
+        planned = found.rows(plan, shard["file"], shard["row_group"])
+    except Infrastructure:  # the plan's file is at fault, and already among the problems
+        return ids, len(footer.failures), []
     problems = []
     if footer.plan != plan.plan or footer.shard != shard["shard"]:
-        problems.append(f"{path}: is shard {footer.shard} of plan {footer.plan}. Move it away and render again.")
+        problems.append(f"{path}: is shard {footer.shard} of plan {footer.plan}. {AWAY} Then render again.")
     elif Counter([*ids, *footer.failures]) != Counter(planned["image_id"].to_pylist()):
-        problems.append(f"{path}: does not hold exactly the rows of its plan. Move it away and render again.")
+        problems.append(f"{path}: does not hold exactly the rows of its plan. {AWAY} Then render again.")
     problems += [f"{path}: {problem}" for problem in _picture_problems(table)]
     return ids, len(footer.failures), problems
 
@@ -118,12 +126,32 @@ def _picture_problems(table: pa.Table) -> Iterator[str]:
             yield f"image {row['image_id']} has other pixels than were rendered"
 
 
+def _record_problems(found: Run) -> Iterator[str]:
+    """What finalize wrote must be as it wrote it; running the render command again writes it anew."""
+    if not found.store.exists(run.SUCCESS):
+        return
+    summary = finalize.success(found)
+    if summary is None:
+        yield f"{run.SUCCESS}: is damaged. Run the render command again."
+        return
+    parts = {part["path"]: part["sha256"] for part in summary["metadata"]}
+    there = {entry.path for entry in found.store.list(run.METADATA)}
+    for path in sorted(there - parts.keys()):
+        yield f"{path}: does not belong to the metadata, and readers would see it. Move it out of {run.METADATA}/."
+    for path in sorted(parts):
+        if path not in there:
+            yield f"{path}: is missing. Run the render command again."
+        elif run.digest(found.store.read(path)) != parts[path]:
+            yield f"{path}: is damaged. Delete it and run the render command again."
+    if not found.store.exists(run.CARD):
+        yield f"{run.CARD}: the dataset card is missing. Run the render command again."
+
+
 def _strangers(found: Run, expected: set[int]) -> Iterator[str]:
     """Whatever a reader of data/ would see and no plan knows."""
     for entry in found.store.list(run.DATA):
-        number = run.shard_number(entry.path.rpartition("/")[2])
-        if number is None or number not in expected:
-            yield f"{entry.path}: belongs to no plan, and readers of data/ would see it. Move it away."
+        if run.shard_number(entry.path) not in expected:
+            yield f"{entry.path}: belongs to no plan, and readers of data/ would see it. {AWAY}"
 
 
 def rerender(found: Run, count: int, report: Report, seed: int = 0) -> None:

@@ -10,8 +10,9 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 from batchgen import card, run, schema
 from batchgen import shard as shard_file
 from batchgen.errors import Infrastructure
-from batchgen.run import Plan, Run
+from batchgen.run import Plan, PlanFile, Run
 
 ROWS_PER_PART = 50_000
 READERS = 16  # footers of thousands of shards on S3 are latency, not bandwidth
@@ -55,35 +56,48 @@ class Totals:
 
 def finalize(found: Run) -> Totals:
     """Write metadata/, README.md and _SUCCESS. Raises Infrastructure, before writing, where a shard is missing."""
-    totals, part, waiting = Totals(), 0, list[pa.Table]()
+    totals, parts, waiting = Totals(), list[PlanFile](), list[pa.Table]()
     for table in metadata(found):
         totals.add(table)
         waiting.append(table)
         while sum(map(len, waiting)) >= ROWS_PER_PART:
             joined = pa.concat_tables(waiting)
-            _write_part(found, part, joined.slice(0, ROWS_PER_PART))
-            part, waiting = part + 1, [joined.slice(ROWS_PER_PART)]
-    if waiting and (sum(map(len, waiting)) or part == 0):
-        _write_part(found, part, pa.concat_tables(waiting))
+            parts.append(_write_part(found, len(parts), joined.slice(0, ROWS_PER_PART)))
+            waiting = [joined.slice(ROWS_PER_PART)]
+    if waiting and (sum(map(len, waiting)) or not parts):
+        parts.append(_write_part(found, len(parts), pa.concat_tables(waiting)))
     planned = sum(plan.images + plan.skipped_images for plan in found.plans)
     if totals.planned != planned:
         raise Infrastructure(f"{planned} images were planned, {totals.planned} are accounted for. Run batchgen doctor.")
     found.store.replace(run.CARD, card.dataset_card(found, totals).encode())
-    summary = vars(totals) | {"planned": planned, "plans": [plan.plan for plan in found.plans]}
+    summary = vars(totals) | {
+        "planned": planned,
+        "plans": [plan.plan for plan in found.plans],
+        "metadata": [asdict(part) for part in parts],
+    }
     found.store.replace(run.SUCCESS, json.dumps(summary, indent=1, sort_keys=True).encode())
     return totals
 
 
 def finished(found: Run) -> Totals | None:
-    """What an earlier finalize proved of exactly these plans; None where it has to be done."""
+    """What an earlier finalize proved of exactly these plans; None where it has to be done, or done again."""
+    summary = success(found)
+    if summary is None or summary["plans"] != [plan.plan for plan in found.plans]:
+        return None
+    there = {entry.path for entry in found.store.list(run.METADATA)}
+    if not {part["path"] for part in summary["metadata"]} <= there or not found.store.exists(run.CARD):
+        return None
+    values = {name: summary[name] for name in Totals.__dataclass_fields__}
+    return Totals(**{**values, "codes": Counter(values["codes"])})
+
+
+def success(found: Run) -> dict[str, Any] | None:
+    """What _SUCCESS says; None where it is missing or not ours."""
     try:
-        summary = json.loads(found.store.read(run.SUCCESS))
-    except FileNotFoundError:
+        summary: dict[str, Any] = json.loads(found.store.read(run.SUCCESS))
+        return summary if {"plans", "metadata", *Totals.__dataclass_fields__} <= summary.keys() else None
+    except (FileNotFoundError, ValueError, AttributeError):
         return None
-    if summary.pop("plans") != [plan.plan for plan in found.plans]:
-        return None
-    summary.pop("planned")
-    return Totals(**{**summary, "codes": Counter(summary["codes"])})
 
 
 def metadata(found: Run) -> Iterator[pa.Table]:
@@ -163,7 +177,9 @@ def _column(rows: pa.Table, values: dict[str, object], name: str, kind: pa.DataT
     return pa.array(value if whole_column else [value] * len(rows), kind)
 
 
-def _write_part(found: Run, part: int, table: pa.Table) -> None:
+def _write_part(found: Run, part: int, table: pa.Table) -> PlanFile:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    found.store.replace(f"{run.METADATA}/part-{part:05}.parquet", bytes(sink.getvalue()))
+    path, data = f"{run.METADATA}/part-{part:05}.parquet", bytes(sink.getvalue())
+    found.store.replace(path, data)
+    return PlanFile(path, run.digest(data), len(table))

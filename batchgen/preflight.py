@@ -5,6 +5,7 @@ Writes nothing but a probe of the output place, which it removes again. Imports 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from batchgen.manifest.expansion import Expansion
 from batchgen.manifest.sources import Sources
 from batchgen.models.files import ModelFiles, locate
 from batchgen.run import Run, refuse_foreign
-from batchgen.storage import Store
+from batchgen.storage import Store, redact
 
 T = TypeVar("T")
 
@@ -59,6 +60,9 @@ def prepare(job: Job) -> Prepared:
     """Look at everything that a CPU can look at. Raises Refused with all problems, RunMismatch for another's run."""
     problems: list[Problem] = []
     store = _gather(problems, lambda: _output(job))
+    run = Run.find(store) if store is not None else None
+    if store is not None and run is None:
+        _gather(problems, lambda: refuse_foreign(store))
     found = _gather(problems, lambda: sources.find_sources(job.input))
     model = _gather(problems, lambda: locate(job.model))
     if found is not None:
@@ -67,7 +71,6 @@ def prepare(job: Job) -> Prepared:
         raise Refused(problems)
     facts = _facts(job, found, model)
     fingerprint = identity.fingerprint(facts)
-    run = Run.find(store)
     if run is not None:
         run.check(facts, fingerprint)
     return Prepared(
@@ -98,8 +101,21 @@ def _output(job: Job) -> Store:
             f"output.path {job.output.path}: is relative, and a Ray job's directory is removed with the job. "
             "Write a path that all nodes share, or S3."
         )
-    refuse_foreign(store)
+    paths = [job.input.path] if isinstance(job.input.path, str) else job.input.path
+    for path in paths:
+        _refuse_inside(store, path)
     return store
+
+
+def _refuse_inside(store: Store, path: str) -> None:
+    """A run inside a directory of prompts would be read as prompts when it is resumed."""
+    fixed = re.split(r"[*?\[]", path, maxsplit=1)[0]  # what is sure of a glob
+    folder = Store.open(path if fixed == path else fixed.rpartition("/")[0] or ".").url
+    deep = fixed == path or "**" in path
+    if f"{store.url}/".startswith(f"{folder}/") and deep:
+        raise Refused(f"output.path {store}: lies inside input.path {redact(path)}. Write the output somewhere else.")
+    if f"{folder}/".startswith(f"{store.url}/"):
+        raise Refused(f"input.path {redact(path)}: lies inside output.path {store}. Write the output somewhere else.")
 
 
 def _facts(job: Job, found: Sources, model: ModelFiles) -> dict[str, Any]:

@@ -87,7 +87,8 @@ def _execute(
 ) -> None:
     """One execution of the graph. Every receipt is counted; one that carries an error ends the job."""
     receipts: queue.Queue[dict[str, Any] | BaseException | None] = queue.Queue()
-    thread = threading.Thread(target=_pump, args=(_graph(run, plan, job, shards), receipts), daemon=True)
+    source = _graph(run, plan, job, shards)
+    thread = threading.Thread(target=_pump, args=(source, receipts), name=cluster.RECEIPTS, daemon=True)
     thread.start()
     waited, longest, limit = 0.0, 0.0, patience.first_s
     while True:

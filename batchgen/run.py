@@ -24,13 +24,12 @@ DATA = "data"
 METADATA = "metadata"
 SUCCESS = "_SUCCESS"
 CARD = "README.md"
-OURS = {HIDDEN, DATA, METADATA, SUCCESS, CARD}
 LAYOUT_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class PlanFile:
-    """A file of a plan, below the plan's own directory."""
+    """A file that is named with its digest. path: below the plan's own directory; of metadata, below the run's."""
 
     path: str
     sha256: str
@@ -66,6 +65,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, data: bytes) -> Plan:
+        """Raises ValueError where it is no JSON, Refused where another version wrote it."""
         values = json.loads(data)
         if values.get("layout") != LAYOUT_VERSION:
             raise Refused(
@@ -120,12 +120,9 @@ class Run:
     def find(cls, store: Store) -> Run | None:
         """The run that lies in store; None where there is none yet."""
         plans: list[Plan] = []
-        while True:
-            try:
-                data = store.read(plan_json(len(plans)))
-            except FileNotFoundError:
-                return cls(store, plans) if plans else None
-            plans.append(Plan.from_json(data))
+        while (plan := _read_plan(store, len(plans))) is not None:
+            plans.append(plan)
+        return cls(store, plans) if plans else None
 
     @classmethod
     def open(cls, store: Store) -> Run:
@@ -153,8 +150,12 @@ class Run:
 
     def rows(self, plan: Plan, file: str, row_group: int) -> pa.Table:
         """The plan rows of one shard."""
-        with self.store.open_file(f"{plan.directory}/{file}") as opened:
-            return pq.ParquetFile(opened, page_checksum_verification=True).read_row_group(row_group)
+        path = f"{plan.directory}/{file}"
+        try:
+            with self.store.open_file(path) as opened:
+                return pq.ParquetFile(opened, page_checksum_verification=True).read_row_group(row_group)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise _lost(self.store, path, str(error)) from error
 
     def skipped(self, plan: Plan) -> pa.Table | None:
         """Image rows that were never to be rendered, with skip_code and skip_message."""
@@ -164,28 +165,47 @@ class Run:
 
     def committed(self) -> set[int]:
         """Numbers of the shards that lie in data/. Lists once, opens nothing."""
-        names = (entry.path.rpartition("/")[2] for entry in self.store.list(DATA))
-        return {number for name in names if (number := shard_number(name)) is not None}
+        entries = self.store.list(DATA, recursive=False)
+        return {number for entry in entries if (number := shard_number(entry.path)) is not None}
 
     def _checked(self, plan: Plan, file: PlanFile) -> bytes:
-        data = self.store.read(f"{plan.directory}/{file.path}")
+        path = f"{plan.directory}/{file.path}"
+        try:
+            data = self.store.read(path)
+        except FileNotFoundError as error:
+            raise _lost(self.store, path, "it is missing") from error
         if digest(data) != file.sha256:
-            raise Infrastructure(
-                f"{self.store}/{plan.directory}/{file.path}: is damaged (its sha256 is not the plan's)."
-            )
+            raise _lost(self.store, path, "its sha256 is not the plan's")
         return data
 
 
-def shard_number(name: str) -> int | None:
-    """123 for 'shard-000123.parquet', None for any other name."""
-    stem = name.removeprefix("shard-").removesuffix(".parquet")
+def _read_plan(store: Store, generation: int) -> Plan | None:
+    path = plan_json(generation)
+    try:
+        return Plan.from_json(store.read(path))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise _lost(store, path, str(error)) from error
+
+
+def _lost(store: Store, path: str, why: str) -> Infrastructure:
+    return Infrastructure(
+        f"{store}/{path}: cannot be used ({why}). It belongs to the plan, without which this run cannot be continued "
+        "or proven: restore it from a copy, or start again in a new directory. The pictures in data/ are untouched."
+    )
+
+
+def shard_number(path: str) -> int | None:
+    """123 for 'data/shard-000123.parquet', None for any other path."""
+    stem = path.removeprefix(f"{DATA}/shard-").removesuffix(".parquet")
     number = int(stem) if stem.isdecimal() else None
-    return number if number is not None and data_path(number) == f"{DATA}/{name}" else None
+    return number if number is not None and data_path(number) == path else None
 
 
 def refuse_foreign(store: Store) -> None:
-    """Raises Refused unless store is empty or holds nothing but a run. Call before the first write."""
-    foreign = sorted({entry.path.split("/")[0] for entry in store.list("")} - OURS)
+    """Raises Refused unless a new run may begin in store: it is empty, or holds what unfinished planners left."""
+    foreign = sorted({entry.path.split("/")[0] for entry in store.list("")} - {HIDDEN})
     if foreign:
         shown = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
         raise Refused(f"output.path {store}: is not empty and not a batchgen run ({shown}). Name a new directory.")

@@ -8,6 +8,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from batchgen import run as layout
 from batchgen import shard as shard_file
 from batchgen.run import Run
@@ -41,22 +43,27 @@ def status(run: Run) -> Status:
     ours = {shard for plan in run.plans for shard in run.index(plan)["shard"].to_pylist()}
     committed = sorted(run.committed() & ours)
     with ThreadPoolExecutor(READERS) as pool:
-        footers = list(pool.map(lambda number: _footer(run, number), committed))
+        read = list(pool.map(lambda number: _footer(run, number), committed))
+    footers = [footer for footer in read if footer is not None]
     skipped = sum(plan.skipped_images for plan in run.plans)
     return Status(
         planned=sum(plan.images for plan in run.plans) + skipped,
         images=sum(footer.images for footer in footers),
         failed=sum(len(footer.failures) for footer in footers) + skipped,
         shards=len(ours),
-        committed_shards=len(committed),
+        committed_shards=len(footers),
         images_per_s=_speed([(footer.finished_at, footer.images) for footer in footers]),
-        complete=run.store.exists(layout.SUCCESS) and len(committed) == len(ours),
+        complete=run.store.exists(layout.SUCCESS) and len(footers) == len(ours),
     )
 
 
-def _footer(run: Run, number: int) -> shard_file.Footer:
-    with run.store.open_file(layout.data_path(number)) as opened:
-        return shard_file.read_footer(opened)
+def _footer(run: Run, number: int) -> shard_file.Footer | None:
+    """None for a file that is damaged or gone: its rows count as missing, and the doctor says why."""
+    try:
+        with run.store.open_file(layout.data_path(number)) as opened:
+            return shard_file.read_footer(opened)
+    except (ValueError, OSError, pa.ArrowInvalid):
+        return None
 
 
 def _speed(finished: list[tuple[float, int]]) -> float | None:

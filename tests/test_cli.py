@@ -121,6 +121,25 @@ def test_relative_output_in_a_ray_job_is_refused(job, monkeypatch):
     refused(job(output={"path": "out/run"}), "is relative, and a Ray job's directory is removed with the job")
 
 
+def test_output_inside_the_prompts_is_refused(job, tmp_path):
+    """It would be read as prompts when the run is resumed; and prompts inside the output make no sense either."""
+    for path in (str(tmp_path), f"{tmp_path}/**/*.jsonl"):
+        refused(job(input={"path": path}), "lies inside input.path")
+    assert run("plan", job(input={"path": f"{tmp_path}/*.jsonl"}))[0] == 0
+    (tmp_path / "run" / "in").mkdir(parents=True)
+    code, output = run("render", job(input={"path": str(tmp_path / "run" / "in")}))
+    assert (code, "lies inside output.path" in output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("output.path", '"a\\0b"'), ("sampling.negative_prompt", '"\\ud800"'), ("sampling.seed", "2023-99-99")],
+)
+def test_odd_values_are_mistakes_not_crashes(job, key, value):
+    code, output = run("plan", job(), "--set", f"{key}={value}")
+    assert (code, "Traceback" in output) == (2, False)
+
+
 def test_set_overrides_any_key(job):
     code, output = run("plan", job(), "--set", "sampling.num_images_per_prompt=7")
     assert (code, "7 images of 1 prompts" in output) == (0, True)

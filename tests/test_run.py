@@ -62,9 +62,17 @@ def test_another_job_is_told_what_differs(store):
 def test_foreign_files_are_refused_and_a_run_is_not(store, tmp_path):
     run.refuse_foreign(store)
     run.publish(store, plan())
-    run.refuse_foreign(store)
+    run.refuse_foreign(store)  # what a planner leaves
     (tmp_path / "run" / "thesis.tex").write_text("x")
     with pytest.raises(Refused, match=r"not a batchgen run \(thesis.tex\)"):
+        run.refuse_foreign(store)
+
+
+def test_a_project_with_our_names_is_no_run(store, tmp_path):
+    (tmp_path / "run" / "data").mkdir(parents=True)
+    (tmp_path / "run" / "data" / "shard-000000.parquet").write_text("x")
+    (tmp_path / "run" / "README.md").write_text("mine")
+    with pytest.raises(Refused, match=r"not a batchgen run \(README.md, data\)"):
         run.refuse_foreign(store)
 
 
@@ -93,10 +101,13 @@ def test_a_foreign_file_in_the_way_stops_the_job(store):
         run.commit(store, b"", footer())
 
 
-@pytest.mark.parametrize("name", ["shard-12.parquet", "shard-000001.parquet.tmp", "x.parquet", "shard-00000a.parquet"])
+@pytest.mark.parametrize(
+    "name",
+    ["shard-12.parquet", "shard-000001.parquet.tmp", "x.parquet", "shard-00000a.parquet", "bad/shard-000001.parquet"],
+)
 def test_only_our_own_names_are_shards(name):
-    assert run.shard_number(name) is None
-    assert run.shard_number("shard-000012.parquet") == 12
+    assert run.shard_number(f"data/{name}") is None
+    assert run.shard_number("data/shard-000012.parquet") == 12
 
 
 class TestAttempts:

@@ -8,10 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from batchgen import doctor, session
+from batchgen import doctor, finalize, session
 from batchgen import shard as shard_file
 from batchgen.config import job_from
+from batchgen.errors import Infrastructure
 from batchgen.run import Run
+from batchgen.status import status
 from batchgen.storage import Store
 
 
@@ -125,3 +127,72 @@ def test_rerendering_notices_other_pixels(out):
     run.plans[0].model["digest"] = "other weights"
     doctor.rerender(run, 2, report)
     assert sum("renders to other pixels" in problem for problem in report.problems) == 2
+
+
+def test_a_damaged_plan_does_not_blame_the_pictures(out):
+    (plan_file,) = (out / ".batchgen" / "plan").glob("*/rows-00000.parquet")
+    plan_file.write_bytes(plan_file.read_bytes()[:-50])
+    (problem,) = problems(out)
+    assert problem.endswith("rows-00000.parquet: is not what was planned (sha256 differs)")
+
+
+def test_a_missing_index(out):
+    next((out / ".batchgen" / "plan").glob("*/index.parquet")).unlink()
+    assert any("index.parquet: is missing" in problem for problem in problems(out))
+
+
+def test_a_shard_below_another_folder_is_no_shard(out):
+    (out / "data" / "bad").mkdir()
+    shard(out, 1).rename(out / "data" / "bad" / "shard-000001.parquet")
+    found = problems(out)
+    assert len(found) == 2
+    assert found[0].startswith("data/shard-000001.parquet: is missing")
+    assert found[1].startswith("data/bad/shard-000001.parquet: belongs to no plan")
+    assert Run.open(Store.open(str(out))).committed() == {0, 2}
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("metadata/part-00000.parquet", "metadata/part-00000.parquet: is missing"),
+        ("README.md", "README.md: the dataset card is missing"),
+    ],
+)
+def test_a_deleted_record_is_found_and_written_again(out, path, text):
+    (out / path).unlink()
+    (problem,) = problems(out)
+    assert problem.startswith(text)
+    run = Run.open(Store.open(str(out)))
+    assert finalize.finished(run) is None, "so that the render command writes it again"
+    finalize.finalize(run)
+    assert problems(out) == []
+
+
+def test_damaged_and_foreign_metadata(out):
+    part = out / "metadata" / "part-00000.parquet"
+    shutil.copy(part, out / "metadata" / "part-00001.parquet")
+    part.write_bytes(part.read_bytes()[:-1] + b"x")
+    assert [problem.split(":")[0] for problem in problems(out)] == [
+        "metadata/part-00001.parquet",
+        "metadata/part-00000.parquet",
+    ]
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}"])
+def test_a_damaged_success_is_found_and_not_believed(out, data):
+    (out / "_SUCCESS").write_bytes(data)
+    assert problems(out) == ["_SUCCESS: is damaged. Run the render command again."]
+    assert finalize.finished(Run.open(Store.open(str(out)))) is None
+
+
+def test_status_counts_a_damaged_shard_as_missing(out):
+    shard(out, 1).write_bytes(b"PAR1")
+    found = status(Run.open(Store.open(str(out))))
+    assert (found.images, found.missing, found.committed_shards, found.complete) == (8, 4, 2, False)
+
+
+def test_a_truncated_plan_says_what_to_do(out):
+    path = out / ".batchgen" / "plan-000.json"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(Infrastructure, match="restore it from a copy"):
+        Run.open(Store.open(str(out)))

@@ -39,4 +39,4 @@ bench: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv out build *.egg-info
+	rm -rf .venv out/demo build *.egg-info

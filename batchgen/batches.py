@@ -57,7 +57,9 @@ class Batches:
             return list(self.renderer.encode(rows))
         except (RendererBroken, Infrastructure):
             raise
-        except Exception as error:  # noqa: BLE001  the edge of the renderer: any error is the row's
+        except Exception as error:
+            if len(rows) == 1 and isinstance(error, OutOfMemory):  # of the encoders, whose batches are all of one size
+                raise Infrastructure(f"The text encoders do not fit on {self.renderer.device}: {error}") from error
             if len(rows) == 1:
                 return [_failure(error)]
             return [embed for row in rows for embed in self._encode([row])]
@@ -116,5 +118,4 @@ def _outcome(finite: bool, pixels: Pixels | None, seconds: float, shape: int) ->
 
 
 def _failure(error: Exception) -> Failure:
-    code = "OUT_OF_MEMORY" if isinstance(error, OutOfMemory) else "RENDER_ERROR"
-    return Failure(code, f"{type(error).__name__}: {error}")
+    return Failure("RENDER_ERROR", f"{type(error).__name__}: {error}")

@@ -11,7 +11,7 @@ import yaml
 
 if TYPE_CHECKING:
     from batchgen.finalize import Totals
-    from batchgen.run import Run
+    from batchgen.run import Plan, Run
 
 _FRONT = {
     "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}],
@@ -39,7 +39,7 @@ images = load_dataset("parquet", data_files="data/*.parquet", split="train")
 
 `data/` holds the pictures with their rows, `metadata/` every planned row without the picture, failures included.
 
-| model | {plan.model["path"]} |
+| model | {_model(plan)} |
 |---|---|
 | revision | {plan.model["revision"] or "local"} |
 | model digest | {plan.model["digest"]} |
@@ -48,6 +48,12 @@ images = load_dataset("parquet", data_files="data/*.parquet", split="train")
 
 Values of the table are the job's defaults; a row may say otherwise, and its own columns are what was used.
 """
+
+
+def _model(plan: Plan) -> str:
+    """The hub's name, or the last part of a local path."""
+    path = str(plan.model["path"])
+    return path if plan.model["revision"] else path.rstrip("/").rpartition("/")[2]
 
 
 def _state(planned: int, totals: Totals | None) -> str:

@@ -39,7 +39,7 @@ class Interrupted(BaseException):
 def plan(job: JobFile, overrides: Overrides = None) -> None:
     """Show what would happen: images per bucket and cell, overflow, cost, problems. Writes nothing."""
     from batchgen import report
-    from batchgen.config import load_job
+    from batchgen.jobfile import load_job
     from batchgen.plan import preview
     from batchgen.preflight import prepare
 
@@ -52,7 +52,7 @@ def plan(job: JobFile, overrides: Overrides = None) -> None:
 def render(job: JobFile, overrides: Overrides = None, strict: Strict = False) -> None:
     """Plan if needed, render what is missing, finalize. Run it again to continue."""
     from batchgen import report, session
-    from batchgen.config import load_job
+    from batchgen.jobfile import load_job
 
     with _errors():
         finished = session.render(load_job(job, overrides), _console(), strict=strict)
@@ -87,7 +87,7 @@ def doctor(
         found = module.examine(run)
         if rerender:
             module.rerender(run, rerender, found)
-        report.print_doctor(_console(), out, found)
+        report.print_doctor(_console(), found)
     raise typer.Exit(1 if found.problems else 0)
 
 

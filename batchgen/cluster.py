@@ -19,15 +19,16 @@ os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 
 import ray
 import ray.data
+from ray.exceptions import RayError
 
 from batchgen.config import Cluster, Job
 from batchgen.environment import address
-from batchgen.errors import Infrastructure
+from batchgen.errors import BatchgenError, Infrastructure
+from batchgen.watchdog import THREAD
 
 # Ray Data adds actors above this utilisation; its default, 1.75, is never reached with two tasks per actor of which
 # two may run at once (research: 2.60 default_actor_autoscaler.py), so min_size would be for ever.
 UPSCALING_UTILISATION = 0.9
-RECEIPTS = "receipts"  # name of the thread in which render.py waits for Ray Data
 
 
 @contextmanager
@@ -46,7 +47,7 @@ def connected(cluster: Cluster) -> Iterator[None]:
 
 def _shut_down() -> None:
     """End the session, and wait for Ray Data's threads to notice: a process that exits meanwhile would abort."""
-    ours = [thread for thread in threading.enumerate() if thread.name.startswith(("StreamingExecutor", RECEIPTS))]
+    ours = [thread for thread in threading.enumerate() if thread.name.startswith(("StreamingExecutor", THREAD))]
     ray.shutdown()
     for thread in ours:
         thread.join(timeout=10)
@@ -65,6 +66,20 @@ def gpus_per_renderer(cluster: Cluster) -> float:
     return 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
 
 
+def cores() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def explain(error: RayError) -> BatchgenError:
+    """Our own error that a task raised, out of Ray's wrappings; or Infrastructure with Ray's last line."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, BatchgenError):
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return cause or Infrastructure(f"Ray ended the work: {lines[-1]}. Run the same command again.")
+
+
 def check_room(job: Job) -> None:
     """Raises Infrastructure where renderers would never start, or would start on CPUs that were not meant.
 
@@ -75,6 +90,12 @@ def check_room(job: Job) -> None:
         raise Infrastructure(
             f"The cluster shows no GPU, and {job.model.preset} is not meant for CPUs. Set cluster.num_gpus: 1 to wait "
             "for the autoscaler to bring one, or cluster.num_gpus: 0 to render on CPUs."
+        )
+    renderers = cluster.renderers.min_size
+    if not address(cluster) and renderers * cluster.num_cpus > ray.cluster_resources().get("CPU", 0) - 1:
+        raise Infrastructure(
+            f"{renderers} renderers of {cluster.num_cpus:g} CPU do not fit on this machine of {cores()}. Lower "
+            "cluster.renderers.min_size or cluster.num_cpus."
         )
     wanted = {"GPU": gpus_per_renderer(cluster), "CPU": cluster.num_cpus}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -97,7 +118,8 @@ def _start(cluster: Cluster) -> None:
                 ray.init(address=joined, **quiet)
             else:
                 # "local": an address file left behind by another cluster must not divert or break a laptop run.
-                ray.init(address="local", include_dashboard=False, **quiet)
+                # One logical CPU more than there are: it feeds the renderers, which may take all the others.
+                ray.init(address="local", num_cpus=cores() + 1, include_dashboard=False, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise Infrastructure(f"Ray could not be reached or started: {error}") from error
     if threading.current_thread() is threading.main_thread():

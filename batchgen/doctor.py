@@ -20,7 +20,7 @@ from batchgen import finalize, images, run
 from batchgen import shard as shard_file
 from batchgen.batches import Batches, Picture
 from batchgen.errors import Infrastructure
-from batchgen.models.renderer import ModelSpec, load_renderer
+from batchgen.models.renderer import load_renderer
 from batchgen.occurrences import Occurrences
 from batchgen.run import Plan, Run
 from batchgen.worker import image_rows
@@ -45,11 +45,13 @@ def examine(found: Run) -> Report:
     report = Report()
     seen = Occurrences()
     expected: set[int] = set()
+    complete = True
     for plan in found.plans:
         report.problems += _plan_problems(found, plan)
         try:
             shards = found.index(plan).to_pylist()
         except Infrastructure:  # already among the problems
+            complete = False
             continue
         expected |= {shard["shard"] for shard in shards}
         with ThreadPoolExecutor(READERS) as pool:
@@ -63,7 +65,8 @@ def examine(found: Run) -> Report:
                     report.problems += problems
         report.planned += plan.images + plan.skipped_images
         report.failed += plan.skipped_images
-    report.problems += _strangers(found, expected)
+    if complete:
+        report.problems += _strangers(found, expected)
     report.problems += _record_problems(found)
     if not report.problems and report.planned != report.images + report.failed:
         report.problems.append(f"{report.planned} rows planned, {report.images + report.failed} accounted for")
@@ -72,7 +75,7 @@ def examine(found: Run) -> Report:
 
 def _plan_problems(found: Run, plan: Plan) -> list[str]:
     problems = []
-    for file in [*plan.files, plan.index, *([plan.skipped] if plan.skipped else [])]:
+    for file in [*plan.files, plan.index, *plan.skipped]:
         path = f"{plan.directory}/{file.path}"
         try:
             damaged = run.digest(found.store.read(path)) != file.sha256
@@ -157,23 +160,26 @@ def _strangers(found: Run, expected: set[int]) -> Iterator[str]:
 def rerender(found: Run, count: int, report: Report, seed: int = 0) -> None:
     """Render `count` committed images again from their rows alone, in batches of their shape, and compare pixels."""
     plan = found.plans[0]
-    spec = ModelSpec(**plan.model)
-    batches = Batches(load_renderer(spec))
-    shards = [shard for shard in found.index(plan).to_pylist() if shard["shard"] in found.committed()]
-    random.Random(seed).shuffle(shards)
-    if not shards:
-        raise Infrastructure(f"{found.store}: nothing is rendered yet.")
+    committed = found.committed()
+    if not committed:
+        report.problems.append("nothing is rendered yet, so nothing can be rendered again")
+        return
+    batches = Batches(load_renderer(plan.model_spec()))
+    shards = [shard for shard in found.index(plan).to_pylist() if shard["shard"] in committed]
+    chosen = random.Random(seed)
+    chosen.shuffle(shards)
     for number in range(count):
-        shard = shards[number % len(shards)]
-        _compare(found, plan, shard, batches, report, seed + number)
+        _compare(found, shards[number % len(shards)], batches, report, chosen)
 
 
-def _compare(found: Run, plan: Plan, shard: dict[str, Any], batches: Batches, report: Report, seed: int) -> None:
-    with found.store.open_file(run.data_path(shard["shard"])) as opened:
-        _, good = shard_file.read_facts(opened)
+def _compare(found: Run, shard: dict[str, Any], batches: Batches, report: Report, chosen: random.Random) -> None:
+    try:
+        _, good = finalize.read_shard(found, shard["shard"])
+    except Infrastructure:  # examine() has said so
+        return
     if not len(good):
         return
-    row = good.slice(random.Random(seed).randrange(len(good)), 1)
+    row = good.slice(chosen.randrange(len(good)), 1)
     ((outcome,),) = batches.render(image_rows(row), row["batch_size"][0].as_py(), group=1)
     report.rerendered += 1
     wanted, image_id = row["pixel_sha256"][0].as_py(), row["image_id"][0].as_py()

@@ -55,7 +55,10 @@ class Totals:
 
 
 def finalize(found: Run) -> Totals:
-    """Write metadata/, README.md and _SUCCESS. Raises Infrastructure, before writing, where a shard is missing."""
+    """Write metadata/, README.md and, last, _SUCCESS. Raises Infrastructure where a shard is missing or damaged."""
+    missing = sum(plan.shards for plan in found.plans) - len(found.committed())
+    if missing > 0:
+        raise Infrastructure(f"{found.store}: {missing} shards are missing. Run the same command again to render them.")
     totals, parts, waiting = Totals(), list[PlanFile](), list[pa.Table]()
     for table in metadata(found):
         totals.add(table)
@@ -110,10 +113,9 @@ def metadata(found: Run) -> Iterator[pa.Table]:
                 for table in pool.map(partial(_shard, found, plan), shards[start : start + 256]):
                     extras = schema.extras_of(table.schema)
                     yield table
-        skipped = found.skipped(plan)
-        if skipped is not None:
-            yield _failed(plan, skipped, skipped["skip_code"], skipped["skip_message"])
-        elif not shards:
+        for rows in found.skipped(plan):
+            yield _failed(plan, rows, rows["skip_code"], rows["skip_message"])
+        if not shards and not plan.skipped:
             yield schema.metadata_schema(extras).empty_table()
 
 

@@ -34,6 +34,7 @@ def preview(prepared: Prepared) -> Summary:
     for source, table in _expanded(prepared):
         for _ in sharder.add(source, table):
             pass
+        sharder.take_skipped()
     for _ in sharder.finish():
         pass
     return _refuse_if_any(sharder.summary)
@@ -47,6 +48,7 @@ def make(prepared: Prepared) -> tuple[Run, Summary]:
         for source, table in _expanded(prepared):
             for shard in sharder.add(source, table):
                 files.write(shard)
+            files.skip(sharder.take_skipped())
         for shard in sharder.finish():
             files.write(shard)
         _refuse_if_any(sharder.summary)
@@ -54,12 +56,11 @@ def make(prepared: Prepared) -> tuple[Run, Summary]:
     except BaseException:
         files.discard()
         raise
-    published = run.publish(prepared.store, plan)
-    if published.plan != plan.plan:
+    if run.publish(prepared.store, plan).plan != plan.plan:
         files.discard()  # another planner was first, and its plan counts
     found = Run.open(prepared.store)
     found.check(prepared.facts, prepared.fingerprint)
-    prepared.store.replace(run.CARD, card.dataset_card(found).encode())
+    prepared.store.create(run.CARD, card.dataset_card(found).encode())
     return found, sharder.summary
 
 
@@ -74,7 +75,7 @@ def _refuse_if_any(summary: Summary) -> Summary:
 
 
 def _plan(prepared: Prepared, sharder: Sharder, files: PlanFiles) -> Plan:
-    index, skipped = files.finish(sharder.skipped)
+    index, skipped = files.finish()
     summary = sharder.summary
     job = prepared.job.model_dump(mode="json")
     job["input"]["path"] = redact(str(job["input"]["path"]))
@@ -89,7 +90,6 @@ def _plan(prepared: Prepared, sharder: Sharder, files: PlanFiles) -> Plan:
         images=summary.images,
         skipped_images=summary.skipped_images,
         shards=sum(bucket.shards for bucket in summary.buckets.values()),
-        first_shard=0,
         files=files.files,
         index=index,
         skipped=skipped,
@@ -110,6 +110,7 @@ def _expanded(prepared: Prepared) -> Iterator[tuple[int, pa.Table]]:
 
 def _on_ray(prepared: Prepared, tokenizers: str) -> Iterator[tuple[int, pa.Table]]:
     import ray.data  # seconds to import: only where there is more than one piece
+    from ray.exceptions import RayError
 
     from batchgen import cluster
 
@@ -127,6 +128,8 @@ def _on_ray(prepared: Prepared, tokenizers: str) -> Iterator[tuple[int, pa.Table
             for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
                 for piece in table[PIECE].unique().to_pylist():
                     yield piece, table.filter(pc.equal(table[PIECE], piece)).drop_columns([PIECE])
+        except RayError as error:
+            raise cluster.explain(error) from None
         finally:
             options.preserve_order = False
 

@@ -30,6 +30,8 @@ class PlanFiles:
         self.plan = uuid.uuid4().hex
         self.files: list[PlanFile] = []
         self._schema = schema.plan_schema(extras)
+        self.skipped: list[PlanFile] = []
+        self._skipped: list[pa.Table] = []
         self._index: list[dict[str, Any]] = []
         self._written: list[str] = []
         self._start_file()
@@ -44,14 +46,18 @@ class PlanFiles:
             self._end_file()
             self._start_file()
 
-    def finish(self, skipped: list[pa.Table]) -> tuple[PlanFile, PlanFile | None]:
-        """Write what is open; returns the index and the file of skipped rows."""
+    def skip(self, rows: list[pa.Table]) -> None:
+        """Keep rows that will not be rendered, in files of their own."""
+        self._skipped += rows
+        if sum(table.nbytes for table in self._skipped) >= BYTES_PER_FILE:
+            self._end_skipped()
+
+    def finish(self) -> tuple[PlanFile, list[PlanFile]]:
+        """Write what is open; returns the index and the files of skipped rows."""
         self._end_file()
+        self._end_skipped()
         index = pa.Table.from_pylist(self._index, schema=pa.schema(schema.SHARD_FIELDS))
-        skipped_file = None
-        if skipped:
-            skipped_file = self._put("skipped.parquet", _parquet(pa.concat_tables(skipped)), sum(map(len, skipped)))
-        return self._put("index.parquet", _parquet(index), len(index)), skipped_file
+        return self._put("index.parquet", _parquet(index), len(index)), self.skipped
 
     def discard(self) -> None:
         """Remove what was written, after a refusal or an error."""
@@ -74,6 +80,11 @@ class PlanFiles:
         self._writer.close()
         if self._groups:
             self.files.append(self._put(self._name, bytes(self._sink.getvalue()), self._rows))
+
+    def _end_skipped(self) -> None:
+        if self._skipped:
+            rows, self._skipped = pa.concat_tables(self._skipped), []
+            self.skipped.append(self._put(f"skipped-{len(self.skipped):05}.parquet", _parquet(rows), len(rows)))
 
     def _put(self, name: str, data: bytes, rows: int) -> PlanFile:
         path = f"{run.plan_directory(self.plan)}/{name}"

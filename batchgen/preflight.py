@@ -18,7 +18,7 @@ from batchgen.manifest.expansion import Expansion
 from batchgen.manifest.sources import Sources
 from batchgen.models.files import ModelFiles, locate
 from batchgen.run import Run, refuse_foreign
-from batchgen.storage import Store, redact
+from batchgen.storage import PROBE_SECONDS, Store, StoreRefused, redact
 
 T = TypeVar("T")
 
@@ -60,9 +60,7 @@ def prepare(job: Job) -> Prepared:
     """Look at everything that a CPU can look at. Raises Refused with all problems, RunMismatch for another's run."""
     problems: list[Problem] = []
     store = _gather(problems, lambda: _output(job))
-    run = Run.find(store) if store is not None else None
-    if store is not None and run is None:
-        _gather(problems, lambda: refuse_foreign(store))
+    run = _gather(problems, lambda: _find_run(store)) if store is not None else None
     found = _gather(problems, lambda: sources.find_sources(job.input))
     model = _gather(problems, lambda: locate(job.model))
     if found is not None:
@@ -91,7 +89,23 @@ def _gather(problems: list[Problem], check: Callable[[], T]) -> T | None:
         return check()
     except Refused as refusal:
         problems += refusal.problems
-        return None
+    except StoreRefused as refusal:
+        problems.append(Problem(str(refusal)))
+    return None
+
+
+def _find_run(store: Store) -> Run | None:
+    """The run that lies there, looked for with little patience. Raises Refused where something else lies."""
+    quick = Store.open(store.url, PROBE_SECONDS)
+    run = Run.find(quick)
+    if run is None:
+        try:
+            refuse_foreign(quick)
+        except Refused:
+            run = Run.find(quick)  # another driver may have begun in this very moment
+            if run is None:
+                raise
+    return None if run is None else Run(store, run.plans)
 
 
 def _output(job: Job) -> Store:

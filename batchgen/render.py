@@ -7,9 +7,7 @@ that hangs.
 
 from __future__ import annotations
 
-import queue
-import threading
-import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +17,12 @@ import ray.data
 from ray.exceptions import RayError
 
 from batchgen import cluster
-from batchgen.attempts import marked
+from batchgen.attempts import bury, marked, running
 from batchgen.config import Job
-from batchgen.errors import BatchgenError, Infrastructure, OtherPlan
+from batchgen.errors import Infrastructure, OtherPlan
 from batchgen.progress import Display
 from batchgen.run import Plan, Run
+from batchgen.watchdog import Patience, Stalled, watched
 from batchgen.worker import RenderShard
 
 ORDER_SEED = 0
@@ -32,39 +31,45 @@ CALLS_AT_ONCE = 2  # one on the device, one compressing and storing
 MAX_EXECUTIONS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long the driver waits for a receipt before it takes a renderer for hung.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a driver renders: a plan of a run, for a job whose weights lie at model_path. session: for markers."""
 
-    first_s covers waiting for nodes and loading weights. Later: `factor` times the longest wait so far, at least
-    least_s.
-    """
-
-    first_s: float = 3600.0
-    least_s: float = 900.0
-    factor: float = 10.0
+    run: Run
+    plan: Plan
+    job: Job
+    model_path: str
+    session: str
 
 
-class Stalled(Exception):
-    """No receipt for too long."""
-
-
-def render_missing(run: Run, job: Job, display: Display, patience: Patience | None = None) -> None:
+def render_missing(run: Run, job: Job, model_path: str, display: Display, patience: Patience | None = None) -> None:
     """Render all shards of all plans that are not committed yet. Raises Infrastructure when it cannot be done."""
+    session = uuid.uuid4().hex
     for plan in run.plans:
+        work = Work(run=run, plan=plan, job=job, model_path=model_path, session=session)
         for execution in range(MAX_EXECUTIONS):
             shards = missing(run, plan)
             if not shards:
                 break
             try:
-                _execute(run, plan, job, shards, display, patience or Patience())
+                _execute(work, shards, display, patience or Patience())
             except Stalled as error:
+                _end_renderers(work)
                 if execution + 1 == MAX_EXECUTIONS:
-                    raise Infrastructure(f"No renderer answered, {MAX_EXECUTIONS} times: {error}") from error
-                display.note(f"{error}: ending the renderers and starting others")
-                cluster.restart(job.cluster)
+                    raise Infrastructure(
+                        f"No renderer answered, {MAX_EXECUTIONS} times: {error}. Run the same command again: rows at "
+                        "which renderers hung are tried alone, and fail when that happens again."
+                    ) from error
+                display.note(f"{error}: ended the renderers, starting others")
         if shards := missing(run, plan):
             raise Infrastructure(f"{len(shards)} shards are still missing. Run the same command again.")
+
+
+def _end_renderers(work: Work) -> None:
+    """Ray cannot take a call away from an actor; ending the session ends them all. What they were at, they died at."""
+    hung = running(work.run.store, work.session)
+    cluster.restart(work.job.cluster)
+    bury(work.run.store, hung)
 
 
 def missing(run: Run, plan: Plan) -> list[dict[str, Any]]:
@@ -82,47 +87,39 @@ def in_order(shards: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return shuffled[:-tail] + sorted(shuffled[-tail:], key=lambda shard: -float(shard["cost_tflop"]))
 
 
-def _execute(
-    run: Run, plan: Plan, job: Job, shards: list[dict[str, Any]], display: Display, patience: Patience
-) -> None:
+def _execute(work: Work, shards: list[dict[str, Any]], display: Display, patience: Patience) -> None:
     """One execution of the graph. Every receipt is counted; one that carries an error ends the job."""
-    receipts: queue.Queue[dict[str, Any] | BaseException | None] = queue.Queue()
-    source = _graph(run, plan, job, shards)
-    thread = threading.Thread(target=_pump, args=(source, receipts), name=cluster.RECEIPTS, daemon=True)
-    thread.start()
-    waited, longest, limit = 0.0, 0.0, patience.first_s
-    while True:
-        began = time.monotonic()
-        try:
-            receipt = receipts.get(timeout=0.5)
-        except queue.Empty:
-            waited += time.monotonic() - began
+
+    def signs() -> dict[int, set[str]]:
+        return marked(work.run.store)
+
+    try:
+        for receipt in watched(_graph(work, shards), patience, signs, display.update):
+            if receipt["error"] is not None:
+                kind = OtherPlan if receipt["exit_code"] == OtherPlan.exit_code else Infrastructure
+                raise kind(receipt["error"])
+            display.tally.add(receipt["images"], receipt["failed"], receipt["suspect"] or 0)
             display.update()
-            if waited > limit:
-                raise Stalled(f"no receipt for {waited:.0f} s") from None
-            continue
-        if receipt is None:
-            return
-        if isinstance(receipt, BaseException):
-            raise _explain(receipt) from receipt
-        longest, waited = max(longest, waited + time.monotonic() - began), 0.0
-        limit = max(patience.least_s, patience.factor * longest)
-        if receipt["error"] is not None:
-            raise (OtherPlan if receipt["exit_code"] == OtherPlan.exit_code else Infrastructure)(receipt["error"])
-        display.tally.add(receipt["images"], receipt["failed"], receipt["suspect"] or 0)
-        display.update()
+    except RayError as error:
+        raise cluster.explain(error) from error
 
 
-def _graph(run: Run, plan: Plan, job: Job, shards: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _graph(work: Work, shards: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Descriptors → one-row blocks → RenderShard → receipts, as they finish."""
     items = [{name: shard[name] for name in ("shard", "file", "row_group")} for shard in shards]
-    renderers = job.cluster.renderers
+    job, renderers = work.job, work.job.cluster.renderers
     dataset = (
         ray.data.from_items(items, override_num_blocks=1)
         .repartition(target_num_rows_per_block=1, strict=True)
         .map_batches(
             RenderShard,
-            fn_constructor_args=(run.store.url, plan.generation, job.output.image_format),
+            fn_constructor_args=(
+                work.run.store.url,
+                work.plan.plan,
+                work.model_path,
+                job.output.image_format,
+                work.session,
+            ),
             batch_size=1,
             batch_format="pyarrow",
             zero_copy_batch=True,
@@ -140,21 +137,3 @@ def _graph(run: Run, plan: Plan, job: Job, shards: list[dict[str, Any]]) -> Iter
     # iter_rows() would hold each receipt back until the next one is there.
     for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         yield from table.to_pylist()
-
-
-def _pump(source: Iterator[dict[str, Any]], target: queue.Queue[dict[str, Any] | BaseException | None]) -> None:
-    """Move receipts to where the driver can wait for them with a time limit."""
-    try:
-        for receipt in source:
-            target.put(receipt)
-        target.put(None)
-    except BaseException as error:  # noqa: BLE001  it is raised again in the driver's thread
-        target.put(error)
-
-
-def _explain(error: BaseException) -> BaseException:
-    if isinstance(error, BatchgenError | KeyboardInterrupt):
-        return error
-    if isinstance(error, RayError):
-        return Infrastructure(f"Ray ended the renderers: {error}".strip())
-    return error

@@ -60,7 +60,9 @@ def print_finished(console: Console, finished: Finished) -> None:
     if not finished.rendered:
         _say(console, "Everything is rendered already; nothing was done.")
     _say(console, f"The dataset lies in {out}. To load it:")
-    _say(console, f"  datasets.load_dataset({str(out)!r}, split='train')")
+    files = f"{out}/data/*.parquet"
+    by_files = f"'parquet', data_files={files!r}"  # load_dataset finds the card of a run on disk only
+    _say(console, f"  datasets.load_dataset({repr(str(out)) if out.is_local else by_files}, split='train')")
     _say(console, f"  pandas.read_parquet({f'{out}/metadata'!r})")
     if totals.suspect or totals.split:
         _say(console, f"{totals.suspect} suspect, {totals.split} in smaller batches than planned")
@@ -91,7 +93,7 @@ def print_status(console: Console, status: Status) -> None:
     _say(console, "complete" if status.complete else "not finished: run the render command again to continue")
 
 
-def print_doctor(console: Console, out: str, report: Report) -> None:
+def print_doctor(console: Console, report: Report) -> None:
     for problem in report.problems:
         _say(console, f"- {problem}")
     again = f", {report.rerendered} rendered again" if report.rerendered else ""

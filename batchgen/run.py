@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from batchgen import shard as shard_file
 from batchgen.errors import Infrastructure, OtherPlan, Refused, RunMismatch
+from batchgen.models.renderer import ModelSpec
 from batchgen.storage import Store
 
 HIDDEN = ".batchgen"
@@ -41,7 +42,7 @@ class Plan:
     """One generation: the immutable table of image rows and their shards, as .batchgen/plan-000.json says it.
 
     facts: what the fingerprint is made of, by name. job: the job file, for people. model: fields of ModelSpec.
-    index: the file with one row per shard. skipped: rows that will never be rendered, with their reasons.
+    index: the file with one row per shard. skipped: files of rows that will never be rendered, with their reasons.
     """
 
     layout: int = LAYOUT_VERSION
@@ -55,10 +56,9 @@ class Plan:
     images: int
     skipped_images: int
     shards: int
-    first_shard: int
     files: list[PlanFile]
     index: PlanFile
-    skipped: PlanFile | None
+    skipped: list[PlanFile]
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False).encode()
@@ -74,12 +74,17 @@ class Plan:
         values = {field.name: values[field.name] for field in fields(cls)}
         values["files"] = [PlanFile(**file) for file in values["files"]]
         values["index"] = PlanFile(**values["index"])
-        values["skipped"] = values["skipped"] and PlanFile(**values["skipped"])
+        values["skipped"] = [PlanFile(**file) for file in values["skipped"]]
         return cls(**values)
 
     @property
     def directory(self) -> str:
         return plan_directory(self.plan)
+
+    def model_spec(self, path: str | None = None) -> ModelSpec:
+        """What a renderer is built from. path: where the weights are now, if not where the planner saw them."""
+        values = {**self.model, "skip_guidance_layers": tuple(self.model["skip_guidance_layers"])}
+        return ModelSpec(**{**values, "path": path or values["path"]})
 
     def constants(self) -> dict[str, Any]:
         """What every image of this plan shares: those of schema.CONSTANT_FIELDS that are known before rendering."""
@@ -157,11 +162,10 @@ class Run:
         except (OSError, pa.ArrowInvalid) as error:
             raise _lost(self.store, path, str(error)) from error
 
-    def skipped(self, plan: Plan) -> pa.Table | None:
+    def skipped(self, plan: Plan) -> Iterator[pa.Table]:
         """Image rows that were never to be rendered, with skip_code and skip_message."""
-        if plan.skipped is None:
-            return None
-        return pq.read_table(pa.BufferReader(self._checked(plan, plan.skipped)))
+        for file in plan.skipped:
+            yield pq.read_table(pa.BufferReader(self._checked(plan, file)))
 
     def committed(self) -> set[int]:
         """Numbers of the shards that lie in data/. Lists once, opens nothing."""
@@ -228,18 +232,23 @@ def commit(store: Store, data: bytes, footer: shard_file.Footer) -> Literal["com
     path = data_path(footer.shard)
     if store.create(path, data):
         return "committed"
+    theirs = owned_footer(store, footer.shard, footer.plan)
+    return "committed" if theirs.attempt_id == footer.attempt_id else "already"
+
+
+def owned_footer(store: Store, shard: int, plan: str) -> shard_file.Footer:
+    """The footer of a data file that must be of this plan. Raises OtherPlan where it is not."""
+    path = data_path(shard)
     try:
         with store.open_file(path) as file:
-            theirs = shard_file.read_footer(file)
-    except (ValueError, pa.ArrowInvalid) as error:
-        raise OtherPlan(f"{store}/{path}: is in the way and is no shard of ours ({error}). Move it away.") from error
-    if theirs.attempt_id == footer.attempt_id:
-        return "committed"
-    if theirs.plan == footer.plan:
-        return "already"
-    raise OtherPlan(
-        f"{store}/{path}: belongs to plan {theirs.plan}, ours is {footer.plan}. Two jobs share a directory."
-    )
+            footer = shard_file.read_footer(file)
+    except (ValueError, OSError, pa.ArrowInvalid) as error:
+        raise OtherPlan(
+            f"{store}/{path}: is in the way and is no shard of ours ({error}). Move it out of {DATA}/."
+        ) from error
+    if footer.plan != plan:
+        raise OtherPlan(f"{store}/{path}: belongs to plan {footer.plan}, ours is {plan}. Two jobs share a directory.")
+    return footer
 
 
 def _short(value: Any) -> str:

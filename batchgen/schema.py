@@ -90,21 +90,15 @@ SHARD_FIELDS = [
     pa.field("cost_tflop", pa.float64(), nullable=False),
 ]
 
-FAILURE_FIELDS = ("image_id", "code", "message")  # JSON in a shard's footer, one object per failed row
-
 RECEIPT = pa.schema(
     [
         pa.field("shard", pa.int32()),
+        pa.field("renderer", pa.string()),  # host and process
         pa.field("images", pa.int32()),
         pa.field("failed", pa.int32()),
         pa.field("suspect", pa.int32()),
-        pa.field("split_images", pa.int32()),  # rendered in a smaller batch than planned
-        pa.field("gpu_seconds", pa.float64()),
-        pa.field("bytes", pa.int64()),
-        pa.field("outcome", pa.string()),  # committed | already (somebody else's commit was there first)
         pa.field("error", pa.string()),  # null, or what stops the whole job, which then ends with exit_code
         pa.field("exit_code", pa.int32()),
-        pa.field("started_at", pa.float64()),  # seconds since the epoch, of the actor's clock
     ]
 )
 

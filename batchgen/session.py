@@ -16,7 +16,7 @@ from batchgen.errors import TooManyFailures
 from batchgen.finalize import Totals
 from batchgen.preflight import Prepared, prepare
 from batchgen.progress import Display, Tally
-from batchgen.run import Run
+from batchgen.run import SUCCESS, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def render(job: Job, console: Console, *, strict: bool = False) -> Finished:
         if prepared.run is None:
             console.print("planning", highlight=False)
         run = prepared.run or plan.make(prepared)[0]
-        rendered = _render(run, job, console)
+        rendered = _render(run, prepared, console)
     totals = None if rendered else finalize.finished(run)
     if totals is None:
         totals = finalize.finalize(run)
@@ -56,7 +56,7 @@ def _one_session(prepared: Prepared) -> AbstractContextManager[None]:
     return cluster.connected(prepared.job.cluster)
 
 
-def _render(run: Run, job: Job, console: Console) -> int:
+def _render(run: Run, prepared: Prepared, console: Console) -> int:
     """Render what is missing; returns how many image rows that were."""
     total, done = sum(plan.images for plan in run.plans), planned_rows(run, run.committed())
     if done == total:
@@ -64,10 +64,12 @@ def _render(run: Run, job: Job, console: Console) -> int:
     from batchgen import cluster
     from batchgen.render import render_missing
 
+    job = prepared.job
+    run.store.delete(SUCCESS)  # what it says is about to be no longer the whole truth
     tally = Tally(total, done, 0)
     with Display(tally, console) as display, cluster.connected(job.cluster):
         cluster.check_room(job)
-        render_missing(run, job, display)
+        render_missing(run, job, prepared.model.path, display)
     return tally.done - done
 
 

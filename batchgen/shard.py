@@ -95,7 +95,8 @@ def _to_parquet(table: pa.Table, footer: Footer, largest: int) -> bytes:
         write_statistics=plain,
         write_page_checksum=True,
     ) as writer:
-        writer.write_table(table, row_group_size=max(1, ROW_GROUP_BYTES // largest))
+        if len(table):  # readers stumble over a row group without rows; a file without row groups is fine
+            writer.write_table(table, row_group_size=max(1, ROW_GROUP_BYTES // largest))
         writer.add_key_value_metadata({SEAL_KEY: UNSEALED.decode()})
     data = bytes(sink.getvalue())
     at = _seal_position(data)

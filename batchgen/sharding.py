@@ -103,7 +103,7 @@ class Sharder:
         self._next = 0
         self._open: dict[str, list[pa.Table]] = {}
         self._last: tuple[int, int, str] | None = None  # source, prompt_row, prompt_id that the last table ended with
-        self.skipped: list[pa.Table] = []
+        self._skipped: list[pa.Table] = []
 
     def add(self, source: int, table: pa.Table) -> Iterator[Shard]:
         """source: number of the manifest piece that table comes from (a piece may come in several tables)."""
@@ -124,6 +124,11 @@ class Sharder:
         for bucket in list(self._open):
             if waiting := self._open.pop(bucket):
                 yield self._close(bucket, pa.concat_tables(waiting))
+
+    def take_skipped(self) -> list[pa.Table]:
+        """Rows that were set aside since the last call, as the plan stores them."""
+        taken, self._skipped = self._skipped, []
+        return taken
 
     def _name_repeats(self, source: int, table: pa.Table) -> pa.Table:
         """Give the second and later prompt rows of equal content a name of their own; equal `id`s are a mistake."""
@@ -162,7 +167,7 @@ class Sharder:
                 self.summary.refuse(Problem(row["skip_message"], row["where"] or "", row["skip_code"]))
             before = row
         self.summary.skipped_images += len(bad)
-        self.skipped.append(bad.select(self._schema.names).cast(self._schema))
+        self._skipped.append(bad.select(self._schema.names).cast(self._schema))
 
     def _count(self, table: pa.Table) -> None:
         summary = self.summary

@@ -116,11 +116,6 @@ class Store:
     def is_local(self) -> bool:
         return self.protocol == "file"
 
-    @property
-    def is_shared(self) -> bool:
-        """Whether every machine sees the same files. False for local paths: a shared disk cannot be recognised."""
-        return self.protocol not in ("file", "memory")
-
     def read(self, path: str) -> bytes:
         return self._call("read", path, lambda backend: backend.read(path))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -22,29 +23,31 @@ from batchgen import shard as shard_file
 from batchgen.attempts import Attempts, History
 from batchgen.batches import Batches, Failure, Outcome, Picture
 from batchgen.errors import BatchgenError, Infrastructure, RendererBroken
-from batchgen.models.renderer import ImageRow, ModelSpec, load_renderer
+from batchgen.models.renderer import ImageRow, load_renderer
 from batchgen.shard import Finished, Footer
 from batchgen.storage import Store
 
+BEAT_S = 60.0  # how often a marker shows the driver that a long shard makes progress
 COMPRESSION_THREADS = 2  # per renderer; PNG of 1024² takes a third of a CPU second, the image seconds of a GPU
 
 
 class RenderShard:
-    """url: the run directory. generation: which of its plans. image_format: how pictures are stored."""
+    """url: the run directory. plan: id of the plan. model_path: where this job has the weights, whose digest is the
+    plan's. image_format: how pictures are stored. session: name of the driver's session, for markers."""
 
-    def __init__(self, url: str, generation: int, image_format: str) -> None:
+    def __init__(self, url: str, plan: str, model_path: str, image_format: str, session: str) -> None:
         self._gpu = threading.Lock()
         self._pool = ThreadPoolExecutor(COMPRESSION_THREADS, thread_name_prefix="compress")
         self._active: dict[str, Attempts] = {}
-        self._format = image_format
+        self._format, self._session = image_format, session
+        self._name = f"{socket.gethostname()}-{os.getpid()}"
         self._error: BatchgenError | None = None
         try:
             self._store = Store.open(url)
-            self._run, self._plan = _read_plan(self._store, generation)
-            self._spec = ModelSpec(
-                **{**self._plan.model, "skip_guidance_layers": tuple(self._plan.model["skip_guidance_layers"])}
-            )
-            self._batches = Batches(load_renderer(self._spec))
+            self._run, self._plan = _read_plan(self._store, plan)
+            self._batches = Batches(load_renderer(self._plan.model_spec(model_path)))
+        except RendererBroken as error:  # leaving the process would only bring the next one here
+            self._error = Infrastructure(f"The renderer cannot be started on {socket.gethostname()}: {error}")
         except BatchgenError as error:
             self._error = error  # said in the first receipt: an error here would reach the driver as a dead actor
         self._mark_when_preempted()
@@ -63,47 +66,44 @@ class RenderShard:
             print(f"shard {shard}: leaving the process: {error}", file=sys.stderr, flush=True)  # noqa: T201
             os._exit(1)
         except BatchgenError as error:
-            return {"shard": shard, "error": str(error), "exit_code": error.exit_code}
+            return {"shard": shard, "renderer": self._name, "error": str(error), "exit_code": error.exit_code}
 
     def _work(self, shard: int, file: str, row_group: int) -> dict[str, Any]:
-        started = time.time()
         if self._store.exists(run.data_path(shard)):
             return self._existing(shard)
         rows = self._run.rows(self._plan, file, row_group)
         attempt_id = uuid.uuid4().hex
-        marker = Attempts(self._store, shard, attempt_id)
+        marker = Attempts(self._store, shard, self._session, attempt_id)
         history = marker.history()
         with self._gpu:
-            pending, gpu_seconds = self._render(rows, marker, history)
+            pending = self._render(rows, marker, history)
         outcomes = [item.result() if isinstance(item, Future) else item for item in pending]
         footer = self._footer(shard, attempt_id, history.attempts + 1, rows, outcomes)
         finished = [item if isinstance(item, Finished) else None for item in outcomes]
         data = shard_file.build(rows, finished, footer)
-        outcome = run.commit(self._store, data, footer)
+        run.commit(self._store, data, footer)
         facts = [item.facts for item in finished if item is not None]
         return {
             "shard": shard,
+            "renderer": self._name,
             "images": footer.images,
             "failed": len(footer.failures),
             "suspect": sum(fact["suspect"] is not None for fact in facts),
-            "split_images": sum(fact["batch_size"] != fact["planned_batch_size"] for fact in facts),
-            "gpu_seconds": gpu_seconds,
-            "bytes": len(data),
-            "outcome": outcome,
-            "started_at": started,
         }
 
     def _existing(self, shard: int) -> dict[str, Any]:
         """Another driver or an earlier attempt was faster: no device time for it."""
-        with self._store.open_file(run.data_path(shard)) as opened:
-            footer = shard_file.read_footer(opened)
-        return {"shard": shard, "images": footer.images, "failed": len(footer.failures), "outcome": "already"}
+        footer = run.owned_footer(self._store, shard, self._plan.plan)
+        return {
+            "shard": shard,
+            "renderer": self._name,
+            "images": footer.images,
+            "failed": len(footer.failures),
+            "outcome": "already",
+        }
 
-    def _render(
-        self, rows: pa.Table, marker: Attempts, history: History
-    ) -> tuple[list[Future[Finished] | Failure], float]:
+    def _render(self, rows: pa.Table, marker: Attempts, history: History) -> list[Future[Finished] | Failure]:
         """Outcomes in order of rows; pictures are being compressed while the device goes on."""
-        started = time.perf_counter()
         planned = int(rows["batch_size"][0].as_py())
         todo = image_rows(rows)
         pending: list[Future[Finished] | Failure] = []
@@ -115,7 +115,11 @@ class RenderShard:
                     pending += self._alone(row, planned, marker, history)
             else:
                 marker.begin()
+                beat = time.monotonic()
                 for outcomes in self._batches.render(todo, planned):
+                    if time.monotonic() - beat > BEAT_S:
+                        beat = time.monotonic()
+                        self._pool.submit(marker.begin)
                     pending += [
                         self._finish_later(todo[len(pending) + i], outcome, planned, history)
                         for i, outcome in enumerate(outcomes)
@@ -127,7 +131,7 @@ class RenderShard:
             del self._active[marker.attempt_id]
             if not died:
                 marker.end()
-        return pending, time.perf_counter() - started
+        return pending
 
     def _alone(
         self, row: ImageRow, planned: int, marker: Attempts, history: History
@@ -187,11 +191,14 @@ class RenderShard:
         signal.signal(signal.SIGTERM, preempted)
 
 
-def _read_plan(store: Store, generation: int) -> tuple[run.Run, run.Plan]:
+def _read_plan(store: Store, plan: str) -> tuple[run.Run, run.Plan]:
     found = run.Run.find(store)
-    if found is None or len(found.plans) <= generation:
-        raise Infrastructure(f"{store}: this node cannot read the plan. Use a path that all nodes share, or S3.")
-    return found, found.plans[generation]
+    for candidate in found.plans if found else ():
+        if found and candidate.plan == plan:
+            return found, candidate
+    raise Infrastructure(
+        f"{store}: the node {socket.gethostname()} does not see the plan there. Use a path that all nodes share, or S3."
+    )
 
 
 def image_rows(rows: pa.Table) -> list[ImageRow]:

@@ -48,7 +48,7 @@ def console():
 @pytest.fixture
 def make_job(tmp_path):
     """make_job(rows, model={...}, ...) writes a JSONL manifest and returns a Job on the fake renderer."""
-    from batchgen.config import job_from
+    from batchgen.jobfile import job_from
 
     count = 0
 

@@ -15,7 +15,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 # A module may import from the lines above its own, and from its own line.
 LAYERS = [
     {"batchgen", "errors", "models", "models.presets", "schema"},
-    {"config", "identity", "occurrences"},
+    {"config", "jobfile", "identity", "occurrences", "watchdog"},
     {"environment", "backends", "models.renderer", "buckets", "images"},
     {"storage", "tokens", "demo"},
     {"manifest", "manifest.columns", "manifest.formats"},
@@ -129,7 +129,7 @@ def test_help_and_config_errors_load_nothing_heavy():
         "import sys; sys.argv = ['batchgen', '--help']\n"
         "from batchgen.cli import main\n"
         "try: main()\nexcept SystemExit: pass\n"
-        "from batchgen.config import load_job\nfrom batchgen.errors import Refused\n"
+        "from batchgen.jobfile import load_job\nfrom batchgen.errors import Refused\n"
         "try: load_job('nowhere.yaml')\nexcept Refused: pass"
     )
     assert loaded_by(code) == []

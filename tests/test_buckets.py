@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from batchgen import buckets
 from batchgen.buckets import Bucket
-from batchgen.config import job_from
+from batchgen.jobfile import job_from
 from batchgen.models.presets import PRESETS
 
 MEDIUM = PRESETS["sd3.5-medium"]

@@ -14,8 +14,9 @@ import pytest
 
 from batchgen import identity, schema
 from batchgen.buckets import Bucket
-from batchgen.config import MAX_SEED, Errors, job_from
+from batchgen.config import MAX_SEED, Errors
 from batchgen.errors import Refused
+from batchgen.jobfile import job_from
 from batchgen.manifest import expand as manifest
 from batchgen.manifest import jsonl, naming, parquet, rows
 from batchgen.manifest.expansion import Expansion
@@ -720,9 +721,9 @@ def test_geneval_prompts(expand):
 def test_expanding_needs_neither_torch_nor_ray(tmp_path):
     write([{"prompt": "x"}], tmp_path / "a.jsonl")
     code = (
-        "import sys\nfrom batchgen import config, tokens\nfrom batchgen.manifest import expand as manifest, sources\n"
+        "import sys\nfrom batchgen import jobfile, tokens\nfrom batchgen.manifest import expand as manifest, sources\n"
         "from batchgen.models.presets import DEMO_CHECKPOINT\n"
-        f"job = config.job_from({{'input': {{'path': {str(tmp_path / 'a.jsonl')!r}}}, 'output': {{'path': 'out'}}}})\n"
+        f"job = jobfile.job_from({{'input': {{'path': {str(tmp_path / 'a.jsonl')!r}}}, 'output': {{'path': 'out'}}}})\n"
         "found = sources.find_sources(job.input)\n"
         "settings = manifest.Expansion.of(job, found.extras, 'digest')\n"
         "assert len(manifest.expand(found.items[0], settings, tokens.TokenCounter.load(DEMO_CHECKPOINT))) == 1\n"

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchgen import schema
-from batchgen.config import MANIFEST_COLUMNS, job_from
+from batchgen.config import MANIFEST_COLUMNS
 from batchgen.errors import Refused
+from batchgen.jobfile import job_from
 from batchgen.manifest import expand as manifest
 from batchgen.manifest.expansion import Expansion
 from batchgen.manifest.sources import find_sources

@@ -1,10 +1,11 @@
 """run.py and attempts.py: plans are found and told apart, a commit happens once, deaths are counted."""
 
 import dataclasses
+from collections import Counter
 
 import pytest
 
-from batchgen import run
+from batchgen import attempts, run
 from batchgen.attempts import Attempts
 from batchgen.errors import OtherPlan, Refused, RunMismatch
 from batchgen.run import Plan, PlanFile, Run
@@ -20,15 +21,15 @@ def store(tmp_path):
 def plan(**changes):
     values = {
         "generation": 0, "plan": "p", "fingerprint": "f", "facts": {"sampling.height": 64, "model": "m"}, "job": {},
-        "model": {}, "batchgen": "0", "images": 3, "skipped_images": 0, "shards": 1, "first_shard": 0,
-        "files": [PlanFile("rows-00000.parquet", "0", 3)], "index": PlanFile("index.parquet", "0", 1), "skipped": None,
+        "model": {}, "batchgen": "0", "images": 3, "skipped_images": 0, "shards": 1,
+        "files": [PlanFile("rows-00000.parquet", "0", 3)], "index": PlanFile("index.parquet", "0", 1), "skipped": [],
     }  # fmt: skip
     return Plan(**{**values, **changes})
 
 
 def test_a_plan_survives_its_json():
     assert Plan.from_json(plan().to_json()) == plan()
-    skipped = plan(skipped=PlanFile("s", "1", 2))
+    skipped = plan(skipped=[PlanFile("s", "1", 2)])
     assert Plan.from_json(skipped.to_json()) == skipped
 
 
@@ -111,33 +112,71 @@ def test_only_our_own_names_are_shards(name):
 
 
 class TestAttempts:
+    def attempt(self, store, name, session="driver", shard=3):
+        return Attempts(store, shard, session, name)
+
     def test_what_ends_leaves_no_trace(self, store):
-        attempt = Attempts(store, 3, "a")
+        attempt = self.attempt(store, "a")
         attempt.begin()
-        assert attempt.history().deaths == 1, "seen by others while it runs"
         attempt.end()
-        assert attempt.history().attempts == 0
+        assert self.attempt(store, "b").history() == attempts.History(0, 0, Counter())
 
     def test_two_deaths_isolate_the_rows_of_a_shard(self, store):
         for name in ("a", "b"):
-            assert not Attempts(store, 3, name).history().isolate
-            Attempts(store, 3, name).begin()
-        assert Attempts(store, 3, "c").history().isolate
-        assert not Attempts(store, 4, "c").history().isolate
+            assert not self.attempt(store, name).history().isolate
+            self.attempt(store, name).begin()
+        assert self.attempt(store, "c").history().isolate
+        assert not self.attempt(store, "c", shard=4).history().isolate
 
     def test_two_deaths_of_a_lone_row_are_its_end(self, store):
         for name in ("a", "b"):
-            attempt = Attempts(store, 3, name)
+            attempt = self.attempt(store, name)
             attempt.begin("good")
             attempt.begin("bad")
-        history = Attempts(store, 3, "c").history()
+        history = self.attempt(store, "c").history()
         assert history.fatal("bad")
         assert not history.fatal("good")
 
+    def test_other_drivers_may_be_alive_so_their_markers_are_no_deaths(self, store):
+        for name in ("a", "b", "c"):
+            self.attempt(store, name, session=f"driver {name}").begin("row")
+        history = self.attempt(store, "d", session="mine").history()
+        assert (history.deaths, history.isolate, history.fatal("row")) == (0, False, False)
+
+    def test_a_death_that_was_found_stays_known_to_other_drivers(self, store):
+        for name in ("a", "b"):
+            self.attempt(store, name).begin("row")
+        self.attempt(store, "c").history()
+        assert self.attempt(store, "d", session="later").history().fatal("row")
+
+    def test_what_a_driver_ended_died_whatever_it_wrote_then(self, store):
+        attempt = self.attempt(store, "a")
+        attempt.begin("row")
+        ended = attempts.running(store, "driver")
+        attempt.preempt()
+        attempts.bury(store, ended)
+        assert self.attempt(store, "b", session="later").history().row_deaths == {"row": 1}
+        assert attempts.running(store, "another") == {}
+
     def test_preemption_is_not_the_rows_fault(self, store):
         for name in ("a", "b", "c"):
-            attempt = Attempts(store, 3, name)
+            attempt = self.attempt(store, name)
             attempt.begin()
             attempt.preempt()
-        history = Attempts(store, 3, "d").history()
+        history = self.attempt(store, "d").history()
         assert (history.attempts, history.deaths, history.isolate) == (3, 0, False)
+
+    def test_every_step_is_a_sign_of_life(self, store):
+        attempt = self.attempt(store, "a")
+        signs = []
+        for _ in range(3):
+            attempt.begin()
+            signs.append(attempts.marked(store))
+        assert [set(sign) for sign in signs] == [{3}] * 3
+        assert signs[0] != signs[1] != signs[2]
+
+    def test_stray_files_are_passed_over(self, store):
+        store.create(".batchgen/attempts/notes.txt", b"x")
+        store.create(".batchgen/attempts/shard-000003/half.json", b"{")
+        assert attempts.marked(store) == {3: {".batchgen/attempts/shard-000003/half.json"}}
+        assert self.attempt(store, "a").history().attempts == 0

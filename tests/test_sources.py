@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchgen.config import Input, job_from
+from batchgen.config import Input
 from batchgen.errors import Problem, Refused
+from batchgen.jobfile import job_from
 from batchgen.manifest import formats, jsonl, parquet
 from batchgen.manifest.sources import find_sources, refuse_swept_columns
 

@@ -85,7 +85,7 @@ def write_job(folder: Path, shards: int, steps: int) -> tuple[Path, Path]:
 def make_plan(job: Path) -> None:
     """Plan beforehand, so that the bare loop has the same batches and rendering starts with rendering."""
     from batchgen import plan
-    from batchgen.config import load_job
+    from batchgen.jobfile import load_job
     from batchgen.preflight import prepare
 
     plan.make(prepare(load_job(job)))

@@ -79,7 +79,7 @@ def measure(rows: int) -> dict[str, float]:
         started = time.perf_counter()
         # Imports are part of what a person waits for, so they are measured with the rest.
         from batchgen import plan
-        from batchgen.config import job_from
+        from batchgen.jobfile import job_from
         from batchgen.preflight import prepare
 
         job = job_from(

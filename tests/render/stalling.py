@@ -5,17 +5,19 @@ import sys
 from rich.console import Console
 
 from batchgen import cluster, plan, render
-from batchgen.config import load_job
 from batchgen.errors import BatchgenError
+from batchgen.jobfile import load_job
 from batchgen.preflight import prepare
 from batchgen.progress import Display, Tally
+from batchgen.watchdog import Patience
 
 job = load_job(sys.argv[1])
-run, summary = plan.make(prepare(job))
-patience = render.Patience(first_s=float(sys.argv[2]), least_s=float(sys.argv[2]), factor=1.0)
+prepared = prepare(job)
+run, summary = plan.make(prepared)
+patience = Patience(first_s=float(sys.argv[2]), least_s=float(sys.argv[2]), factor=1.0)
 with Display(Tally(summary.images, 0, 0), Console(width=200)) as display, cluster.connected(job.cluster):
     try:
-        render.render_missing(run, job, display, patience)
+        render.render_missing(run, job, prepared.model.path, display, patience)
     except BatchgenError as error:
         print(error)
         sys.exit(error.exit_code)

@@ -4,8 +4,9 @@ import pytest
 import ray
 
 from batchgen import cluster
-from batchgen.config import Cluster, job_from
+from batchgen.config import Cluster
 from batchgen.errors import Infrastructure
+from batchgen.jobfile import job_from
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

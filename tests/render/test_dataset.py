@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from batchgen import doctor, images
-from batchgen.config import load_job
 from batchgen.demo import PROMPTS, demo_job
+from batchgen.jobfile import load_job
 from batchgen.models.renderer import ModelSpec, load_renderer
 from batchgen.worker import image_rows
 

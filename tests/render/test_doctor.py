@@ -10,8 +10,8 @@ from rich.console import Console
 
 from batchgen import doctor, finalize, session
 from batchgen import shard as shard_file
-from batchgen.config import job_from
 from batchgen.errors import Infrastructure
+from batchgen.jobfile import job_from
 from batchgen.run import Run
 from batchgen.status import status
 from batchgen.storage import Store

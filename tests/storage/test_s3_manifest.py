@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchgen.config import job_from
 from batchgen.errors import Refused
+from batchgen.jobfile import job_from
 from batchgen.manifest import expand as manifest
 from batchgen.manifest.expansion import Expansion
 from batchgen.manifest.sources import find_sources

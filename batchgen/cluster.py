@@ -74,8 +74,8 @@ def cores() -> int:
 def explain(error: RayError) -> BatchgenError:
     """Our own error that a task raised, out of Ray's wrappings; or Infrastructure with Ray's last line."""
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, BatchgenError):
-        cause = getattr(cause, "cause", None) or cause.__cause__
+    while isinstance(cause, RayError) or (cause is not None and not isinstance(cause, BatchgenError)):
+        cause = getattr(cause, "cause", None) or cause.__cause__  # Ray's wrapper is an instance of what it wraps, too
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return cause or Infrastructure(f"Ray ended the work: {lines[-1]}. Run the same command again.")
 

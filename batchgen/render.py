@@ -19,7 +19,7 @@ from ray.exceptions import RayError
 from batchgen import cluster
 from batchgen.attempts import bury, marked, running
 from batchgen.config import Job
-from batchgen.errors import Infrastructure, OtherPlan
+from batchgen.errors import Infrastructure, OtherPlan, Refused
 from batchgen.progress import Display
 from batchgen.run import Plan, Run
 from batchgen.watchdog import Patience, Stalled, watched
@@ -96,8 +96,8 @@ def _execute(work: Work, shards: list[dict[str, Any]], display: Display, patienc
     try:
         for receipt in watched(_graph(work, shards), patience, signs, display.update):
             if receipt["error"] is not None:
-                kind = OtherPlan if receipt["exit_code"] == OtherPlan.exit_code else Infrastructure
-                raise kind(receipt["error"])
+                kinds = {kind.exit_code: kind for kind in (Refused, OtherPlan)}
+                raise kinds.get(receipt["exit_code"], Infrastructure)(receipt["error"])
             display.tally.add(receipt["images"], receipt["failed"], receipt["suspect"] or 0)
             display.update()
     except RayError as error:

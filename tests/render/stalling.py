@@ -1,4 +1,4 @@
-"""Run by test_stall.py in a process of its own, because the watchdog ends Ray: argv is a job file and seconds."""
+"""Run by test_stall.py in a process of its own, because the watchdog ends Ray: argv is a job file."""
 
 import sys
 
@@ -13,9 +13,9 @@ from batchgen.watchdog import Patience
 
 job = load_job(sys.argv[1])
 prepared = prepare(job)
-run, summary = plan.make(prepared)
-patience = Patience(first_s=float(sys.argv[2]), least_s=float(sys.argv[2]), factor=1.0)
-with Display(Tally(summary.images, 0, 0), Console(width=200)) as display, cluster.connected(job.cluster):
+run = prepared.run or plan.make(prepared)[0]
+patience = Patience(first_s=10.0, least_s=4.0, factor=1.0)
+with Display(Tally(run.plans[0].images, 0, 0), Console(width=200)) as display, cluster.connected(job.cluster):
     try:
         render.render_missing(run, job, prepared.model.path, display, patience)
     except BatchgenError as error:

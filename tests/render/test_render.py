@@ -1,7 +1,9 @@
 """The whole way on a local Ray with the fake renderer: promises P1 and P2, failures as rows, resume."""
 
+import itertools
 import json
 import random
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -9,12 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchgen import doctor, plan, session
-from batchgen.errors import RunMismatch, TooManyFailures
+from batchgen import doctor, plan, render, session
+from batchgen.errors import Refused, RunMismatch, TooManyFailures
+from batchgen.models.presets import DEMO_CHECKPOINT
 from batchgen.preflight import prepare
 from batchgen.run import Run, data_path
 from batchgen.status import status
 from batchgen.storage import Store
+
+PARTI = Path(__file__).parent.parent.parent.parent / "shared" / "prompts" / "PartiPrompts.tsv"
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -177,18 +182,24 @@ def test_a_pool_grows_to_its_largest_size(make_job, console):
     job = make_job(
         rows, output={"images_per_shard": 4}, cluster={"renderers": {"min_size": 1, "max_size": 2}, "num_cpus": 1}
     )
-    finished = session.render(job, console)
-    assert finished.totals.images == 40
+    prepared = prepare(job)
+    run, _ = plan.make(prepared)
+    work = render.Work(run=run, plan=run.plans[0], job=job, model_path="fake", session="s")
+    receipts = list(render._graph(work, render.missing(run, run.plans[0])))
+    assert sum(receipt["images"] for receipt in receipts) == 40
+    assert len({receipt["renderer"] for receipt in receipts}) == 2
 
 
 def test_plan_on_ray_equals_plan_in_process(make_job, console, tmp_path):
     """Two files are planned by Ray tasks, one in this process: the same rows in the same order."""
-    rows = mixed_rows(12, num_images_per_prompt=2)
+    rows = mixed_rows(600, num_images_per_prompt=2)
+    rows += rows[:3]  # repeats, which only the driver can number
     whole = make_job(rows, out="whole")
-    for number, part in enumerate((rows[:5], rows[5:])):
-        folder = tmp_path / "parts"
-        folder.mkdir(exist_ok=True)
-        (folder / f"{number}.jsonl").write_text("\n".join(map(json.dumps, part)) + "\n")
+    bounds = [0, 400, 401, 420, 421, 590, 603]  # the first pieces take longest, so that out of order would show
+    (tmp_path / "parts").mkdir()
+    for number, (start, stop) in enumerate(itertools.pairwise(bounds)):
+        lines = "".join(json.dumps(row) + "\n" for row in rows[start:stop])
+        (tmp_path / "parts" / f"{number}.jsonl").write_text(lines)
     parts = make_job(rows, out="parts-run", input={"path": str(tmp_path / "parts")})
     plans = [plan.make(prepare(job))[0] for job in (whole, parts)]
     tables = []
@@ -198,13 +209,67 @@ def test_plan_on_ray_equals_plan_in_process(make_job, console, tmp_path):
     assert [t.to_pylist() for t in tables[0]] == [t.to_pylist() for t in tables[1]]
 
 
-def test_two_drivers_at_once_commit_every_row_once(make_job, console):
-    """Both plan, one plan counts; whatever the second renders of it is committed by nobody twice."""
+def test_of_two_planners_one_plan_counts(make_job, console):
     job = make_job([f"prompt {i}" for i in range(12)], output={"images_per_shard": 4})
     first, second = prepare(job), prepare(job)
     run, _ = plan.make(first)
     loser, _ = plan.make(second)
+    assert len(list(Path(job.output.path, ".batchgen", "plan").iterdir())) == 1, "the loser takes its files back"
     assert loser.plans[0].plan == run.plans[0].plan
     session.render(job, console)
     assert session.render(job, console).rendered == 0
     assert doctor.examine(Run.open(Store.open(job.output.path))).problems == []
+
+
+def test_a_damaged_file_among_several_is_one_message(make_job, tmp_path):
+    """Planning goes through Ray here, whose tracebacks are not for people."""
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for number in range(2):
+        table = pa.table({"prompt": [f"prompt {i}" for i in range(2000)]})
+        pq.write_table(table, folder / f"{number}.parquet", write_page_checksum=True, compression="none")
+    data = bytearray((folder / "1.parquet").read_bytes())
+    data[200] ^= 1
+    (folder / "1.parquet").write_bytes(bytes(data))
+    job = make_job([], input={"path": str(folder)})
+    with pytest.raises(Refused) as error:
+        plan.make(prepare(job))
+    assert str(error.value).startswith("1.parquet")
+    assert "Traceback" not in str(error.value)
+    assert not Path(job.output.path).exists()
+
+
+def test_a_shard_of_failures_only_loads_like_any_other(make_job, console, tmp_path):
+    import datasets
+
+    rows = ["fake:raise 1", "fake:raise 2", "fake:raise 3", "fake:raise 4", "a"]
+    job = make_job(rows, output={"images_per_shard": 4}, errors={"max_failed_fraction": 1.0})
+    finished = session.render(job, console)
+    assert (finished.totals.images, finished.totals.failed) == (1, 4)
+    found = datasets.load_dataset(job.output.path, split="train", cache_dir=str(tmp_path / "cache"))
+    assert found["prompt"][:] == ["a"]
+
+
+def test_moved_weights_continue_the_run(make_job, console, tmp_path):
+    """The digest decides, not the path."""
+    weights = shutil.copytree(DEMO_CHECKPOINT, tmp_path / "one")
+    model = {"preset": "demo", "pretrained_model_name_or_path": str(weights)}
+    job = make_job(["a", "b"], model=model, sampling={"num_inference_steps": 1}, output={"images_per_shard": 1})
+    plan.make(prepare(job))
+    weights.rename(tmp_path / "two")
+    moved = job.model_copy(
+        update={"model": job.model.model_copy(update={"pretrained_model_name_or_path": str(tmp_path / "two")})}
+    )
+    assert session.render(moved, console).totals.images == 2
+
+
+@pytest.mark.skipif(not PARTI.exists(), reason="the PartiPrompts table is not here")
+def test_columns_of_partiprompts_reach_the_output(make_job, console, tmp_path):
+    header, *lines = PARTI.read_text().splitlines()
+    rows = [dict(zip(header.split("\t"), line.split("\t"), strict=False)) for line in lines[:40]]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "parti.parquet")
+    job = make_job([], input={"path": str(tmp_path / "parti.parquet"), "columns": {"Prompt": "prompt"}})
+    session.render(job, console)
+    for folder in ("data", "metadata"):
+        found = pq.read_table(f"{job.output.path}/{folder}").select(["prompt", "Category", "Challenge"]).to_pylist()
+        assert {tuple(row.values()) for row in found} == {(r["Prompt"], r["Category"], r["Challenge"]) for r in rows}

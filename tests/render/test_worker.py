@@ -1,0 +1,171 @@
+"""worker.py without Ray: the actor is a callable object, and everything it promises can be seen by calling it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+
+import pyarrow as pa
+import pytest
+
+from batchgen import attempts, doctor, plan, worker
+from batchgen.errors import RendererBroken
+from batchgen.models.fake import FakeRenderer
+from batchgen.models.presets import DEMO_CHECKPOINT
+from batchgen.preflight import prepare
+from batchgen.run import data_path, owned_footer
+from batchgen.worker import RenderShard
+
+
+@pytest.fixture
+def made(make_job):
+    """made(rows, **sections) → (run, actor maker, descriptors)."""
+
+    def make(rows, **sections):
+        prepared = prepare(make_job(rows, **sections))
+        run, _ = plan.make(prepared)
+
+        def actor(session="driver", path=prepared.model.path, plan_id=None):
+            return RenderShard(run.store.url, plan_id or run.plans[0].plan, path, "png", session)
+
+        todo = [
+            {name: item[name] for name in ("shard", "file", "row_group")}
+            for item in run.index(run.plans[0]).to_pylist()
+        ]
+        return run, actor, [pa.Table.from_pylist([item]) for item in todo]
+
+    return make
+
+
+def call(actor, descriptor):
+    (receipt,) = actor(descriptor).to_pylist()
+    return receipt
+
+
+def test_two_drivers_at_the_same_shards_commit_each_once(made):
+    """Two actors of two drivers, two calls at once in each, all at the same shards: the race that must not matter."""
+    run, actor, todo = made([f"p{i}" for i in range(24)], output={"images_per_shard": 4})
+    receipts, actors = [], [actor("one"), actor("two")]
+    calls = [(one, item) for item in todo for one in actors]
+    threads = [threading.Thread(target=lambda one, item: receipts.append(call(one, item)), args=pair) for pair in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [receipt["error"] for receipt in receipts] == [None] * 12
+    assert [receipt["images"] for receipt in receipts] == [4] * 12
+    report = doctor.examine(run)
+    assert (report.problems, report.images) == ([], 24)
+    assert attempts.marked(run.store) == {}
+
+
+def test_a_shard_of_another_plan_ends_the_job_with_four(made, tmp_path):
+    run, actor, todo = made(["a"], out="one")
+    call(actor(), todo[0])
+    other, other_actor, other_todo = made(["b"], out="two")
+    other.store.create(data_path(0), run.store.read(data_path(0)))
+    receipt = call(other_actor(), other_todo[0])
+    assert (receipt["exit_code"], "Two jobs share a directory" in receipt["error"]) == (4, True)
+
+
+def test_a_node_that_does_not_see_the_plan_says_so(made):
+    _, actor, todo = made(["a"])
+    receipt = call(actor(plan_id="another"), todo[0])
+    assert (receipt["exit_code"], "Use a path that all nodes share" in receipt["error"]) == (5, True)
+
+
+def test_a_renderer_that_cannot_start_ends_the_job(made, monkeypatch):
+    def broken(spec):
+        raise RendererBroken("CUDA error: no kernel image")
+
+    _, actor, todo = made(["a"])
+    monkeypatch.setattr(worker, "load_renderer", broken)
+    receipt = call(actor(), todo[0])
+    assert (receipt["exit_code"], "cannot be started" in receipt["error"]) == (5, True)
+
+
+def test_other_weights_than_the_plans_are_refused(made, tmp_path):
+    _, actor, todo = made(["a"], model={"preset": "demo"})
+    other = shutil.copytree(DEMO_CHECKPOINT, tmp_path / "other")
+    config = other / "scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text() + " ")
+    receipt = call(actor(path=str(other)), todo[0])
+    assert (receipt["exit_code"], "other" in receipt["error"]) == (2, True)
+
+
+def test_an_innocent_row_survives_dead_drivers_and_live_ones(made):
+    """Markers of four other drivers at the same lone row, and none of them is a death."""
+    run, actor, todo = made(["a"], model={"batch_size": 1})
+    image_id = run.rows(run.plans[0], "rows-00000.parquet", 0)["image_id"][0].as_py()
+    for name in "abcd":
+        attempts.Attempts(run.store, 0, f"driver {name}", name).begin(image_id)
+    receipt = call(actor("mine"), todo[0])
+    assert (receipt["images"], receipt["failed"]) == (1, 0)
+
+
+def test_a_long_shard_shows_that_it_makes_progress(made, monkeypatch):
+    begun = []
+    monkeypatch.setattr(worker, "BEAT_S", 0.0)
+    original = attempts.Attempts.begin
+    monkeypatch.setattr(attempts.Attempts, "begin", lambda self, *row: (begun.append(row), original(self, *row)))
+    _, actor, todo = made(["a", "b", "c", "d"], model={"batch_size": 1}, output={"images_per_shard": 4})
+    call(actor(), todo[0])
+    assert len(begun) == 5
+
+
+def test_a_broken_context_leaves_the_process_and_its_marker(made, tmp_path):
+    """In a process of its own, because it ends that process."""
+    run, _, _ = made(["a"])
+    script = (
+        "import sys, pyarrow as pa\nfrom batchgen import worker\nfrom batchgen.errors import RendererBroken\n"
+        "class Broken:\n"
+        "    device, versions = 'x', {}\n"
+        "    def encode(self, rows): raise RendererBroken('CUDA error')\n"
+        "worker.load_renderer = lambda spec: Broken()\n"
+        f"actor = worker.RenderShard({run.store.url!r}, {run.plans[0].plan!r}, 'fake', 'png', 'driver')\n"
+        "actor(pa.Table.from_pylist([{'shard': 0, 'file': 'rows-00000.parquet', 'row_group': 0}]))\n"
+        "print('not reached')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, "leaving the process" in done.stderr) == (1, "", True)
+    assert attempts.Attempts(run.store, 0, "driver", "next").history().deaths == 1
+
+
+def test_sigterm_marks_a_preemption_and_ends_the_process(made, tmp_path):
+    run, _, _ = made(["fake:slow=30"])
+    script = (
+        "import pyarrow as pa\nfrom batchgen import worker\n"
+        f"actor = worker.RenderShard({run.store.url!r}, {run.plans[0].plan!r}, 'fake', 'png', 'driver')\n"
+        "actor(pa.Table.from_pylist([{'shard': 0, 'file': 'rows-00000.parquet', 'row_group': 0}]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script])
+    while not attempts.marked(run.store):
+        assert process.poll() is None
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(20) != 0
+    history = attempts.Attempts(run.store, 0, "driver", "next").history()
+    assert (history.attempts, history.deaths) == (1, 0)
+
+
+def test_images_are_compressed_while_the_device_goes_on(made, monkeypatch):
+    """P6: the second batch is on the device before the first one's pictures are encoded."""
+    order, gate = [], threading.Event()
+    original_denoise, original_finish = FakeRenderer.denoise, worker.finish
+
+    def denoise(self, rows, embeds):
+        order.append("denoise")
+        if len(order) == 2:
+            gate.set()
+        return original_denoise(self, rows, embeds)
+
+    def finish(*arguments):
+        assert gate.wait(10), "the device waited for a picture to be encoded"
+        return original_finish(*arguments)
+
+    monkeypatch.setattr(FakeRenderer, "denoise", denoise)
+    monkeypatch.setattr(worker, "finish", finish)
+    run, actor, todo = made([f"p{i}" for i in range(8)], output={"images_per_shard": 8})
+    assert call(actor(), todo[0])["images"] == 8
+    assert owned_footer(run.store, 0, run.plans[0].plan).images == 8

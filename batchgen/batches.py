@@ -69,9 +69,23 @@ class Batches:
         good = [i for i, embed in enumerate(embeds) if not isinstance(embed, Failure)]
         outcomes: dict[int, Outcome] = {i: embed for i, embed in enumerate(embeds) if isinstance(embed, Failure)}
         if good:
-            rendered = self._split([rows[i] for i in good], [embeds[i] for i in good], batch_size)
+            rendered = self._fair([rows[i] for i in good], [embeds[i] for i in good], batch_size)
             outcomes |= dict(zip(good, rendered, strict=True))
         return [outcomes[i] for i in range(len(rows))]
+
+    def _fair(self, rows: Sequence[ImageRow], embeds: Sequence[Any], batch_size: int) -> list[Outcome]:
+        """Where a row does not fit even alone, it and not the shape is at fault: its neighbours keep their shape."""
+        before = dict(self._fits)
+        outcomes = self._split(rows, embeds, batch_size)
+        innocent = [i for i, outcome in enumerate(outcomes) if not _out_of_memory(outcome)]
+        if 0 < len(innocent) < len(rows):
+            self._fits = before
+            again = self._split([rows[i] for i in innocent], [embeds[i] for i in innocent], batch_size)
+            for i, outcome in zip(innocent, again, strict=True):
+                outcomes[i] = outcome
+        elif not innocent:
+            self._fits = before
+        return outcomes
 
     def _split(self, rows: Sequence[ImageRow], embeds: Sequence[Any], batch_size: int) -> list[Outcome]:
         """Render in the largest shape known to fit; halve it when memory runs out; bisect when a row raises."""
@@ -107,6 +121,10 @@ class Batches:
             decoded |= dict(zip(again, self.renderer.decode(latents, again, upcast=True), strict=True))
         seconds = (time.perf_counter() - started) / len(rows)
         return [_outcome(finite[i], decoded.get(i), seconds, shape) for i in range(len(rows))]
+
+
+def _out_of_memory(outcome: Outcome) -> bool:
+    return isinstance(outcome, Failure) and outcome.code == "OUT_OF_MEMORY"
 
 
 def _outcome(finite: bool, pixels: Pixels | None, seconds: float, shape: int) -> Outcome:

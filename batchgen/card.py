@@ -34,7 +34,7 @@ def dataset_card(run: Run, totals: Totals | None = None) -> str:
 
 ```python
 from datasets import load_dataset
-images = load_dataset("parquet", data_files="data/*.parquet", split="train")
+images = load_dataset("path/of/this/directory", split="train")
 ```
 
 `data/` holds the pictures with their rows, `metadata/` every planned row without the picture, failures included.

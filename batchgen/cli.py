@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -135,5 +136,8 @@ def _console() -> Console:
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a prompt must not break a console that is not UTF-8
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # Ray's workers are many; one thread each is enough
     app()

@@ -80,10 +80,10 @@ def explain(error: RayError) -> BatchgenError:
     return cause or Infrastructure(f"Ray ended the work: {lines[-1]}. Run the same command again.")
 
 
-def check_room(job: Job) -> None:
+def check_room(job: Job) -> str | None:
     """Raises Infrastructure where renderers would never start, or would start on CPUs that were not meant.
 
-    Ray itself would wait for ever, silently.
+    Ray itself would wait for ever, silently. Returns a note where a joined cluster is too small now, but may grow.
     """
     cluster = job.cluster
     if cluster.num_gpus is None and gpus_per_renderer(cluster) == 0 and address(cluster) and job.model.defaults.gpu:
@@ -91,8 +91,11 @@ def check_room(job: Job) -> None:
             f"The cluster shows no GPU, and {job.model.preset} is not meant for CPUs. Set cluster.num_gpus: 1 to wait "
             "for the autoscaler to bring one, or cluster.num_gpus: 0 to render on CPUs."
         )
-    renderers = cluster.renderers.min_size
-    if not address(cluster) and renderers * cluster.num_cpus > ray.cluster_resources().get("CPU", 0) - 1:
+    renderers, cpus = cluster.renderers.min_size, ray.cluster_resources().get("CPU", 0)
+    too_small = renderers * cluster.num_cpus > cpus - 1  # one is for the tasks that feed them
+    if too_small and address(cluster):
+        return f"waiting for CPUs: {renderers} renderers and one task need more than the {cpus:g} the cluster has now"
+    if too_small:
         raise Infrastructure(
             f"{renderers} renderers of {cluster.num_cpus:g} CPU do not fit on this machine of {cores()}. Lower "
             "cluster.renderers.min_size or cluster.num_cpus."
@@ -100,7 +103,7 @@ def check_room(job: Job) -> None:
     wanted = {"GPU": gpus_per_renderer(cluster), "CPU": cluster.num_cpus}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if address(cluster) or any(all(node.get(key, 0) >= amount for key, amount in wanted.items()) for node in nodes):
-        return  # a joined cluster may grow by autoscaling
+        return None  # a joined cluster may grow by autoscaling
     raise Infrastructure(
         f"No node has {wanted['GPU']:g} GPU and {wanted['CPU']:g} CPU, which cluster.num_gpus and cluster.num_cpus ask "
         "for each renderer. Lower them."

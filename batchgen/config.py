@@ -202,8 +202,8 @@ class Job(Section):
         if not isinstance(values, dict):
             raise ValueError("a job file is a mapping of sections: input, model, sampling, output, ...")
         values = {name: section for name, section in values.items() if section is not None}  # `sweep:` and no more
-        if odd := [text for text in _texts(values) if "\0" in text or not _is_unicode(text)]:
-            raise ValueError(f"{odd[0]!r} holds a NUL or half a surrogate pair, which no path and no prompt can.")
+        if odd := [text for text in _texts(values) if not _is_plain(text)]:
+            raise ValueError(f"{odd[0]!r} holds a control character or half a surrogate pair. Leave it out.")
         model = values.get("model") or {}
         sampling = values.get("sampling") or {}
         if not isinstance(model, dict) or not isinstance(sampling, dict):
@@ -224,6 +224,16 @@ class Job(Section):
         if isinstance(sampling.get("seeds"), list) and sampling["seeds"]:
             from_preset["num_images_per_prompt"] = len(sampling["seeds"])
         return values | {"model": model, "sampling": from_preset | sampling}
+
+    @model_validator(mode="after")
+    def check_skip_layers(self) -> Self:
+        layers, sampling = self.model.defaults.transformer[0], self.sampling
+        if any(layer >= layers for layer in sampling.skip_guidance_layers):
+            given = sampling.skip_guidance_layers
+            raise ValueError(f"skip_guidance_layers {given}: {self.model.preset} has layers 0 to {layers - 1}.")
+        if sampling.skip_layer_guidance_start > sampling.skip_layer_guidance_stop:
+            raise ValueError("skip_layer_guidance_start is larger than skip_layer_guidance_stop.")
+        return self
 
     @model_validator(mode="after")
     def check_sweep(self) -> Self:
@@ -261,8 +271,9 @@ def _texts(values: Any) -> Iterator[str]:
             yield from _texts(value)
 
 
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+def _is_plain(text: str) -> bool:
+    """Neither half a surrogate pair nor a control character but tab and line ends, as for prompts in a manifest."""
+    return not any((c < " " and c not in "\t\n\r") or "\ud800" <= c <= "\udfff" for c in text)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -37,12 +37,13 @@ class Report:
     images: int = 0
     failed: int = 0
     rerendered: int = 0
+    finalized: bool = True
     problems: list[str] = field(default_factory=list)
 
 
 def examine(found: Run) -> Report:
     """Compare every data file with its plan, down to the pixels."""
-    report = Report()
+    report = Report(finalized=found.store.exists(run.SUCCESS))
     seen = Occurrences()
     expected: set[int] = set()
     complete = True

@@ -67,6 +67,7 @@ def prepare(job: Job) -> Prepared:
         _gather(problems, lambda: sources.refuse_swept_columns(job, found))
     if problems or store is None or found is None or model is None:
         raise Refused(problems)
+    environment.check_address(job.cluster)
     facts = _facts(job, found, model)
     fingerprint = identity.fingerprint(facts)
     if run is not None:

@@ -60,9 +60,10 @@ def print_finished(console: Console, finished: Finished) -> None:
     if not finished.rendered:
         _say(console, "Everything is rendered already; nothing was done.")
     _say(console, f"The dataset lies in {out}. To load it:")
-    files = f"{out}/data/*.parquet"
-    by_files = f"'parquet', data_files={files!r}"  # load_dataset finds the card of a run on disk only
-    _say(console, f"  datasets.load_dataset({repr(str(out)) if out.is_local else by_files}, split='train')")
+    if totals.images and out.is_local:
+        _say(console, f"  datasets.load_dataset({str(out)!r}, split='train')")
+    elif totals.images:  # load_dataset looks for the card of a run on disk only
+        _say(console, f"  datasets.load_dataset('parquet', data_files={f'{out}/data/*.parquet'!r}, split='train')")
     _say(console, f"  pandas.read_parquet({f'{out}/metadata'!r})")
     if totals.suspect or totals.split:
         _say(console, f"{totals.suspect} suspect, {totals.split} in smaller batches than planned")
@@ -98,8 +99,9 @@ def print_doctor(console: Console, report: Report) -> None:
         _say(console, f"- {problem}")
     again = f", {report.rerendered} rendered again" if report.rerendered else ""
     counts = f"{report.planned} planned = {report.images} images + {report.failed} failed{again}"
+    finalized = "" if report.finalized else ", not finalized: run the render command again"
     verdict = f"{len(report.problems)} problems; {counts}" if report.problems else f"sound: {counts}, 0 duplicates"
-    _say(console, verdict)
+    _say(console, verdict + finalized)
 
 
 def _cost(job: Job, summary: Summary, tflop_per_s: float) -> str:

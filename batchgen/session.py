@@ -5,6 +5,7 @@ Running the same job again is resuming it. Imports Ray only when something is mi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -33,6 +34,8 @@ def render(job: Job, console: Console, *, strict: bool = False) -> Finished:
     prepared = prepare(job)
     for notice in prepared.sources.notices:
         console.print(f"note: {notice}", markup=False, highlight=False, soft_wrap=True)
+    for line in _kept(prepared):
+        console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
     with _one_session(prepared):
         if prepared.run is None:
             console.print("planning", highlight=False)
@@ -45,6 +48,15 @@ def render(job: Job, console: Console, *, strict: bool = False) -> Finished:
     if totals.failed > allowed * totals.planned:
         raise TooManyFailures(_too_many(run, totals, allowed))
     return Finished(run, totals, rendered)
+
+
+def _kept(prepared: Prepared) -> Iterator[str]:
+    """Settings that were decided with the plan and that this job now says otherwise."""
+    for planned in prepared.run.plans if prepared.run else ():
+        there, here = planned.job, prepared.job.model_dump(mode="json")
+        for section, key in (("errors", "bad_rows"), ("errors", "on_overflow"), ("output", "images_per_shard")):
+            if there[section][key] != here[section][key]:
+                yield f"{section}.{key} stays {there[section][key]}, as when this run was planned."
 
 
 def _one_session(prepared: Prepared) -> AbstractContextManager[None]:
@@ -68,7 +80,8 @@ def _render(run: Run, prepared: Prepared, console: Console) -> int:
     run.store.delete(SUCCESS)  # what it says is about to be no longer the whole truth
     tally = Tally(total, done, 0)
     with Display(tally, console) as display, cluster.connected(job.cluster):
-        cluster.check_room(job)
+        if note := cluster.check_room(job):
+            display.note(note)
         render_missing(run, job, prepared.model.path, display)
     return tally.done - done
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from batchgen.batches import Batches, Failure, Picture
-from batchgen.errors import RendererBroken
+from batchgen.errors import Infrastructure, OutOfMemory, RendererBroken
 from batchgen.models.fake import FakeRenderer
 from batchgen.models.renderer import ImageRow, ModelSpec
 
@@ -69,10 +69,9 @@ def test_a_failing_row_leaves_its_neighbours_alone(command, code, place):
         if i == place:
             assert isinstance(outcome, Failure)
             assert outcome.code == code
-        elif code != "OUT_OF_MEMORY":  # there the shape had to change, which is recorded
-            assert np.array_equal(outcome.pixels, before.pixels)
         else:
-            assert isinstance(outcome, Picture)
+            assert np.array_equal(outcome.pixels, before.pixels)
+            assert outcome.batch_size == 4
 
 
 def test_bisecting_keeps_the_planned_shape():
@@ -91,6 +90,24 @@ def test_out_of_memory_halves_the_batch_and_remembers_it():
     assert renderer.shapes[-1] == 2
     list(batches.render(rows(*"ab", height=64), 8))
     assert renderer.shapes[-1] == 8, "another size has a memory of its own"
+
+
+def test_a_row_that_never_fits_does_not_shrink_later_batches():
+    renderer = Recorder()
+    batches = Batches(renderer)
+    list(batches.render(rows("a", "fake:oom>0", "c", "d"), 4))
+    renderer.shapes.clear()
+    list(batches.render(rows(*"abcd"), 4))
+    assert renderer.shapes == [4]
+
+
+def test_encoders_that_do_not_fit_are_nobodys_row():
+    class Small(Recorder):
+        def encode(self, todo):
+            raise OutOfMemory("T5")
+
+    with pytest.raises(Infrastructure, match="text encoders do not fit"):
+        render(rows("a", "b"), 2, Small())
 
 
 def test_nan_from_the_decoder_gets_a_second_chance_in_fp32():

@@ -140,6 +140,17 @@ def test_odd_values_are_mistakes_not_crashes(job, key, value):
     assert (code, "Traceback" in output) == (2, False)
 
 
+def test_a_cluster_that_does_not_answer_is_said_at_once(job, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    code, output = run("render", job())
+    assert (code, "No Ray cluster answers at 127.0.0.1:9" in output) == (5, True)
+
+
+def test_skip_layers_that_the_model_does_not_have(job):
+    refused(job(sampling={"skip_guidance_layers": [99]}), "fake has layers 0 to 3")
+    refused(job(sampling={"skip_layer_guidance_start": 0.5, "skip_layer_guidance_stop": 0.2}), "is larger than")
+
+
 def test_set_overrides_any_key(job):
     code, output = run("plan", job(), "--set", "sampling.num_images_per_prompt=7")
     assert (code, "7 images of 1 prompts" in output) == (0, True)

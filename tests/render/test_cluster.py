@@ -21,16 +21,23 @@ def test_without_gpus_a_renderer_takes_none():
     assert cluster.gpus_per_renderer(Cluster(num_gpus=0.5)) == 0.5
 
 
-@pytest.mark.parametrize("settings", [{"num_gpus": 1}, {"num_cpus": 64}])
-def test_a_renderer_that_fits_nowhere_is_refused(settings):
+def test_a_renderer_that_fits_nowhere_is_refused():
     cluster.check_room(job())
-    with pytest.raises(Infrastructure, match="No node has"):
-        cluster.check_room(job(**settings))
+    with pytest.raises(Infrastructure, match="No node has 1 GPU"):
+        cluster.check_room(job(num_gpus=1))
+    with pytest.raises(Infrastructure, match=r"1 renderers of 3.5 CPU do not fit"):
+        cluster.check_room(job(num_cpus=3.5))
+
+
+def test_renderers_that_leave_no_cpu_for_feeding_them_are_refused():
+    with pytest.raises(Infrastructure, match="4 renderers of 1 CPU do not fit"):
+        cluster.check_room(job(renderers={"min_size": 4, "max_size": 4}))
 
 
 def test_a_joined_cluster_may_still_grow(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    cluster.check_room(job(num_gpus=1))
+    assert cluster.check_room(job(num_gpus=1)) is None
+    assert "waiting for CPUs" in cluster.check_room(job(renderers={"min_size": 4, "max_size": 4}))
 
 
 def test_a_gpu_model_is_not_rendered_on_the_cpus_of_a_cluster_by_accident(monkeypatch):

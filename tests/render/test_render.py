@@ -156,6 +156,13 @@ def test_skipped_rows_stay_in_the_books(make_job, console):
     assert doctor.examine(finished.run).problems == []
 
 
+def test_what_was_decided_with_the_plan_is_said_to_stay(make_job, console):
+    session.render(make_job(["a", {"prompt": None}], errors={"bad_rows": "skip", "max_failed_fraction": 1}), console)
+    job = make_job(["a", {"prompt": None}], errors={"bad_rows": "refuse", "max_failed_fraction": 1})
+    session.render(job, console)
+    assert "errors.bad_rows stays skip, as when this run was planned" in console.file.getvalue()
+
+
 def test_an_empty_manifest_is_an_empty_dataset(make_job, console, tmp_path):
     pq.write_table(
         pa.table({"prompt": pa.array([], pa.string()), "topic": pa.array([], pa.string())}), tmp_path / "0.parquet"

@@ -11,6 +11,7 @@ Knows the store only. Losing a marker costs a repeated attempt, nothing else.
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
@@ -89,6 +90,8 @@ class Attempts:
         self._store, self._folder = store, f"{FOLDER}/shard-{shard:06}"
         self._now = Marker(session, attempt_id)
         self.attempt_id = attempt_id
+        self._lock = threading.RLock()  # a sign of life may come from another thread, or a signal in between
+        self._ended = False
         self._serial = 0
         self._path = ""
 
@@ -104,19 +107,23 @@ class Attempts:
 
     def begin(self, image_id: str | None = None) -> None:
         """Mark that the device now works on the shard, or on one row of it alone. Each call is a sign of life."""
-        before = self._path
-        self._serial += 1
-        self._now = replace(self._now, image_id=image_id)
-        self._path = f"{self._folder}/{self.attempt_id}-{self._serial}.json"
-        self._store.replace(self._path, _json(self._now))
-        if before:
-            self._store.delete(before)
+        with self._lock:
+            if self._ended:
+                return
+            before = self._path
+            self._serial += 1
+            self._now = replace(self._now, image_id=image_id)
+            self._path = f"{self._folder}/{self.attempt_id}-{self._serial}.json"
+            self._store.replace(self._path, _json(self._now))
+            if before:
+                self._store.delete(before)
 
     def end(self) -> None:
         """The device is done with this shard, whatever came of it: this attempt did not die."""
-        if self._path:
-            self._store.delete(self._path)
-        self._path = ""
+        with self._lock:
+            if self._path:
+                self._store.delete(self._path)
+            self._path, self._ended = "", True
 
     def preempt(self) -> None:
         """The machine is taken away, which is not the rows' fault."""

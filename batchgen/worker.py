@@ -32,8 +32,11 @@ COMPRESSION_THREADS = 2  # per renderer; PNG of 1024² takes a third of a CPU se
 
 
 class RenderShard:
-    """url: the run directory. plan: id of the plan. model_path: where this job has the weights, whose digest is the
-    plan's. image_format: how pictures are stored. session: name of the driver's session, for markers."""
+    """What Ray Data makes an actor of.
+
+    url: the run directory. plan: id of the plan. model_path: where this job has the weights, whose digest is the
+    plan's. image_format: how pictures are stored. session: name of the driver's session, for markers.
+    """
 
     def __init__(self, url: str, plan: str, model_path: str, image_format: str, session: str) -> None:
         self._gpu = threading.Lock()
@@ -94,13 +97,7 @@ class RenderShard:
     def _existing(self, shard: int) -> dict[str, Any]:
         """Another driver or an earlier attempt was faster: no device time for it."""
         footer = run.owned_footer(self._store, shard, self._plan.plan)
-        return {
-            "shard": shard,
-            "renderer": self._name,
-            "images": footer.images,
-            "failed": len(footer.failures),
-            "outcome": "already",
-        }
+        return {"shard": shard, "renderer": self._name, "images": footer.images, "failed": len(footer.failures)}
 
     def _render(self, rows: pa.Table, marker: Attempts, history: History) -> list[Future[Finished] | Failure]:
         """Outcomes in order of rows; pictures are being compressed while the device goes on."""

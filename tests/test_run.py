@@ -119,6 +119,7 @@ class TestAttempts:
         attempt = self.attempt(store, "a")
         attempt.begin()
         attempt.end()
+        attempt.begin()  # a late sign of life, from another thread
         assert self.attempt(store, "b").history() == attempts.History(0, 0, Counter())
 
     def test_two_deaths_isolate_the_rows_of_a_shard(self, store):

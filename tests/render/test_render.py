@@ -50,6 +50,9 @@ def test_the_main_path(make_job, console):
     assert (finished.totals.images, finished.totals.failed, finished.rendered) == (30, 0, 30)
     table = images(job)
     assert len(set(table["image_id"].to_pylist())) == 30
+    assert [row["path"] for row in table["image"].to_pylist()] == [
+        f"{name}.png" for name in table["image_id"].to_pylist()
+    ]
     assert table["subject"].to_pylist() == ["cats"] * 30
     metadata = pd.read_parquet(f"{job.output.path}/metadata")
     assert set(metadata["image_id"]) == set(table["image_id"].to_pylist())

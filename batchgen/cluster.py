@@ -48,9 +48,24 @@ def connected(cluster: Cluster) -> Iterator[None]:
 def _shut_down() -> None:
     """End the session, and wait for Ray Data's threads to notice: a process that exits meanwhile would abort."""
     ours = [thread for thread in threading.enumerate() if thread.name.startswith(("StreamingExecutor", THREAD))]
-    ray.shutdown()
-    for thread in ours:
-        thread.join(timeout=10)
+    with _hushed("ray", "ray.data"):  # they log tracebacks about what was done on purpose
+        ray.shutdown()
+        for thread in ours:
+            thread.join(timeout=10)
+
+
+@contextmanager
+def _hushed(*names: str) -> Iterator[None]:
+    """Nothing that goes to the handlers of these loggers is shown."""
+    handlers = [handler for name in names for handler in logging.getLogger(name).handlers]
+    levels = [handler.level for handler in handlers]
+    for handler in handlers:
+        handler.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for handler, level in zip(handlers, levels, strict=True):
+            handler.setLevel(level)
 
 
 def restart(cluster: Cluster) -> None:

@@ -56,7 +56,8 @@ def _shut_down() -> None:
 
 @contextmanager
 def _hushed(*names: str) -> Iterator[None]:
-    """Nothing that goes to the handlers of these loggers is shown."""
+    """Nothing that goes to the handlers of these loggers is shown, nor what ends a thread."""
+    excepthook, threading.excepthook = threading.excepthook, lambda args: None
     handlers = [handler for name in names for handler in logging.getLogger(name).handlers]
     levels = [handler.level for handler in handlers]
     for handler in handlers:
@@ -64,6 +65,7 @@ def _hushed(*names: str) -> Iterator[None]:
     try:
         yield
     finally:
+        threading.excepthook = excepthook
         for handler, level in zip(handlers, levels, strict=True):
             handler.setLevel(level)
 

@@ -22,7 +22,6 @@ _FRONT = {
 def dataset_card(run: Run, totals: Totals | None = None) -> str:
     """Markdown with YAML front matter. Without totals: of a run that is not finished."""
     plan = run.plans[0]
-    planned = sum(plan.images + plan.skipped_images for plan in run.plans)
     sampling = "\n".join(f"| {key} | {value} |" for key, value in plan.job["sampling"].items() if value is not None)
     return f"""---
 {yaml.safe_dump(_FRONT, sort_keys=False).strip()}
@@ -30,7 +29,7 @@ def dataset_card(run: Run, totals: Totals | None = None) -> str:
 
 # Images made with batchgen
 
-{_state(planned, totals)}
+{_state(run.planned, totals)}
 
 ```python
 from datasets import load_dataset

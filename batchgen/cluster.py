@@ -27,7 +27,7 @@ from batchgen.errors import BatchgenError, Infrastructure
 from batchgen.watchdog import THREAD
 
 # Ray Data adds actors above this utilisation; its default, 1.75, is never reached with two tasks per actor of which
-# two may run at once (research: 2.60 default_actor_autoscaler.py), so min_size would be for ever.
+# two may run at once (ray 2.60, default_actor_autoscaler.py), so min_size would be for ever.
 UPSCALING_UTILISATION = 0.9
 
 
@@ -165,7 +165,7 @@ def _muted_stderr() -> Iterator[None]:
 
 
 def _configure_ray_data() -> None:
-    """The settings of research/ray.md section 11, in one place: never drop, never give up on a slow cluster."""
+    """The settings of Ray Data, in one place: never drop a block, never give up on a slow cluster."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

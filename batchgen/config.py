@@ -72,7 +72,7 @@ class Input(Section):
 class Model(Section):
     """Which weights. A preset gives the defaults; pretrained_model_name_or_path replaces its weights.
 
-    batch_size: 'auto' takes the preset's table. It is part of what decides an image (DESIGN: promise P2).
+    batch_size: 'auto' takes the preset's table. It is part of what decides an image (README, promise P2).
     """
 
     preset: str = "sd3.5-medium"

@@ -69,12 +69,13 @@ def finalize(found: Run) -> Totals:
             waiting = [joined.slice(ROWS_PER_PART)]
     if waiting and (sum(map(len, waiting)) or not parts):
         parts.append(_write_part(found, len(parts), pa.concat_tables(waiting)))
-    planned = sum(plan.images + plan.skipped_images for plan in found.plans)
-    if totals.planned != planned:
-        raise Infrastructure(f"{planned} images were planned, {totals.planned} are accounted for. Run batchgen doctor.")
+    if totals.planned != found.planned:
+        raise Infrastructure(
+            f"{found.planned} images were planned, {totals.planned} are accounted for. Run batchgen doctor."
+        )
     found.store.replace(run.CARD, card.dataset_card(found, totals).encode())
     summary = vars(totals) | {
-        "planned": planned,
+        "planned": found.planned,
         "plans": [plan.plan for plan in found.plans],
         "metadata": [asdict(part) for part in parts],
     }

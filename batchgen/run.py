@@ -1,6 +1,6 @@
 """The run directory: its plans, what is missing, the commit of a shard.
 
-Knows the layout of DESIGN-named files and nothing of Ray, GPUs or how a plan is made. Everything in a run is created
+Knows the names of files and nothing of Ray, GPUs or how a plan is made. Everything in a run is created
 once and never rewritten, but for files that are a pure function of others (card, metadata, _SUCCESS).
 """
 
@@ -135,6 +135,11 @@ class Run:
         if run is None:
             raise Refused(f"{store}: holds no batchgen run (no {plan_json(0)}). Check the path.")
         return run
+
+    @property
+    def planned(self) -> int:
+        """Image rows of all plans, those that are skipped included."""
+        return sum(plan.images + plan.skipped_images for plan in self.plans)
 
     def check(self, facts: Mapping[str, Any], fingerprint: str) -> None:
         """Raises RunMismatch, naming the keys that differ, unless a generation has this fingerprint."""

@@ -32,9 +32,7 @@ class Finished:
 def render(job: Job, console: Console, *, strict: bool = False) -> Finished:
     """Bring a job to its end. Raises Refused, RunMismatch, Infrastructure, TooManyFailures; see errors.py for fates."""
     prepared = prepare(job)
-    for notice in prepared.sources.notices:
-        console.print(f"note: {notice}", markup=False, highlight=False, soft_wrap=True)
-    for line in _kept(prepared):
+    for line in [*prepared.sources.notices, *_kept(prepared)]:
         console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
     with _one_session(prepared):
         if prepared.run is None:

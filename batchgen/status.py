@@ -47,7 +47,7 @@ def status(run: Run) -> Status:
     footers = [footer for footer in read if footer is not None]
     skipped = sum(plan.skipped_images for plan in run.plans)
     return Status(
-        planned=sum(plan.images for plan in run.plans) + skipped,
+        planned=run.planned,
         images=sum(footer.images for footer in footers),
         failed=sum(len(footer.failures) for footer in footers) + skipped,
         shards=len(ours),

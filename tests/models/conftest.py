@@ -68,7 +68,7 @@ def load_pipe(one_thread: None) -> Callable[[str], Any]:
             DEMO_CHECKPOINT, dtype=getattr(torch, dtype), use_safetensors=True
         )
         pipe.set_progress_bar_config(disable=True)
-        pipe.vae.enable_slicing()  # batchgen decodes per image (DESIGN, promise P3)
+        pipe.vae.enable_slicing()  # batchgen decodes per image (README, promise P3)
         return pipe
 
     return load

@@ -264,9 +264,9 @@ def test_one_try_is_one_request(s3_url: str, faults: Faults) -> None:
 def test_when_patience_ends_the_message_says_what_to_do(s3_url: str, faults: Faults, seaweed: Seaweed) -> None:
     faults.plan("PUT", *["internal"] * 100)
     with pytest.raises(Infrastructure, match=r"InternalError.*run the same command again") as ended:
-        Store.open(s3_url, patience=1).create("data/a", b"x")
+        Store.open(s3_url, patience=4).create("data/a", b"x")  # a first request can take a second on a busy machine
     assert not isinstance(ended.value, StoreRefused)
-    assert 2 <= 100 - len(faults.planned) < 20  # it waited between tries
+    assert 2 <= 100 - len(faults.planned) < 40  # it waited between tries
     assert seaweed.keys(s3_url) == []
 
 

@@ -18,7 +18,7 @@ from batchgen.config import MAX_SEED, Errors
 from batchgen.errors import Refused
 from batchgen.jobfile import job_from
 from batchgen.manifest import expand as manifest
-from batchgen.manifest import jsonl, naming, parquet, rows
+from batchgen.manifest import lines, naming, parquet, rows
 from batchgen.manifest.expansion import Expansion
 from batchgen.manifest.sources import find_sources
 from batchgen.models.presets import DEMO_CHECKPOINT
@@ -566,7 +566,7 @@ def test_complaints_do_not_depend_on_the_order_of_columns(expand):
 
 def test_places_of_later_sources(expand, monkeypatch):
     monkeypatch.setattr(parquet, "SOURCE_ROWS", 3)
-    monkeypatch.setattr(jsonl, "SOURCE_ROWS", 3)
+    monkeypatch.setattr(lines, "SOURCE_ROWS", 3)
     table = expand({"prompt": [*"abcdefg", None]})
     assert table["where"].to_pylist()[-1] == "a.parquet, row 8"
     assert [manifest.locate(source, 1) for source in expand.sources.items] == [f"a.parquet, row {n}" for n in (2, 5, 8)]

@@ -13,7 +13,7 @@ import pytest
 from batchgen.config import Input
 from batchgen.errors import Problem, Refused
 from batchgen.jobfile import job_from
-from batchgen.manifest import formats, jsonl, parquet
+from batchgen.manifest import formats, lines, parquet
 from batchgen.manifest.sources import find_sources, refuse_swept_columns
 
 
@@ -144,13 +144,13 @@ def test_a_glob_without_matches_says_where_it_looked(tmp_path):
 def test_an_empty_folder(tmp_path):
     (tmp_path / "_logs").mkdir()
     write(tmp_path / "_logs" / "a.parquet")
-    assert "holds no Parquet or JSONL file" in problem(tmp_path).message
+    assert "holds no Parquet, JSONL, CSV, TSV or TXT file" in problem(tmp_path).message
 
 
-@pytest.mark.parametrize("name", ["prompts.csv", "prompts", "prompts.jsonl.gz"])
+@pytest.mark.parametrize("name", ["prompts.xlsx", "prompts", "prompts.gz", "prompts.parquet.gz", "prompts.csv.xz"])
 def test_other_formats_are_refused_by_name(tmp_path, name):
     (tmp_path / name).write_text("prompt\na cat\n")
-    assert f"{name} is neither Parquet nor JSONL" in problem(tmp_path / name).message
+    assert f"{name} is no Parquet, JSONL, CSV, TSV or TXT file" in problem(tmp_path / name).message
 
 
 def test_no_path_at_all():
@@ -231,7 +231,7 @@ def test_json_that_is_no_jsonl(tmp_path):
 
 
 def test_an_endless_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 1000)
     path = write_lines(tmp_path / "a.jsonl", {"prompt": "a"}, {"prompt": "x" * 2000})
     assert problem(path).where == "a.jsonl, line 2"
 
@@ -470,21 +470,21 @@ def read(items):
 
 
 def test_jsonl_is_divided_at_line_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr(jsonl, "SOURCE_BYTES", 100)
+    monkeypatch.setattr(lines, "SOURCE_BYTES", 100)
     rows = [{"prompt": f"cat {i}"} for i in range(40)]
     path = write_lines(tmp_path / "a.jsonl", *rows[:20], "", "", *rows[20:])
     found = find(path).items
     assert len(found) > 5
     assert sum(source.rows for source in found) == 40
-    lines = [line for source in found for line in jsonl.read_jsonl(source)]
-    assert [line.record for line in lines] == rows
-    assert [line.number for line in lines] == [*range(1, 21), *range(23, 43)]
+    read = [line for source in found for line in lines.read_lines(source)]
+    assert [line.record for line in read] == rows
+    assert [line.number for line in read] == [*range(1, 21), *range(23, 43)]
 
 
 def test_a_byte_order_mark_and_a_missing_last_newline(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"prompt": "a"}\r\n{"prompt": "b"}')
-    assert [line.record["prompt"] for line in jsonl.read_jsonl(find(path).items[0])] == ["a", "b"]
+    assert [line.record["prompt"] for line in lines.read_lines(find(path).items[0])] == ["a", "b"]
 
 
 def test_manifests_without_rows(tmp_path):
@@ -512,7 +512,7 @@ def test_a_file_that_changes_after_planning_is_refused(tmp_path, suffix):
     [source] = find(path).items
     put(path, {"prompt": ["two"]})
     with pytest.raises(Refused, match="changed while it was being planned"):
-        parquet.read_parquet(source, ["prompt"]) if suffix == "parquet" else jsonl.read_jsonl(source)
+        parquet.read_parquet(source, ["prompt"]) if suffix == "parquet" else lines.read_lines(source)
 
 
 def test_a_page_that_changed_after_it_was_written_is_named(tmp_path):

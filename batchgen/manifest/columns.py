@@ -42,7 +42,7 @@ SYNONYMS = ("caption", "text", "prompt_text", "description", "captions", "prompt
 class FileColumns:
     """Columns of one file under the manifest's own names, in order.
 
-    types: Parquet. kinds: JSONL, the kinds of values of each key ('null', 'bool', 'int', 'long', 'huge', 'float',
+    types: Parquet. kinds: of lines, the kinds of values of each key ('null', 'bool', 'int', 'long', 'huge', 'float',
     'str', 'nested').
     """
 
@@ -97,7 +97,7 @@ def passed_type(kind: pa.DataType) -> pa.DataType | None:
 
 
 def json_type(kinds: Iterable[str]) -> pa.DataType:
-    """The type of an extra JSONL column that holds these kinds of values."""
+    """The type of an extra column of lines that holds these kinds of values."""
     found = set(kinds) - {"null"}
     return next((kind for kinds, kind in JSON_TYPES if found and found <= kinds), pa.string())
 
@@ -220,8 +220,8 @@ class _Types:
     """Where one extra column was seen. shown: type → first file with it."""
 
     theirs: set[str] = field(default_factory=set)
-    kinds: set[str] = field(default_factory=set)  # of JSONL files, together
-    jsonl: str = ""
+    kinds: set[str] = field(default_factory=set)  # of files of lines, together
+    lines: str = ""
     arrow: dict[pa.DataType, str] = field(default_factory=dict)
 
     @property
@@ -242,7 +242,7 @@ def _by_name(files: Sequence[FileColumns], input: Input) -> dict[str, _Types]:
                 types.arrow.setdefault(plain(file.types[theirs]), file.name)
             else:
                 types.kinds |= file.kinds[theirs]
-                types.jsonl = types.jsonl or file.name
+                types.lines = types.lines or file.name
     return found
 
 
@@ -258,7 +258,7 @@ def _one_type(name: str, types: _Types) -> tuple[pa.DataType | None, Problem | N
         if not pa.types.is_null(kind)
     ]
     if found := types.kinds - {"null"}:
-        seen.append((json_type(found), json_type(found), found == {"nested"}, types.jsonl))
+        seen.append((json_type(found), json_type(found), found == {"nested"}, types.lines))
     if not seen:
         return pa.string(), None
     first, result, first_nested, first_file = seen[0]

@@ -19,7 +19,7 @@ from batchgen.buckets import Bucket
 from batchgen.config import Errors, OnOverflow
 from batchgen.manifest.expansion import Expansion
 from batchgen.manifest.formats import Source
-from batchgen.manifest.jsonl import read_jsonl
+from batchgen.manifest.lines import read_lines
 from batchgen.manifest.naming import derived_seeds, image_ids, prompt_ids, replaced
 from batchgen.manifest.rows import Sizes, check_rows, samples_of, size_cell
 from batchgen.manifest.values import Rows, read_rows
@@ -45,7 +45,7 @@ def locate(source: Source, prompt_row: int) -> str:
     """Where a row stands, for people: 'prompts.parquet, row 17', 'prompts.jsonl, line 17'."""
     if source.format == "parquet":
         return f"{source.name}, row {source.first_row + prompt_row + 1}"
-    return f"{source.name}, line {read_jsonl(source)[prompt_row].number}"
+    return f"{source.name}, line {read_lines(source)[prompt_row].number}"
 
 
 def expand(source: Source, settings: Expansion, counter: TokenCounter) -> pa.Table:

@@ -20,11 +20,20 @@ from batchgen.config import MANIFEST_COLUMNS, Input, Job, nearest
 from batchgen.errors import Problem, Refused
 from batchgen.manifest.columns import Columns, unify
 from batchgen.manifest.formats import Format, Inspected, Source
-from batchgen.manifest.jsonl import inspect_jsonl
+from batchgen.manifest.lines import COMPRESSIONS, compression_of, inspect_lines
 from batchgen.manifest.parquet import inspect_parquet
 from batchgen.storage import PROBE_SECONDS, Store, StoreRefused, redact
 
-SUFFIXES: dict[str, Format] = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
+SUFFIXES: dict[str, Format] = {
+    ".parquet": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".txt": "txt",
+}
+FORMATS = "Parquet, JSONL, CSV, TSV or TXT"
 AT_ONCE = 8  # files read at the same time: enough to hide a store's latency
 SHOWN = 5
 
@@ -129,8 +138,9 @@ def _inspect(file: _File, name: str, input: Input) -> Inspected:
     if not file.size:
         raise Refused(Problem("the file is empty (0 bytes). Write it again, or leave it out.", name))
     id_column = next((theirs for theirs, ours in input.columns.items() if ours == "id"), "id")
-    if _format(file.path) == "jsonl":
-        return inspect_jsonl(file.store, file.path, name, id_column)
+    format = _format(file.path)
+    if format and format != "parquet":
+        return inspect_lines(file.store, file.path, name, format, id_column)
     return inspect_parquet(file.store, file.path, name, id_column, lambda column: _is_left_out(column, input))
 
 
@@ -153,12 +163,15 @@ def _matching(pattern: str) -> list[_File]:
     if not entries:
         raise Refused(_missing(pattern, folder, name))
     visible = [entry for entry in entries if not any(part.startswith(("_", ".")) for part in entry.path.split("/"))]
-    foreign = [entry.path for entry in visible if _format(entry.path) is None]
+    only_text = all(_format(entry.path) in ("txt", None) for entry in visible)
+    # A text file beside tables is rather their README than a list of prompts.
+    foreign = [entry.path for entry in visible if (_format(entry.path) or "txt") == "txt" and not only_text]
+    foreign = foreign or [entry.path for entry in visible if _format(entry.path) is None]
     if foreign:
-        message = f"there are files that are neither Parquet nor JSONL: {_some(foreign)}. Move them away, or write "
+        message = f"there are files that are no tables of prompts: {_some(foreign)}. Move them away, or write "
         raise Refused(Problem(f"{message}{pattern.rstrip('/')}/*.parquet.", f"input.path {redact(pattern)}"))
     if not visible:
-        raise Refused(Problem("the folder holds no Parquet or JSONL file.", f"input.path {redact(pattern)}"))
+        raise Refused(Problem(f"the folder holds no {FORMATS} file.", f"input.path {redact(pattern)}"))
     return [_file(store, entry.path, entry.size) for entry in visible]
 
 
@@ -209,13 +222,17 @@ def _file(store: Store, path: str, size: int) -> _File:
 
 def _supported(file: _File, pattern: str) -> _File:
     if _format(file.path) is None:
-        message = f"{file.path} is neither Parquet nor JSONL by its name: it must end in {', '.join(SUFFIXES)}."
+        message = f"{file.path} is no {FORMATS} file by its name: it must end in {', '.join(SUFFIXES)}"
+        message += f", and but for Parquet one of {', '.join(COMPRESSIONS)} may follow."
         raise Refused(Problem(message, f"input.path {redact(pattern)}"))
     return file
 
 
 def _format(path: str) -> Format | None:
-    return SUFFIXES.get(os.path.splitext(path)[1].lower())
+    """By the name alone. Parquet compresses inside, so that nothing may follow its suffix."""
+    compressed = compression_of(path) is not None
+    found = SUFFIXES.get(os.path.splitext(os.path.splitext(path)[0] if compressed else path)[1].lower())
+    return None if compressed and found == "parquet" else found
 
 
 def _parent(pattern: str) -> tuple[str, str]:

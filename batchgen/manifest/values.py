@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 
 from batchgen.config import MANIFEST_COLUMNS
 from batchgen.manifest.columns import FLOATS, INTEGERS, is_nested, is_text, plain
-from batchgen.manifest.formats import Source
-from batchgen.manifest.jsonl import Line, read_jsonl
+from batchgen.manifest.formats import Line, Source
+from batchgen.manifest.lines import read_lines
 from batchgen.manifest.parquet import read_parquet
 
 Mask = npt.NDArray[np.bool_]
@@ -77,7 +77,7 @@ class Complaints:
 class Rows:
     """The prompt rows of one source. ours and extras: one Arrow array each, null where absent or complained about.
 
-    numbers: 1-based row (Parquet) or line (JSONL) of each. unreadable: text of lines that are no rows at all.
+    numbers: 1-based row (Parquet) or line of each. unreadable: text of lines that are no rows at all.
     """
 
     ours: dict[str, pa.Array]
@@ -95,8 +95,8 @@ def read_rows(source: Source, columns: Mapping[str, str], extras: Sequence[pa.Fi
     theirs = {ours: name for name, ours in columns.items()}
     finals = [*MANIFEST_COLUMNS, *(extra.name for extra in extras)]
     names = {final: theirs.get(final, final) for final in finals if final in theirs or final not in columns}
-    if source.format == "jsonl":
-        return _from_json(read_jsonl(source), names, extras)
+    if source.format != "parquet":
+        return _from_lines(read_lines(source), names, extras, spelled=bool(source.header))
     return _from_arrow(read_parquet(source, list(names.values())), source.first_row, names, extras)
 
 
@@ -218,7 +218,8 @@ def _each(extra: pa.Field, values: pa.Array, convert: Callable[[Any], Any], comp
     return pa.array(converted, extra.type)
 
 
-def _from_json(lines: Sequence[Line], names: Mapping[str, str], extras: Sequence[pa.Field]) -> Rows:
+def _from_lines(lines: Sequence[Line], names: Mapping[str, str], extras: Sequence[pa.Field], spelled: bool) -> Rows:
+    """spelled: numbers are text, as in CSV."""
     complaints = Complaints()
     rows = Rows({}, {}, np.fromiter((line.number for line in lines), np.int64, len(lines)), complaints)
     for row, line in enumerate(lines):
@@ -229,6 +230,8 @@ def _from_json(lines: Sequence[Line], names: Mapping[str, str], extras: Sequence
     for ours in MANIFEST_COLUMNS:
         theirs = names.get(ours)
         values: list[Any] = [record.get(theirs) for record in records] if theirs else [None] * len(records)
+        if spelled and ours in (*INTEGERS, *FLOATS):
+            values = [_number(value) for value in values]
         rows.ours[ours] = _json_column(ours, values, complaints)
     for extra in _by_name(extras):
         values = [record.get(names[extra.name]) for record in records]
@@ -238,6 +241,16 @@ def _from_json(lines: Sequence[Line], names: Mapping[str, str], extras: Sequence
         else:
             rows.extras[extra.name] = pa.array(values, extra.type)  # json_type() found that all of them fit
     return rows
+
+
+def _number(text: str | None) -> Any:
+    """The number that a text spells, an integer where it is one; the text where it spells none."""
+    for kind in (int, float):
+        try:
+            return text if text is None or "_" in text else kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _json_dumped(_: str, value: Any) -> str:

@@ -1,0 +1,95 @@
+"""CSV and TSV: a header, then one record a line, or over several lines inside quotes. Every value is text.
+
+In TSV a quote that does not enclose a whole field is a letter like any other: published tables are written by hand.
+In CSV it is a mistake of that row. Knows no files and no meaning.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+
+from batchgen.errors import Problem, Refused
+from batchgen.manifest.formats import Line, Piece, Source
+
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+MOST_LINES = 10_000  # of one record: a quote that is never closed must not swallow the file
+csv.field_size_limit(2**31 - 1)  # rows.py says how long a value may be
+
+
+def header(raw: bytes, source: Source) -> tuple[str, ...]:
+    """The names of the columns. A column without a name is called as pandas calls it."""
+    try:
+        names = _cells(_text(raw), DELIMITERS[source.format])
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise Refused(Problem(f"the header cannot be read ({error}). Write names of columns.", source.name)) from error
+    names = [name.strip() or f"Unnamed: {i}" for i, name in enumerate(names)]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        message = f"the column {', '.join(doubled)} stands twice: give each a name of its own."
+        raise Refused(Problem(message, source.name))
+    return tuple(names)
+
+
+def pieces(lines: Iterator[bytes], names: Sequence[str], delimiter: str, before: int) -> Iterator[Piece]:
+    """Records and blank lines. before: lines of the file in front of them."""
+    waiting = list[bytes]()
+    while waiting or (waiting := [*_take(lines, 1)]):
+        used, line = _record(waiting, lines, names, delimiter, before)
+        yield Piece(b"".join(waiting[:used]), used, line)
+        before += used
+        waiting = waiting[used:]
+
+
+def _record(
+    waiting: list[bytes], lines: Iterator[bytes], names: Sequence[str], delimiter: str, before: int
+) -> tuple[int, Line | None]:
+    """The record that begins with waiting[0], and how many lines it takes; reads more lines where a quote is open."""
+    if not waiting[0].strip():
+        return 1, None
+    used, text = 1, ""
+    try:
+        text = _text(waiting[0])
+        while True:
+            try:
+                return used, _line(_cells(text, delimiter), text, names, before)
+            except csv.Error as error:
+                open_quote = "unexpected end of data" in str(error)
+                if open_quote and used == len(waiting) < MOST_LINES:
+                    waiting += _take(lines, 1)
+                if not open_quote or used == len(waiting):
+                    return 1, _unquoted(_text(waiting[0]), error, names, delimiter, before)
+                text += _text(waiting[used])
+                used += 1
+    except UnicodeDecodeError as error:
+        return 1, Line.not_unicode(before + 1, waiting[0], error)
+
+
+def _unquoted(text: str, error: csv.Error, names: Sequence[str], delimiter: str, before: int) -> Line:
+    """A line whose quotes enclose no field."""
+    if delimiter == "\t":
+        return _line(text.rstrip("\r\n").split(delimiter), text, names, before)
+    why = "a quote is not closed" if "end of data" in str(error) else str(error).replace("'", "")
+    return Line(before + 1, text, None, "BAD_CSV", f"the line is not CSV ({why}): double the quotes inside quotes")
+
+
+def _line(cells: Sequence[str], text: str, names: Sequence[str], before: int) -> Line:
+    if len(cells) != len(names):
+        message = f"the row has {len(cells)} cells, the header has {len(names)}: quote what holds a delimiter"
+        return Line(before + 1, text, None, "BAD_CSV", message)
+    return Line(before + 1, "", {name: cell or None for name, cell in zip(names, cells, strict=True)})
+
+
+def _cells(text: str, delimiter: str) -> list[str]:
+    """One record. Raises csv.Error unless text is exactly that."""
+    (cells,) = csv.reader([text], delimiter=delimiter, strict=True)
+    return cells
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8-sig")
+
+
+def _take(lines: Iterator[bytes], count: int) -> Iterator[bytes]:
+    for _, line in zip(range(count), lines, strict=False):
+        yield line

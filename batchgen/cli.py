@@ -93,17 +93,75 @@ def doctor(
 
 
 @app.command()
+def show(
+    out: RunPath,
+    image_id: Annotated[str, typer.Argument(help="As in metadata/.", metavar="IMAGE_ID")],
+    rerender: Annotated[bool, typer.Option("--rerender", help="Render it again and compare its pixels.")] = False,
+) -> None:
+    """Show all that is known of one image, the command that renders it again, and the diffusers code for it."""
+    from batchgen import report
+    from batchgen.results import Results
+
+    problem = None
+    with _errors():
+        results = Results(out)
+        report.print_image(_console(), results.run, results.row(image_id))
+        if rerender:
+            from batchgen import doctor
+
+            problem = doctor.again(results.run, results.stored(image_id))
+            _console().print(problem or "rendered again: the same pixels", markup=False, highlight=False)
+    raise typer.Exit(1 if problem else 0)
+
+
+@app.command()
+def init(
+    manifest: Annotated[str, typer.Argument(help="Table of prompts: a file, a glob, a directory, a URL.")],
+    job: Annotated[Path, typer.Option(help="The job file to write.")] = Path("job.yaml"),
+    out: Annotated[str, typer.Option(help="Where the pictures will go.")] = "out/run",
+    preset: Annotated[str, typer.Option(help="The model.")] = "sd3.5-medium",
+) -> None:
+    """Look at a table and write a commented job file for it. Overwrites nothing."""
+    from batchgen.errors import Refused
+    from batchgen.init import job_text
+    from batchgen.models.presets import PRESETS
+
+    with _errors():
+        if preset not in PRESETS:
+            raise Refused(f"--preset {preset}: is not known. Presets: {', '.join(PRESETS)}.")
+        text = job_text(manifest, out, preset)
+        try:
+            with job.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise Refused(f"--job {job}: cannot be written ({error.strerror}). Name another file.") from error
+        _console().print(f"Wrote {job}. Look at it, then: batchgen plan {job}", markup=False, highlight=False)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the job file, for editors."""
+    import json
+
+    from batchgen.jobfile import schema
+
+    print(json.dumps(schema(), indent=1))
+
+
+@app.command()
 def demo(
     out: Annotated[str, typer.Option(help="Where to put the dataset.")] = "out/demo",
 ) -> None:
     """Render the small prompt table that ships with batchgen, on the CPU, with a tiny checkpoint."""
-    from batchgen import report, session
+    from batchgen import contact_sheet, report, session
     from batchgen.demo import demo_job
 
     with _errors():
         finished = session.render(demo_job(out), _console())
-        report.print_finished(_console(), finished)
+        sheet = contact_sheet.write(finished.run)
         report.print_truncated(_console(), finished.run)
+        report.print_finished(_console(), finished)
+        report.print_sheet(_console(), sheet)
 
 
 @contextmanager

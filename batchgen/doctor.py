@@ -173,6 +173,11 @@ def rerender(found: Run, count: int, report: Report, seed: int = 0) -> None:
         _compare(found, shards[number % len(shards)], batches, report, chosen)
 
 
+def again(found: Run, row: pa.Table) -> str | None:
+    """Render one stored row again on this machine; what is wrong, or nothing."""
+    return compare(row, Batches(load_renderer(found.plans[0].model_spec())))
+
+
 def _compare(found: Run, shard: dict[str, Any], batches: Batches, report: Report, chosen: random.Random) -> None:
     try:
         _, good = finalize.read_shard(found, shard["shard"])
@@ -180,11 +185,17 @@ def _compare(found: Run, shard: dict[str, Any], batches: Batches, report: Report
         return
     if not len(good):
         return
-    row = good.slice(chosen.randrange(len(good)), 1)
-    ((outcome,),) = batches.render(image_rows(row), row["batch_size"][0].as_py(), group=1)
     report.rerendered += 1
+    if problem := compare(good.slice(chosen.randrange(len(good)), 1), batches):
+        report.problems.append(problem)
+
+
+def compare(row: pa.Table, batches: Batches) -> str | None:
+    """Render one stored row again, alone in a batch of its shape; what is wrong, or nothing."""
+    ((outcome,),) = batches.render(image_rows(row), row["batch_size"][0].as_py(), group=1)
     wanted, image_id = row["pixel_sha256"][0].as_py(), row["image_id"][0].as_py()
     if not isinstance(outcome, Picture):
-        report.problems.append(f"image {image_id}: does not render again ({outcome.code}: {outcome.message})")
-    elif images.pixel_sha256(outcome.pixels) != wanted:
-        report.problems.append(f"image {image_id}: renders to other pixels here (device {batches.renderer.device})")
+        return f"image {image_id}: does not render again ({outcome.code}: {outcome.message})"
+    if images.pixel_sha256(outcome.pixels) != wanted:
+        return f"image {image_id}: renders to other pixels here (device {batches.renderer.device})"
+    return None

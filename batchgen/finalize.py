@@ -104,10 +104,13 @@ def success(found: Run) -> dict[str, Any] | None:
         return None
 
 
-def metadata(found: Run) -> Iterator[pa.Table]:
-    """The metadata table, a piece per shard in order of shards, then the skipped rows of each plan."""
+def metadata(found: Run, only: set[int] | None = None) -> Iterator[pa.Table]:
+    """The metadata table, a piece per shard in order of shards, then the skipped rows of each plan.
+
+    only: numbers of the shards to read; without it all, and one that is missing is an error.
+    """
     for plan in found.plans:
-        shards = found.index(plan).to_pylist()
+        shards = [shard for shard in found.index(plan).to_pylist() if only is None or shard["shard"] in only]
         extras: list[pa.Field] = []
         with ThreadPoolExecutor(READERS) as pool:
             for start in range(0, len(shards), 256):  # a window, so that memory does not grow with the run

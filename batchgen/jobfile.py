@@ -36,6 +36,15 @@ def job_from(values: Any, source: str = "job") -> Job:
         raise Refused(_together([_explain(detail, source) for detail in error.errors()])) from error
 
 
+def schema() -> dict[str, Any]:
+    """JSON Schema of a job file, for editors: what presets fill in is not required."""
+    found = Job.model_json_schema()
+    found["title"], found["required"] = "batchgen job", ["input", "output"]
+    for name in ("Model", "Sampling"):
+        found["$defs"][name].pop("required", None)
+    return found
+
+
 def _override(values: Any, override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not isinstance(values, dict):

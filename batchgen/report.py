@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
 
-from batchgen import finalize
+from batchgen import finalize, show
 from batchgen.config import Job
 from batchgen.doctor import Report
 from batchgen.preflight import Prepared
@@ -81,6 +83,22 @@ def print_truncated(console: Console, run: Run) -> None:
                     names.append(name)
     for (prompt, cut), names in cuts.items():
         _say(console, f"truncated: {' and '.join(names)} did not read {_short(cut)!r} of {_short(prompt)!r}")
+
+
+def print_image(console: Console, run: Run, row: dict[str, Any]) -> None:
+    """Every fact of one image, then how to make it again."""
+    for name, value in show.facts(row):
+        _say(console, f"{name}: {value}")
+    if row["status"] != "ok":
+        return
+    sampling = run.plans[0].job["sampling"]
+    names = ("skip_guidance_layers", "skip_layer_guidance_start", "skip_layer_guidance_stop")
+    _say(console, f"\nTo render it again and compare: batchgen show {run.store} {row['image_id']} --rerender")
+    _say(console, "\n" + show.snippet(row, {name: sampling[name] for name in names}).rstrip())
+
+
+def print_sheet(console: Console, path: str | None) -> None:
+    _say(console, f"To look at it: {path}" if path else "No picture is there to look at.")
 
 
 def print_status(console: Console, status: Status) -> None:

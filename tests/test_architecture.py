@@ -24,11 +24,11 @@ LAYERS = [
     {"manifest.sources", "manifest.values", "manifest.rows"},
     {"manifest.expansion", "manifest.naming", "manifest.expand"},
     {"models.fake", "models.files", "models.hub", "models.device", "models.load", "models.text", "models.sd3"},
-    {"batches", "shard"},
+    {"batches", "shard", "init"},
     {"run", "sharding", "preflight"},
-    {"attempts", "planfiles", "card", "status", "progress"},
-    {"cluster", "worker", "finalize", "plan"},
-    {"render", "doctor", "session"},
+    {"attempts", "planfiles", "card", "contact_sheet", "status", "progress"},
+    {"cluster", "worker", "finalize", "plan", "show"},
+    {"render", "doctor", "session", "results"},
     {"report"},
     {"cli"},
     {"__main__"},
@@ -39,6 +39,8 @@ UPWARDS = {
     ("models.renderer", "batchgen.models.fake.FakeRenderer"),
     ("models.renderer", "batchgen.models.sd3.SD3Renderer"),
     ("card", "batchgen.finalize"),  # for type hints
+    ("batchgen", "batchgen.results"),  # batchgen.open, which imports it when it is called
+    ("batchgen", "batchgen.results.Results"),
 }
 MAY_IMPORT_RAY = {"cluster", "plan", "render"}
 HEAVY = ("torch", "diffusers", "transformers", "ray", "accelerate")

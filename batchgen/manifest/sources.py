@@ -88,6 +88,15 @@ def find_sources(input: Input) -> Sources:
     return _together(inspected, columns)
 
 
+def column_names(pattern: str) -> list[str]:
+    """The columns of a manifest's first file, under their own names. Raises Refused where it cannot be read."""
+    try:
+        file = min(_matching(pattern))
+        return _inspect(file, file.path, Input(path=pattern)).columns.names
+    except StoreRefused as error:
+        raise Refused(Problem(str(error), "input.path")) from error
+
+
 def refuse_swept_columns(job: Job, sources: Sources) -> None:
     """A swept value cannot also come from the manifest: which of the two decides would be a guess."""
     axes = job.sweep.axes()

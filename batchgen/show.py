@@ -1,0 +1,53 @@
+"""One image in words: every fact, and the diffusers code that draws it. Knows rows, no files and no renderer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+SNIPPET = """\
+import torch
+from diffusers import StableDiffusion3Pipeline
+
+pipe = StableDiffusion3Pipeline.from_pretrained({model}, dtype=torch.{dtype})
+image = pipe(
+{arguments}
+    generator=torch.Generator("cpu").manual_seed({seed}),
+).images[0]
+"""
+ARGUMENTS = (
+    "prompt",
+    "prompt_2",
+    "prompt_3",
+    "negative_prompt",
+    "height",
+    "width",
+    "num_inference_steps",
+    "guidance_scale",
+    "max_sequence_length",
+    "skip_layer_guidance_scale",
+)
+OPTIONAL = ("prompt_2", "prompt_3", "negative_prompt", "skip_layer_guidance_scale")
+LAST = ("sigmas", "versions")  # long, and rarely looked for
+
+
+def facts(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(name, value) of all that a metadata row says; what is null is left out."""
+    for name in [*(name for name in row if name not in LAST), *LAST]:
+        value = row.get(name)
+        if value is not None:
+            yield name, value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def snippet(row: dict[str, Any], skip_layers: dict[str, Any]) -> str:
+    """Python that draws the same picture with diffusers alone; another batch size rounds differently.
+
+    skip_layers: skip_guidance_layers, skip_layer_guidance_start and _stop of the run.
+    """
+    values = {name: row[name] for name in ARGUMENTS if name not in OPTIONAL or row[name]}
+    if row["skip_layer_guidance_scale"]:
+        values |= skip_layers
+    lines = [f"    {name}={value!r}," for name, value in values.items()]
+    model = repr(row["model"]) + (f", revision={row['revision']!r}" if row["revision"] else "")
+    return SNIPPET.format(model=model, dtype=row["dtype"], arguments="\n".join(lines), seed=row["seed"])

@@ -9,6 +9,7 @@ import io
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -190,6 +191,16 @@ def test_what_a_csv_writer_wrote_is_what_is_read(tmp_path_factory, rows, kind):
     path = put(tmp_path_factory.mktemp("csv") / f"a.{kind}", text.getvalue())
     expected = [{k: v for k, v in zip(("prompt", "note"), row, strict=True) if v} for row in rows]
     assert [row for _, row in read(path)] == expected
+
+
+def test_a_captions_table_with_forty_columns_and_its_pictures(tmp_path):
+    """Pictures do not pass through, whatever their column is called; 37 columns of facts do."""
+    facts = {f"fact_{i}": [float(i)] for i in range(37)}
+    table = pa.table({"caption": ["a cat"], "image": [b"\x89PNG"], "url": ["https://x"]} | facts)
+    pq.write_table(table, tmp_path / "captions.parquet")
+    found = find_sources(Input(path=str(tmp_path / "captions.parquet"), columns={"caption": "prompt"}))
+    assert [field.name for field in found.extras] == ["url", *facts]
+    assert found.notices == ["Column image is binary and does not pass through."]
 
 
 @pytest.mark.skipif(not PROMPTS.exists(), reason="the prompt tables lie beside the repository")

@@ -191,15 +191,15 @@ def _extras(files: Sequence[FileColumns], input: Input) -> tuple[list[pa.Field],
     }
     fields, notices, problems = [], [], []
     for name, types in kept.items():
-        if name in OWN_COLUMNS:
-            problems.append(_reserved(name, kept, input))
-            continue
         kind, conflict = _one_type(name, types)
-        if conflict:
+        dropped = kind is None and conflict is None and input.keep_columns is None
+        if name in OWN_COLUMNS and not dropped:  # what is dropped may have any name
+            problems.append(_reserved(name, kept, input))
+        elif conflict:
             problems.append(conflict)
         elif kind is not None:
             fields.append(pa.field(name, kind))
-        elif input.keep_columns is not None:
+        elif not dropped:
             problems.append(
                 Problem(f"{name} is binary ({_held(types.shown)}), which cannot pass through.", "input.keep_columns")
             )

@@ -32,6 +32,7 @@ gpu: .venv/installed
 bench: .venv/installed
 	$(BIN)/python jobs/bench/plan.py
 	$(BIN)/python jobs/bench/overhead.py
+	$(BIN)/python jobs/bench/demo_quality.py
 
 .venv/installed: pyproject.toml infra/constraints.txt
 	$(PYTHON) -m venv .venv

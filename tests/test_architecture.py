@@ -17,7 +17,8 @@ LAYERS = [
     {"batchgen", "errors", "models", "models.presets", "schema"},
     {"config", "jobfile", "identity", "occurrences", "watchdog"},
     {"environment", "backends", "models.renderer", "buckets", "images"},
-    {"storage", "tokens", "demo"},
+    {"storage", "tokens", "demo", "demo.world"},
+    {"demo.oracle"},
     {"manifest", "manifest.columns", "manifest.formats"},
     {"manifest.parquet", "manifest.jsonl", "manifest.delimited"},
     {"manifest.lines"},
@@ -103,11 +104,12 @@ def test_no_rooms_for_odds_and_ends():
 
 
 def test_no_way_to_run_code_from_weights_or_files():
-    banned = ("torch.load(", "trust_remote_code=True", "custom_pipeline=", " eval(", "shell=True", "pickle.load")
+    banned = ("trust_remote_code=True", "custom_pipeline=", " eval(", "shell=True", "pickle.load")
     for path in [*MODULES, *(ROOT / "jobs").rglob("*.py")]:
         for number, line in enumerate(path.read_text().splitlines(), 1):
             code = line.split("#")[0]
             assert not any(word in code for word in banned), f"{path}:{number}"
+            assert "torch.load(" not in code or "weights_only=True" in code, f"{path}:{number}"
 
 
 def test_the_product_does_not_refer_to_the_developers_folder():

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
+from random import Random
 
-import numpy as np
-import pytest
-import torch
+from demo_model.denoiser import DETAILS
 
+from batchgen.demo.oracle import look
+from batchgen.demo.world import Scene, Thing, prompt_of
 from batchgen.models.presets import DEMO_CHECKPOINT, PRESETS
 
-ROOT = Path(__file__).parents[2]
 DEMO = PRESETS["demo"]
 
 
@@ -22,7 +20,7 @@ def config(part):
 
 def test_it_is_small_and_holds_safetensors_only():
     found = [file for file in DEMO_CHECKPOINT.rglob("*") if file.is_file()]
-    assert sum(file.stat().st_size for file in found) < 3_500_000
+    assert sum(file.stat().st_size for file in found) <= 12_000_000
     assert {file.suffix for file in found} == {".json", ".safetensors"}
 
 
@@ -38,7 +36,8 @@ def test_the_preset_states_its_sizes(renderer):
 
 def test_it_is_stable_diffusion_3_5_in_small():
     assert config("transformer")["qk_norm"] == "rms_norm"
-    assert (config("vae")["scaling_factor"], config("vae")["shift_factor"]) == (1.5305, 0.0609)
+    assert config("transformer")["dual_attention_layers"] == [0, 1, 2]
+    assert config("vae")["latent_channels"] == 16
     assert config("text_encoder_2")["hidden_size"] > config("text_encoder")["hidden_size"]
     assert config("text_encoder_3")["feed_forward_proj"] == "gated-gelu"
     scheduler = json.loads((DEMO_CHECKPOINT / "scheduler/scheduler_config.json").read_text())
@@ -66,31 +65,31 @@ def test_prompts_of_ordinary_words_stay_short(pipe):
     assert len(pipe.tokenizer(text).input_ids) <= 20
 
 
-@pytest.mark.parametrize("side", [96, 512])
-def test_its_pictures_have_shapes_and_colours(renderer, make_row, side):
-    steps = 8 if side == 96 else 2
-    prompts = ["a red circle on a blue square", "three green cats sitting on a bench"]
-    rows = [
-        make_row(i, prompt=text, height=side, width=side, num_inference_steps=steps, seed=1)
-        for i, text in enumerate(prompts)
-    ]
-    first, second = renderer.decode(renderer.denoise(rows, renderer.encode(rows)), [0, 1])
-    for picture in (first, second):
-        assert picture.std(axis=(0, 1)).max() > 15, "flat"
-        assert np.abs(picture.astype(int) - picture.mean(axis=2, keepdims=True)).mean() > 8, "grey"
-    assert np.abs(first.astype(int) - second).mean() > 10, "the prompt changes nothing"
+def test_it_draws_what_the_prompt_says(renderer, make_row):
+    """Held-out scenes; jobs/bench/demo_quality.py asks 400 and says how often shapes are right, too."""
+    things = ("red", "heart"), ("blue", "square"), ("blue", "triangle"), ("pink", "triangle"), ("black", "circle")
+    scenes = [Scene((Thing(*thing),), background="white") for thing in things]
+    assert all(scene.held_out for scene in scenes)
+    sizes = {"height": 96, "width": 96, "num_inference_steps": 28, "max_sequence_length": 64}
+    rows = [make_row(i, prompt=prompt_of(scene, Random(i)), **sizes) for i, scene in enumerate(scenes)]
+    pictures = renderer.decode(renderer.denoise(rows, renderer.encode(rows)), range(len(rows)))
+    for scene, picture in zip(scenes, pictures, strict=True):
+        ground, seen = look(picture)
+        assert (ground, [one.colour for one in seen]) == ("white", [scene.things[0].colour])
 
 
-def test_the_script_still_builds_it(pipe):
-    """Vocabularies to the letter; weights to fp16's precision, for linear algebra differs between processors."""
-    script = importlib.util.spec_from_file_location("build_demo", ROOT / "jobs/build_demo.py")
-    build_demo = importlib.util.module_from_spec(script)
-    script.loader.exec_module(build_demo)
-    built = build_demo.build()
-    for name in ("tokenizer", "tokenizer_2", "tokenizer_3"):
-        assert getattr(built, name).get_vocab() == getattr(pipe, name).get_vocab()
-    for name in ("transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"):
-        ours, theirs = getattr(built, name).state_dict(), getattr(pipe, name).state_dict()
-        assert ours.keys() == theirs.keys()
-        for key in ours:
-            torch.testing.assert_close(ours[key].half().float(), theirs[key].float(), atol=1e-3, rtol=2e-3)
+def test_what_no_encoder_reads_is_not_drawn(renderer, make_row):
+    """The background stands behind more words than CLIP's 77 tokens and T5's 64; with 256, T5 reads it."""
+
+    def pictures(length):
+        prompts = [f"a red heart, {', '.join(DETAILS * 2)}, on a {ground} background" for ground in ("blue", "green")]
+        rows = [
+            make_row(prompt=text, height=96, width=96, num_inference_steps=28, max_sequence_length=length, seed=1)
+            for text in prompts
+        ]
+        return renderer.decode(renderer.denoise(rows, renderer.encode(rows)), [0, 1])
+
+    one, other = pictures(64)
+    assert (one == other).all()
+    one, other = pictures(256)
+    assert (one != other).any()

@@ -1,5 +1,6 @@
 """A manifest in an object store: found, divided and expanded as on a disk, range by range."""
 
+import gzip
 import json
 
 import pyarrow as pa
@@ -29,13 +30,15 @@ def test_a_manifest_on_s3_is_the_one_on_the_disk(s3_url, tmp_path):
     folder.mkdir()
     pq.write_table(pa.table({"prompt": [f"cat {i}" for i in range(100)]}), folder / "a.parquet", row_group_size=30)
     (folder / "b.jsonl").write_text("".join(json.dumps({"prompt": f"dog {i}"}) + "\n" for i in range(100)))
+    (folder / "c.csv").write_text("prompt\n" + "".join(f'"cow\n{i}"\n' for i in range(50)))
+    (folder / "d.tsv.gz").write_bytes(gzip.compress(b"prompt\n" + b"".join(b"hen %d\n" % i for i in range(50))))
     store = Store.open(f"{s3_url}/prompts")
     for path in folder.iterdir():
         store.create(path.name, path.read_bytes())
     on_disk, rows = expanded(folder)
     for path in (f"{s3_url}/prompts", f"{s3_url}/prompts/*", f"{s3_url}/**/*.*"):
         on_s3, same = expanded(path)
-        assert (on_s3.digest, on_s3.rows) == (on_disk.digest, 200)
+        assert (on_s3.digest, on_s3.rows) == (on_disk.digest, 300)
         assert same.equals(rows)
 
 

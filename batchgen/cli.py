@@ -105,11 +105,12 @@ def show(
     problem = None
     with _errors():
         results = Results(out)
-        report.print_image(_console(), results.run, results.row(image_id))
+        row = results.row(image_id)
+        report.print_image(_console(), results.run, row)
         if rerender:
             from batchgen import doctor
 
-            problem = doctor.again(results.run, results.stored(image_id))
+            problem = doctor.again(results.run, results.stored(row))
             _console().print(problem or "rendered again: the same pixels", markup=False, highlight=False)
     raise typer.Exit(1 if problem else 0)
 

@@ -5,7 +5,6 @@ Knows the run directory and Pillow. Reads shards until it has enough pictures, s
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Iterator, Sequence
 
@@ -53,9 +52,7 @@ def draw(pictures: Sequence[Pixels], captions: Sequence[str]) -> bytes:
         sheet.paste(picture.resize(size, Image.Resampling.LANCZOS), place)
         for line, text in enumerate(wrapped(caption)):
             brush.text((left, top + SIDE + 2 + line * LINE_HEIGHT), text, fill=(30, 30, 30), font=FONT)
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
-    return buffer.getvalue()
+    return images.encode(np.asarray(sheet), "png")
 
 
 def wrapped(caption: str) -> list[str]:
@@ -85,4 +82,4 @@ def _pictures(found: Run) -> Iterator[tuple[Pixels, str]]:
             file = pq.ParquetFile(opened)
             for batch in file.iter_batches(batch_size=8, columns=["image", "prompt"]):
                 for row in batch.to_pylist():
-                    yield np.asarray(images.decode(row["image"]["bytes"])), row["prompt"]
+                    yield images.decode(row["image"]["bytes"]), row["prompt"]

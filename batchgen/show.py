@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from batchgen.manifest.naming import DECIDING
+
 SNIPPET = """\
 import torch
 from diffusers import StableDiffusion3Pipeline
@@ -16,18 +18,7 @@ image = pipe(
     generator=torch.Generator("cpu").manual_seed({seed}),
 ).images[0]
 """
-ARGUMENTS = (
-    "prompt",
-    "prompt_2",
-    "prompt_3",
-    "negative_prompt",
-    "height",
-    "width",
-    "num_inference_steps",
-    "guidance_scale",
-    "max_sequence_length",
-    "skip_layer_guidance_scale",
-)
+ARGUMENTS = tuple(name for name in DECIDING if name != "seed")
 OPTIONAL = ("prompt_2", "prompt_3", "negative_prompt", "skip_layer_guidance_scale")
 LAST = ("sigmas", "versions")  # long, and rarely looked for
 

@@ -10,7 +10,7 @@ import csv
 from collections.abc import Iterator, Sequence
 
 from batchgen.errors import Problem, Refused
-from batchgen.manifest.formats import Line, Piece, Source
+from batchgen.manifest.formats import Line, Piece, Source, refuse_doubled
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 MOST_LINES = 10_000  # of one record: a quote that is never closed must not swallow the file
@@ -24,10 +24,7 @@ def header(raw: bytes, source: Source) -> tuple[str, ...]:
     except (csv.Error, UnicodeDecodeError) as error:
         raise Refused(Problem(f"the header cannot be read ({error}). Write names of columns.", source.name)) from error
     names = [name.strip() or f"Unnamed: {i}" for i, name in enumerate(names)]
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        message = f"the column {', '.join(doubled)} stands twice: give each a name of its own."
-        raise Refused(Problem(message, source.name))
+    refuse_doubled(names, source.name)
     return tuple(names)
 
 

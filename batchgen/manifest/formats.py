@@ -5,6 +5,7 @@ Data only. `parquet.py` and `lines.py` read; neither knows what a column means.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -80,6 +81,13 @@ class Inspected:
     sources: list[Source]
     digest: bytes
     has_ids: bool
+
+
+def refuse_doubled(names: Sequence[str], file: str) -> None:
+    """Raises Refused where two columns of a file have one name."""
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise Refused(Problem(f"the column {', '.join(doubled)} stands twice: give each a name of its own.", file))
 
 
 def changed(source: Source) -> Refused:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from batchgen.errors import Infrastructure, Problem, Refused
 from batchgen.manifest.columns import FileColumns, passed_type
-from batchgen.manifest.formats import BLOCK, SOURCE_ROWS, Inspected, Source, changed
+from batchgen.manifest.formats import BLOCK, SOURCE_ROWS, Inspected, Source, changed, refuse_doubled
 from batchgen.storage import Store
 
 MERGED_BYTES = 128 * 2**20  # uncompressed, of small row groups read together
@@ -48,9 +48,7 @@ def inspect_parquet(store: Store, path: str, name: str, id_column: str, unread: 
 
 def _types(parquet: pq.ParquetFile, name: str) -> dict[str, pa.DataType]:
     columns = parquet.schema_arrow
-    doubled = sorted({column for column in columns.names if columns.names.count(column) > 1})
-    if doubled:
-        raise Refused(Problem(f"the column {', '.join(doubled)} stands twice: give each a name of its own.", name))
+    refuse_doubled(columns.names, name)
     return {field.name: field.type for field in columns}
 
 

@@ -1,6 +1,7 @@
-"""A training loop that can be stopped anywhere: Muon and AdamW, one-cycle rate, a bar, a state file, a loss plot.
+"""A training loop that can be stopped anywhere: Muon and AdamW, a bar, a state file, a loss plot.
 
-All randomness of step n is a function of (name, n): a run that was stopped and resumed is the run that was not. Knows
+All randomness of step n is a function of (name, n): a run that was stopped and resumed is the run that was not. The
+rate is constant until it falls over the last part of the steps, so that a stopped run can be given more of them. Knows
 nothing of what is trained.
 """
 
@@ -21,8 +22,11 @@ from demo_model.plot import plot
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.optim.lr_scheduler import LambdaLR
 
 SAVE_SECONDS = 180.0
+WARM_UP, FALL = 200, 0.3  # steps from nothing to the full rate; share of the steps from there to nothing
+MUON = 1.6  # of AdamW's rate
 BLOCKS = re.compile(r"\.(attn2?|self_attn|mlp|ff|ff_context|SelfAttention|DenseReluDense)\.(?!relative)")
 # (step, randomness for drawing, randomness for noise) -> loss
 Step = Callable[[int, Random, torch.Generator], Tensor]
@@ -36,13 +40,17 @@ def optimizers_of(model: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
     adamw = torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     if not matrices:
         return [adamw]
-    return [adamw, Muon(matrices, lr=rate)]
+    return [adamw, Muon(matrices, lr=MUON * rate)]
+
+
+def share_of_rate(number: int, steps: int) -> float:
+    return min(1.0, (number + 1) / WARM_UP, (steps - number) / (FALL * steps))
 
 
 def train(name: str, model: nn.Module, step: Step, steps: int, rate: float, folder: Path) -> None:
     """Trains `model` in place for what is left of `steps`; leaves `name`.pt and `name`.png in `folder`."""
     optimizers = optimizers_of(model, rate)
-    schedules = [torch.optim.lr_scheduler.OneCycleLR(each, rate, steps + 1, pct_start=0.05) for each in optimizers]
+    schedules = [LambdaLR(each, lambda number: share_of_rate(number, steps)) for each in optimizers]
     parts: dict[str, Any] = {"model": model}
     parts |= {f"optimizer {i}": optimizer for i, optimizer in enumerate(optimizers)}
     parts |= {f"schedule {i}": schedule for i, schedule in enumerate(schedules)}

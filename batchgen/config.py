@@ -148,7 +148,14 @@ def cell_name(values: Mapping[str, Any]) -> str:
 class Output(Section):
     path: str
     image_format: Literal["png", "webp", "jpeg"] = "png"
+    image_quality: Annotated[int, Field(ge=1, le=100)] | None = None  # of webp and jpeg; images.FORMATS has the usual
     images_per_shard: Literal["auto"] | Annotated[int, Field(ge=1, le=4096)] = "auto"
+
+    @model_validator(mode="after")
+    def check_quality(self) -> Self:
+        if self.image_format == "png" and self.image_quality is not None:
+            raise ValueError("image_quality is for webp and jpeg; png loses nothing. Leave it out, or name a format.")
+        return self
 
 
 class OnOverflow(Section):

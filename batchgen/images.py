@@ -40,12 +40,22 @@ FORMATS = {
 }
 
 
-def encode(pixels: Pixels, image_format: str) -> bytes:
-    """One of FORMATS. The same pixels give the same bytes: no time, no software name, no metadata."""
+def encode(pixels: Pixels, image_format: str, quality: int | None = None) -> bytes:
+    """One of FORMATS. The same pixels give the same bytes: no time, no software name, no metadata.
+
+    quality: 1 to 100, for formats that have one; None takes that of FORMATS.
+    """
     _check(pixels)
+    options = FORMATS[image_format].options | ({} if quality is None else {"quality": quality})
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, image_format.upper(), **FORMATS[image_format].options)
+    Image.fromarray(pixels).save(buffer, image_format.upper(), **options)
     return buffer.getvalue()
+
+
+def usual_quality(image_format: str) -> int | None:
+    """What encode() takes where nothing is said; None for a format that loses nothing."""
+    quality: int | None = FORMATS[image_format].options.get("quality")
+    return quality
 
 
 def decode(data: bytes) -> Pixels:

@@ -103,7 +103,7 @@ sampling:                      # for what a row does not say
 
 output:
   path: {out}
-  # image_format: png          # or webp, jpeg
+  # image_format: png          # or webp, jpeg, for which image_quality is 1 to 100
 
 errors:
   bad_rows: refuse             # or skip: they stay in the books as failed

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from batchgen import environment, identity
+from batchgen import environment, identity, images
 from batchgen.config import Job
 from batchgen.errors import Problem, Refused
 from batchgen.manifest import sources
@@ -145,5 +145,8 @@ def _facts(job: Job, found: Sources, model: ModelFiles) -> dict[str, Any]:
         "model.batch_size": job.model.batch_size,
         "output.image_format": job.output.image_format,
     }
+    quality = job.output.image_quality
+    if quality not in (None, images.usual_quality(job.output.image_format)):  # runs from before it could be set go on
+        facts["output.image_quality"] = quality
     facts |= {f"sampling.{key}": value for key, value in job.sampling.model_dump().items()}
     return facts | {f"sweep.{key}": value for key, value in job.sweep.axes().items()}

@@ -119,6 +119,7 @@ def _graph(work: Work, shards: list[dict[str, Any]]) -> Iterator[dict[str, Any]]
                 work.model_path,
                 job.output.image_format,
                 work.session,
+                job.output.image_quality,
             ),
             batch_size=1,
             batch_format="pyarrow",

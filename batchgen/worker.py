@@ -35,14 +35,16 @@ class RenderShard:
     """What Ray Data makes an actor of.
 
     url: the run directory. plan: id of the plan. model_path: where this job has the weights, whose digest is the
-    plan's. image_format: how pictures are stored. session: name of the driver's session, for markers.
+    plan's. image_format, quality: how pictures are stored. session: name of the driver's session, for markers.
     """
 
-    def __init__(self, url: str, plan: str, model_path: str, image_format: str, session: str) -> None:
+    def __init__(
+        self, url: str, plan: str, model_path: str, image_format: str, session: str, quality: int | None = None
+    ) -> None:
         self._gpu = threading.Lock()
         self._pool = ThreadPoolExecutor(COMPRESSION_THREADS, thread_name_prefix="compress")
         self._active: dict[str, Attempts] = {}
-        self._format, self._session = image_format, session
+        self._format, self._quality, self._session = image_format, quality, session
         self._name = f"{socket.gethostname()}-{os.getpid()}"
         self._error: BatchgenError | None = None
         try:
@@ -147,7 +149,7 @@ class RenderShard:
     ) -> Future[Finished] | Failure:
         if isinstance(outcome, Failure):
             return outcome
-        return self._pool.submit(finish, row, outcome, planned, history.attempts + 1, self._format)
+        return self._pool.submit(finish, row, outcome, planned, history.attempts + 1, self._format, self._quality)
 
     def _footer(
         self, shard: int, attempt_id: str, attempt: int, rows: pa.Table, outcomes: list[Finished | Failure]
@@ -206,7 +208,9 @@ def image_rows(rows: pa.Table) -> list[ImageRow]:
     ]
 
 
-def finish(row: ImageRow, picture: Picture, planned: int, attempt: int, image_format: str) -> Finished:
+def finish(
+    row: ImageRow, picture: Picture, planned: int, attempt: int, image_format: str, quality: int | None = None
+) -> Finished:
     """Compress and examine one picture: CPU work, off the device's path."""
     pixels = picture.pixels
     facts = {
@@ -218,6 +222,5 @@ def finish(row: ImageRow, picture: Picture, planned: int, attempt: int, image_fo
         "render_seconds": picture.seconds,
         "attempt": attempt,
     }
-    return Finished(
-        images.encode(pixels, image_format), f"{row.image_id}.{images.FORMATS[image_format].extension}", facts
-    )
+    data = images.encode(pixels, image_format, quality)
+    return Finished(data, f"{row.image_id}.{images.FORMATS[image_format].extension}", facts)

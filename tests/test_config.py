@@ -73,6 +73,8 @@ def test_an_empty_section_is_as_good_as_none(tmp_path, section):
         ({"sweep": {"height": [512, 512]}}, "sweep: height needs at least one value and none twice"),
         ({"sweep": {"width": []}}, "sweep: width needs at least one value"),
         ({"sweep": {"seed": [1]}}, "sweep.seed: unknown key"),
+        ({"output": {"path": "o", "image_format": "webp", "image_quality": 0}}, "output.image_quality"),
+        ({"output": {"path": "o", "image_quality": 80}}, "job: output: image_quality is for webp and jpeg; png loses"),
         ({"cluster": {"renderers": {"min_size": 3, "max_size": 2}}}, "min_size 3 is larger than max_size 2"),
         ({"errors": {"on_overflow": {"clip": "drop"}}}, "errors.on_overflow.clip"),
         ({"input": {"columns": {"caption": "promt"}}}, "Did you mean prompt?"),

@@ -163,3 +163,11 @@ def test_a_picture_that_is_too_large_is_an_error(monkeypatch: pytest.MonkeyPatch
 
 def test_decoded_pixels_can_be_written_to() -> None:
     images.decode(images.encode(picture(), "png"))[0, 0] = 0
+
+
+@pytest.mark.parametrize("image_format", images.FORMATS)
+def test_quality_decides_the_bytes_of_formats_that_have_one(image_format: str) -> None:
+    pixels, usual = picture(), images.usual_quality(image_format)
+    sizes = [len(images.encode(pixels, image_format, quality)) for quality in (30, 60, usual)]
+    assert images.encode(pixels, image_format, usual) == images.encode(pixels, image_format)
+    assert (sizes == sorted(set(sizes))) == (image_format != "png")

@@ -8,6 +8,7 @@ import sys
 import threading
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from batchgen import attempts, doctor, plan, worker
@@ -169,3 +170,14 @@ def test_images_are_compressed_while_the_device_goes_on(made, monkeypatch):
     run, actor, todo = made([f"p{i}" for i in range(8)], output={"images_per_shard": 8})
     assert call(actor(), todo[0])["images"] == 8
     assert owned_footer(run.store, 0, run.plans[0].plan).images == 8
+
+
+def test_pictures_are_stored_at_the_quality_of_the_job(made):
+    sizes = []
+    for quality in (20, 90):
+        run, _, todo = made(["a", "b"], out=f"q{quality}", output={"image_format": "jpeg", "image_quality": quality})
+        actor = RenderShard(run.store.url, run.plans[0].plan, "fake", "jpeg", "driver", quality)
+        assert call(actor, todo[0])["images"] == 2
+        with run.store.open_file(data_path(0)) as file:
+            sizes.append(len(pq.read_table(file)["image"][0].as_py()["bytes"]))
+    assert sizes[0] < sizes[1]

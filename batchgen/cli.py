@@ -30,6 +30,10 @@ Overrides = Annotated[
 ]
 RunPath = Annotated[str, typer.Argument(help="Run directory: local path or URL.", metavar="OUT")]
 Strict = Annotated[bool, typer.Option("--strict", help="End with exit code 3 if any image failed.")]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, help="Render a preview of so many images, in OUT-preview; their pixels are the full run's."),
+]
 
 
 class Interrupted(BaseException):
@@ -50,13 +54,13 @@ def plan(job: JobFile, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def render(job: JobFile, overrides: Overrides = None, strict: Strict = False) -> None:
+def render(job: JobFile, overrides: Overrides = None, strict: Strict = False, limit: Limit = None) -> None:
     """Plan if needed, render what is missing, finalize. Run it again to continue."""
     from batchgen import report, session
     from batchgen.jobfile import load_job
 
     with _errors():
-        finished = session.render(load_job(job, overrides), _console(), strict=strict)
+        finished = session.render(load_job(job, overrides), _console(), strict=strict, limit=limit)
         report.print_finished(_console(), finished)
 
 

@@ -21,6 +21,7 @@ from batchgen.manifest.formats import Source
 from batchgen.planfiles import PlanFiles
 from batchgen.preflight import Prepared
 from batchgen.run import Plan, Run
+from batchgen.sample import Sample
 from batchgen.sharding import Sharder, Summary
 from batchgen.storage import redact
 from batchgen.tokens import TokenCounter
@@ -40,10 +41,14 @@ def preview(prepared: Prepared) -> Summary:
     return _refuse_if_any(sharder.summary)
 
 
-def make(prepared: Prepared) -> tuple[Run, Summary]:
-    """Write the plan of a new run and publish it. Raises Refused, with nothing left behind, for a bad manifest."""
+def make(prepared: Prepared, limit: int | None = None) -> tuple[Run, Summary]:
+    """Write the plan of a new run and publish it. Raises Refused, with nothing left behind, for a bad manifest.
+
+    limit: plan only a sample of so many image rows.
+    """
     prepared.store.probe()
-    sharder, files = _sharder(prepared), PlanFiles(prepared.store, prepared.sources.extras)
+    sharder = _sharder(prepared) if limit is None else Sample(_sharder(prepared), limit)
+    files = PlanFiles(prepared.store, prepared.sources.extras)
     try:
         for source, table in _expanded(prepared):
             for shard in sharder.add(source, table):
@@ -74,7 +79,7 @@ def _refuse_if_any(summary: Summary) -> Summary:
     return summary
 
 
-def _plan(prepared: Prepared, sharder: Sharder, files: PlanFiles) -> Plan:
+def _plan(prepared: Prepared, sharder: Sharder | Sample, files: PlanFiles) -> Plan:
     index, skipped = files.finish()
     summary = sharder.summary
     job = prepared.job.model_dump(mode="json")

@@ -6,8 +6,8 @@ Writes nothing but a probe of the output place, which it removes again. Imports 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from batchgen import environment, identity, images
@@ -82,6 +82,21 @@ def prepare(job: Job) -> Prepared:
         facts=facts,
         fingerprint=fingerprint,
     )
+
+
+def elsewhere(prepared: Prepared, path: str, facts: Mapping[str, Any]) -> Prepared:
+    """The same job with another output place and further facts: a run of its own. Raises as prepare() does."""
+    job = prepared.job.model_copy(update={"output": prepared.job.output.model_copy(update={"path": path})})
+    problems: list[Problem] = []
+    store = _gather(problems, lambda: _output(job))
+    run = _gather(problems, lambda: _find_run(store)) if store is not None else None
+    if problems or store is None:
+        raise Refused(problems)
+    facts = prepared.facts | dict(facts)
+    fingerprint = identity.fingerprint(facts)
+    if run is not None:
+        run.check(facts, fingerprint)
+    return replace(prepared, job=job, store=store, run=run, facts=facts, fingerprint=fingerprint)
 
 
 def _gather(problems: list[Problem], check: Callable[[], T]) -> T | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from batchgen import finalize, plan
+from batchgen import finalize, plan, preview
 from batchgen.config import Job
 from batchgen.errors import TooManyFailures
 from batchgen.finalize import Totals
@@ -29,19 +29,24 @@ class Finished:
     rendered: int
 
 
-def render(job: Job, console: Console, *, strict: bool = False) -> Finished:
-    """Bring a job to its end. Raises Refused, RunMismatch, Infrastructure, TooManyFailures; see errors.py for fates."""
-    prepared = prepare(job)
+def render(job: Job, console: Console, *, strict: bool = False, limit: int | None = None) -> Finished:
+    """Bring a job to its end. Raises Refused, RunMismatch, Infrastructure, TooManyFailures; see errors.py for fates.
+
+    limit: render a preview of so many images instead, in a directory of its own.
+    """
+    prepared = prepare(job) if limit is None else preview.prepare_preview(job, limit)
     for line in [*prepared.sources.notices, *_kept(prepared)]:
         console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
     with _one_session(prepared):
         if prepared.run is None:
             console.print("planning", highlight=False)
-        run = prepared.run or plan.make(prepared)[0]
+        run = prepared.run or plan.make(prepared, limit)[0]
         rendered = _render(run, prepared, console)
     totals = None if rendered else finalize.finished(run)
     if totals is None:
         totals = finalize.finalize(run)
+    if limit is not None:
+        preview.conclude(run, console)
     allowed = 0.0 if strict else job.errors.max_failed_fraction
     if totals.failed > allowed * totals.planned:
         raise TooManyFailures(_too_many(run, totals, allowed))

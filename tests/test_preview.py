@@ -1,0 +1,72 @@
+"""preview.py without Ray: where a preview lies, that it is a run of its own, and that its pixels are the full run's."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batchgen import doctor, finalize, plan, preview
+from batchgen.errors import Refused, RunMismatch
+from batchgen.preflight import prepare
+from batchgen.worker import RenderShard
+
+SIZES = [(32, 32), (32, 48), (48, 32)]
+
+
+def rows(count):
+    return [{"prompt": f"prompt {i}", "height": SIZES[i % 3][0], "width": SIZES[i % 3][1]} for i in range(count)]
+
+
+def rendered(prepared, limit=None):
+    """Render in this process, without Ray; returns the run and pixel_sha256 by image_id."""
+    run, _ = plan.make(prepared, limit)
+    actor = RenderShard(run.store.url, run.plans[0].plan, prepared.model.path, "png", "driver")
+    for item in run.index(run.plans[0]).select(["shard", "file", "row_group"]).to_pylist():
+        (receipt,) = actor(pa.Table.from_pylist([item])).to_pylist()
+        assert receipt["error"] is None, receipt
+    finalize.finalize(run)
+    table = pq.read_table(f"{run.store.url}/data").to_pydict()
+    return run, dict(zip(table["image_id"], table["pixel_sha256"], strict=True))
+
+
+def test_pixels_are_those_of_the_full_run(make_job):
+    """Several buckets, a sweep, batches that the preview leaves nearly empty, a bucket smaller than a batch."""
+    few = [{"prompt": f"few {i}", "height": 64, "width": 64} for i in range(3)]
+    job = make_job(rows(40) + few, sweep={"guidance_scale": [1.0, 3.0, 6.0]}, model={"batch_size": 8})
+    _, whole = rendered(prepare(job))
+    run, shown = rendered(preview.prepare_preview(job, 17), 17)
+    assert len(shown) == 17
+    assert shown.items() <= whole.items()
+    assert doctor.examine(run).problems == []
+
+
+def test_a_preview_lies_beside_the_run_and_leaves_it_alone(make_job, tmp_path):
+    job = make_job(rows(30))
+    prepared = preview.prepare_preview(job, 5)
+    assert prepared.store.url == str(tmp_path / "run-preview" / f"5-{prepare(job).fingerprint[:8]}")
+    rendered(prepared, 5)
+    assert not (tmp_path / "run").exists()
+    assert preview.prepare_preview(job, 5).run is not None, "the same command continues it"
+    assert preview.prepare_preview(job, 6).run is None, "another limit is another preview"
+    dearer = make_job(rows(30), sampling={"num_inference_steps": 7})
+    assert preview.prepare_preview(dearer, 5).run is None, "so are other settings"
+    with pytest.raises(RunMismatch, match="--limit: there 5, now null"):
+        prepare(job.model_copy(update={"output": job.output.model_copy(update={"path": prepared.store.url})}))
+
+
+def test_a_job_that_cannot_run_has_no_preview(make_job, tmp_path):
+    prepared = preview.prepare_preview(make_job([*rows(30), {"prompt": None}, {"prompt": " "}]), 5)
+    with pytest.raises(Refused, match="2 problems"):
+        plan.make(prepared, 5)
+    assert not Path(prepared.store.url).exists()
+    plan.make(prepare(make_job(rows(3))))
+    with pytest.raises(RunMismatch, match="another plan owns this directory"):
+        preview.prepare_preview(make_job(rows(4)), 5)
+
+
+def test_where_previews_lie():
+    assert preview.folder("out/run/") == "out/run-preview"
+    assert preview.folder("s3://bucket/a/run") == "s3://bucket/a/run-preview"
+    with pytest.raises(Refused, match="is a whole bucket"):
+        preview.folder("s3://bucket/")

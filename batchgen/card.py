@@ -38,7 +38,7 @@ images = load_dataset("path/of/this/directory", split="train")
 
 `data/` holds the pictures with their rows, `metadata/` every planned row without the picture, failures included.
 
-| model | {_model(plan)} |
+| model | {model_name(plan)} |
 |---|---|
 | revision | {plan.model["revision"] or "local"} |
 | model digest | {plan.model["digest"]} |
@@ -49,7 +49,7 @@ Values of the table are the job's defaults; a row may say otherwise, and its own
 """
 
 
-def _model(plan: Plan) -> str:
+def model_name(plan: Plan) -> str:
     """The hub's name, or the last part of a local path."""
     path = str(plan.model["path"])
     return path if plan.model["revision"] else path.rstrip("/").rpartition("/")[2]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ from batchgen.run import Run
 PATH = "contact_sheet.png"
 MOST = 60  # pictures: ten rows, which a screen shows at a glance
 COLUMNS = 6
+LARGEST = 512  # pixels of the longer side of a thumbnail; sixty of them are 47 MB
 SIDE = 192  # pixels of the longer side of each picture
 GAP = 16
 LINES = 3
@@ -27,14 +29,19 @@ LINE_HEIGHT = 17
 CELL = (SIDE + GAP, SIDE + GAP + LINES * LINE_HEIGHT)
 
 
-def write(found: Run) -> str | None:
+def write(found: Run, most: int = MOST) -> str | None:
     """Draw the sheet into the run directory; returns its path or URL, None where nothing is committed."""
-    shown = list(itertools.islice(_pictures(found), MOST))
+    shown = pictures(found, most)
     if not shown:
         return None
-    shown.sort(key=lambda item: item[1])  # stable: the pictures of a prompt stand side by side
-    found.store.replace(PATH, draw([pixels for pixels, _ in shown], [prompt for _, prompt in shown]))
+    found.store.replace(PATH, draw([pixels for pixels, _ in shown], [row["prompt"] for _, row in shown]))
     return f"{found.store}/{PATH}"
+
+
+def pictures(found: Run, most: int) -> list[tuple[Pixels, dict[str, Any]]]:
+    """(pixels, row) of at most so many committed images; the pixels as a thumbnail if they are more than LARGEST."""
+    shown = list(itertools.islice(_committed(found), most))
+    return sorted(shown, key=lambda item: str(item[1]["prompt"]))  # stable: those of a prompt stand side by side
 
 
 def draw(pictures: Sequence[Pixels], captions: Sequence[str]) -> bytes:
@@ -75,11 +82,18 @@ def _cut(line: str) -> str:
     return line + "..."
 
 
-def _pictures(found: Run) -> Iterator[tuple[Pixels, str]]:
-    """(pixels, prompt) of what is committed, in order of shards."""
+def _committed(found: Run) -> Iterator[tuple[Pixels, dict[str, Any]]]:
+    """In order of shards, each with all that its row says but the picture itself."""
     for number in sorted(found.committed()):
         with found.store.open_file(run.data_path(number)) as opened:
-            file = pq.ParquetFile(opened)
-            for batch in file.iter_batches(batch_size=8, columns=["image", "prompt"]):
+            for batch in pq.ParquetFile(opened).iter_batches(batch_size=8):
                 for row in batch.to_pylist():
-                    yield images.decode(row["image"]["bytes"]), row["prompt"]
+                    yield _thumbnail(images.decode(row.pop("image")["bytes"])), row
+
+
+def _thumbnail(pixels: Pixels) -> Pixels:
+    if max(pixels.shape) <= LARGEST:
+        return pixels
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+    return np.asarray(picture)

@@ -28,7 +28,7 @@ LAYERS = [
     {"batches", "shard", "init"},
     {"run", "sharding", "preflight"},
     {"sample", "attempts", "planfiles", "card", "contact_sheet", "status", "progress"},
-    {"cluster", "worker", "finalize", "plan", "show"},
+    {"cluster", "worker", "finalize", "plan", "show", "contact_page"},
     {"preview"},
     {"render", "doctor", "session", "results"},
     {"report"},

@@ -5,8 +5,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
-from batchgen import doctor, finalize, plan, preview
+from batchgen import contact_sheet, doctor, finalize, plan, preview
 from batchgen.errors import Refused, RunMismatch
 from batchgen.preflight import prepare
 from batchgen.worker import RenderShard
@@ -70,3 +71,21 @@ def test_where_previews_lie():
     assert preview.folder("s3://bucket/a/run") == "s3://bucket/a/run-preview"
     with pytest.raises(Refused, match="is a whole bucket"):
         preview.folder("s3://bucket/")
+
+
+def test_a_preview_ends_with_its_contact_sheets(make_job, console):
+    job = make_job([*rows(9), {"prompt": "fake:raise"}, {"prompt": "large", "height": 1024, "width": 512}])
+    run, _ = rendered(preview.prepare_preview(job, 11), 11)
+    preview.conclude(run, console)
+    sheet, page = (Path(run.store.url, name) for name in ("contact_sheet.png", "contact_sheet.html"))
+    assert f"To look at it: {sheet} and {page}" in console.file.getvalue()
+    with Image.open(sheet) as opened:
+        assert opened.size == (
+            6 * contact_sheet.CELL[0] + contact_sheet.GAP,
+            2 * contact_sheet.CELL[1] + contact_sheet.GAP,
+        )
+    text = page.read_text()
+    assert text.count("<figure>") == 10
+    assert "fake:raise: RENDER_ERROR" in text
+    assert len(text) < 300_000, "the large picture is a thumbnail"
+    assert doctor.examine(run).problems == []

@@ -1,0 +1,84 @@
+"""contact_page.py: everything of an image beneath its picture, one file, and no prompt becomes markup."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from batchgen import contact_page, images, schema
+
+ODD = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }} {% raw %}", "a & b", "犬 🐕 \x00"]
+
+
+def row(prompt, **values):
+    fields = [*schema.ROW_FIELDS, *schema.RENDER_FIELDS]
+    usual = {
+        "prompt": prompt, "height": 64, "width": 96, "num_inference_steps": 28, "guidance_scale": 4.5, "batch_size": 4,
+        "skip_layer_guidance_scale": 0.0, "seed": 17, "cell": "default", "image_id": "i1",
+    }  # fmt: skip
+    return {field.name: None for field in fields} | usual | values
+
+
+def made(rows, failed=(), pixels=None):
+    pixels = np.full((64, 96, 3), (200, 30, 30), np.uint8) if pixels is None else pixels
+    return contact_page.page("<b>model</b>", [(pixels, row) for row in rows], failed, 20).decode()
+
+
+class Seen(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.text = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [name for name, _ in attrs]
+
+    def handle_data(self, data):
+        self.text.append(data.strip())
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_no_prompt_becomes_markup(text):
+    names = ("prompt_2", "prompt_3", "negative_prompt", "truncated_t5", "cell", "suspect", "image_id")
+    seen = Seen(made([row(text, **dict.fromkeys(names, text))], [row(text, error_code=text, error_message=text)]))
+    plain = Seen(made([row("a", **dict.fromkeys(names, "a"))], [row("a", error_code="a", error_message="a")]))
+    assert (seen.tags, seen.attributes) == (plain.tags, plain.attributes)
+    assert sum(text.replace("\x00", "\ufffd") in part.replace("\x00", "\ufffd") for part in seen.text) >= 8
+
+
+def test_the_facts_of_an_image_stand_beneath_it():
+    values = {"truncated_clip_l": "the end", "truncated_clip_g": "the end", "truncated_t5": "more",
+              "requested_height": 60, "requested_width": 100, "skip_layer_guidance_scale": 2.8, "suspect": "uniform",
+              "cell": "guidance_scale=4.5", "prompt_2": "second", "negative_prompt": "blurry"}  # fmt: skip
+    text = made([row("a cat", **values)])
+    for expected in (
+        "a cat", "seed 17", "96 × 64 (asked for 100 × 60), 28 steps, guidance 4.5, skip-layer guidance 2.8, batch of 4",
+        "CLIP-L and CLIP-G did not read: the end", "T5 did not read: more", "suspect: uniform", "prompt_2: second",
+        "cell guidance_scale=4.5", "negative_prompt: blurry", "i1", "1 of 20 images",
+    ):  # fmt: skip
+        assert expected in text
+    assert "default" not in made([row("a cat")])
+
+
+def test_pictures_are_in_the_file():
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 6, 3), np.uint8).repeat(16, 0).repeat(16, 1)
+    text = made([row("a"), row("b")], pixels=pixels)
+    found = re.findall(r'src="([^"]*)"', text)
+    assert len(found) == 2
+    for source in found:
+        data = base64.b64decode(source.removeprefix("data:image/jpeg;base64,"))
+        assert np.abs(images.decode(data).astype(int) - pixels).mean() < 5
+    assert "http" not in text
+
+
+def test_failures_are_shown_too():
+    failed = row("bad prompt", error_code="NAN_LATENTS", error_message="not finite")
+    text = made([row("a")], [failed])
+    assert "1 failed" in text
+    assert "bad prompt: NAN_LATENTS, not finite" in text
+    assert " failed" not in made([row("a")])

@@ -30,7 +30,10 @@ ROW_GROUP_BYTES = 100_000_000  # what the Hugging Face viewer reads at once
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """What a data file says of itself. failures: image_id → why. constants: schema.CONSTANT_FIELDS."""
+    """What a data file says of itself. failures: image_id → why.
+
+    constants: schema.CONSTANT_FIELDS, and peak_memory_bytes of the renderer so far, for estimates.
+    """
 
     shard: int
     plan: str

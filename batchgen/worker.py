@@ -161,6 +161,7 @@ class RenderShard:
             "device": renderer.device,
             "versions": renderer.versions,
             "sigmas": renderer.sigmas(rows["num_inference_steps"][0].as_py()),
+            "peak_memory_bytes": renderer.peak_memory(),
         }
         return Footer(
             shard=shard,

@@ -6,6 +6,8 @@ Knows torch's errors by type and, where torch has no type for them, by text. Kno
 from __future__ import annotations
 
 import functools
+import resource
+import sys
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -29,6 +31,14 @@ def pick_device() -> torch.device:
 
 def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes so far: that torch's tensors took on a GPU, or that this process took of a CPU's memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # getrusage(2): bytes on macOS, kilobytes on Linux
 
 
 def on_device(method: Callable[P, R]) -> Callable[P, R]:

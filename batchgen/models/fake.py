@@ -54,6 +54,9 @@ class FakeRenderer:
     def sigmas(self, num_inference_steps: int) -> list[float]:
         return [1 - i / num_inference_steps for i in range(num_inference_steps + 1)]
 
+    def peak_memory(self) -> int | None:
+        return None
+
     def _draw(self, row: ImageRow, embed: bytes, batch_size: int) -> Pixels | None:
         """Blocky noise whose seed is everything that decides the image; the corner marks a VAE that gives NaN."""
         if "fake:nan" in row.prompt:

@@ -83,6 +83,10 @@ class Renderer(Protocol):
         """The noise levels of the loop, num_inference_steps + 1 values from 1 to 0."""
         ...
 
+    def peak_memory(self) -> int | None:
+        """The most bytes that were in use so far: on the GPU, or without one by this process. None: not known."""
+        ...
+
 
 def load_renderer(spec: ModelSpec) -> Renderer:
     """Build the renderer of a model. Raises Refused where the weights are not what the plan saw."""

@@ -14,7 +14,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.utils.torch_utils import randn_tensor
 
-from batchgen.models.device import device_name, on_device
+from batchgen.models.device import device_name, on_device, peak_memory
 from batchgen.models.load import load_pipeline, versions
 from batchgen.models.renderer import ImageRow, ModelSpec, Pixels
 from batchgen.models.text import Embedding, PromptEncoder, RowEmbeds
@@ -80,6 +80,9 @@ class SD3Renderer:
 
     def sigmas(self, num_inference_steps: int) -> list[float]:
         return [float(sigma) for sigma in self._schedule(num_inference_steps)[0].tolist()]
+
+    def peak_memory(self) -> int:
+        return peak_memory(self.torch_device)
 
     def _schedule(self, num_inference_steps: int) -> tuple[Tensor, Tensor]:
         """(steps + 1) noise levels and (steps) timesteps. From a scheduler of its own: diffusers' keeps state."""

@@ -77,3 +77,11 @@ def test_out_of_memory_is_ours_and_leaves_the_device_usable(renderer):
 def test_the_device_is_named(renderer):
     assert renderer.device == torch.cuda.get_device_name()
     assert "cuda" in renderer.versions
+
+
+def test_peak_memory_is_that_of_the_tensors(renderer):
+    before = renderer.peak_memory()
+    assert before >= sum(weights.nbytes for weights in renderer.transformer.parameters())
+    kept = torch.zeros(50_000_000, dtype=torch.uint8, device="cuda")
+    del kept
+    assert before <= renderer.peak_memory() <= torch.cuda.max_memory_reserved()

@@ -284,3 +284,9 @@ def test_t5_keeps_its_fp32_weights_in_fp16(make_spec):
 def test_other_weights_than_planned_are_not_loaded(make_spec):
     with pytest.raises(Refused, match="not those of the plan"):
         load_renderer(make_spec(digest="0" * 64))
+
+
+def test_the_memory_it_took_is_known(renderer):
+    taken = renderer.peak_memory()
+    assert taken > sum(weights.nbytes for weights in renderer.transformer.parameters())
+    assert taken < 100_000_000_000, "bytes, not kilobytes"

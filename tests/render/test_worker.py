@@ -172,6 +172,13 @@ def test_images_are_compressed_while_the_device_goes_on(made, monkeypatch):
     assert owned_footer(run.store, 0, run.plans[0].plan).images == 8
 
 
+def test_a_shard_says_how_much_memory_its_renderer_took(made, monkeypatch):
+    monkeypatch.setattr(FakeRenderer, "peak_memory", lambda self: 12_345)
+    run, actor, todo = made(["a"])
+    call(actor(), todo[0])
+    assert owned_footer(run.store, 0, run.plans[0].plan).constants["peak_memory_bytes"] == 12_345
+
+
 def test_pictures_are_stored_at_the_quality_of_the_job(made):
     sizes = []
     for quality in (20, 90):

@@ -43,14 +43,16 @@ class Interrupted(BaseException):
 @app.command()
 def plan(job: JobFile, overrides: Overrides = None) -> None:
     """Show what would happen: images per bucket and cell, overflow, cost, problems. Writes nothing."""
-    from batchgen import report
+    from batchgen import estimate, measured, report
     from batchgen.jobfile import load_job
     from batchgen.plan import preview
     from batchgen.preflight import prepare
 
     with _errors():
         prepared = prepare(load_job(job, overrides))
-        report.print_plan(_console(), prepared, preview(prepared))
+        summary = preview(prepared)
+        cost = estimate.lines(prepared.job, summary, measured.find(prepared), str(job))
+        report.print_plan(_console(), prepared, summary, cost)
 
 
 @app.command()

@@ -6,16 +6,12 @@ preview, and OUT itself is not touched. Which rows it shows is sample.py's.
 
 from __future__ import annotations
 
-from rich.console import Console
-
-from batchgen import contact_page, contact_sheet, preflight
+from batchgen import preflight
 from batchgen.config import Job
 from batchgen.errors import Refused
 from batchgen.preflight import Prepared
-from batchgen.run import Run
 
 NAME_DIGITS = 8  # of the fingerprint
-MOST_SHOWN = 200  # pictures of a contact sheet: more would be no preview, and too much for a mail
 
 
 def folder(out: str) -> str:
@@ -31,11 +27,3 @@ def prepare_preview(job: Job, limit: int) -> Prepared:
     full = preflight.prepare(job)
     path = f"{folder(job.output.path)}/{limit}-{full.fingerprint[:NAME_DIGITS]}"
     return preflight.elsewhere(full, path, {"--limit": limit})
-
-
-def conclude(run: Run, console: Console) -> None:
-    """Draw the contact sheets of a finished preview and say where they lie."""
-    paths = [contact_sheet.write(run, MOST_SHOWN), contact_page.write(run, MOST_SHOWN)]
-    shown = f" ({MOST_SHOWN} of {run.planned})" if run.planned > MOST_SHOWN else ""
-    text = f"To look at it{shown}: {' and '.join(path for path in paths if path)}"
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

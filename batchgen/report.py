@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from batchgen import finalize, show
-from batchgen.config import Job
 from batchgen.doctor import Report
 from batchgen.preflight import Prepared
 from batchgen.progress import duration
@@ -28,9 +28,8 @@ ENCODERS = {"clip_l": "CLIP-L", "clip_g": "CLIP-G", "t5": "T5"}
 SHOWN_CUT = 90  # characters of a cut text
 
 
-def print_plan(console: Console, prepared: Prepared, summary: Summary) -> None:
-    """All that is known before a GPU is used."""
-    job, preset = prepared.job, prepared.job.model.defaults
+def print_plan(console: Console, prepared: Prepared, summary: Summary, cost: Iterable[str]) -> None:
+    """All that is known before the run uses a GPU. cost: lines of estimate.py."""
     _say(console, f"{summary.images} images of {summary.prompts} prompts, model {prepared.model.path}")
     for notice in prepared.sources.notices:
         _say(console, f"note: {notice}")
@@ -50,8 +49,8 @@ def print_plan(console: Console, prepared: Prepared, summary: Summary) -> None:
     if summary.skipped_images:
         codes = ", ".join(f"{code}: {count}" for code, count in summary.codes.items())
         _say(console, f"{summary.skipped_images} rows will be skipped ({codes})")
-    _say(console, _cost(job, summary, preset.tflop_per_s))
-    _say(console, f"about {_bytes(summary.pixels * preset.png_bytes_per_pixel)} as PNG")
+    for line in cost:
+        _say(console, line)
     state = "continues the run in" if prepared.run is not None else "would go to"
     _say(console, f"{state} {prepared.store}")
 
@@ -120,22 +119,6 @@ def print_doctor(console: Console, report: Report) -> None:
     finalized = "" if report.finalized else ", not finalized: run the render command again"
     verdict = f"{len(report.problems)} problems; {counts}" if report.problems else f"sound: {counts}, 0 duplicates"
     _say(console, verdict + finalized)
-
-
-def _cost(job: Job, summary: Summary, tflop_per_s: float) -> str:
-    hours = summary.tflop / tflop_per_s / 3600
-    price = job.cluster.price_per_gpu_hour
-    money = f", {hours * price:.2f} at {price:g} per GPU-hour" if price is not None else ""
-    time = f"about {duration(hours * 3600)} of one renderer{money}"
-    return f"{summary.tflop:.4g} TFLOP: {time}, if it sustains {tflop_per_s:g} TFLOP/s (assumed)"
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
 
 
 def _short(text: str) -> str:

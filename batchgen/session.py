@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from batchgen import finalize, plan, preview
+from batchgen import finalize, plan, preview, sheets
 from batchgen.config import Job
 from batchgen.errors import TooManyFailures
 from batchgen.finalize import Totals
@@ -46,7 +46,8 @@ def render(job: Job, console: Console, *, strict: bool = False, limit: int | Non
     if totals is None:
         totals = finalize.finalize(run)
     if limit is not None:
-        preview.conclude(run, console)
+        for line in sheets.lines(run, job):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     allowed = 0.0 if strict else job.errors.max_failed_fraction
     if totals.failed > allowed * totals.planned:
         raise TooManyFailures(_too_many(run, totals, allowed))

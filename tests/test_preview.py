@@ -1,5 +1,6 @@
 """preview.py without Ray: where a preview lies, that it is a run of its own, and that its pixels are the full run's."""
 
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from batchgen import contact_sheet, doctor, finalize, plan, preview
+from batchgen import contact_sheet, doctor, finalize, plan, preview, sheets
 from batchgen.errors import Refused, RunMismatch
 from batchgen.preflight import prepare
 from batchgen.worker import RenderShard
@@ -73,12 +74,13 @@ def test_where_previews_lie():
         preview.folder("s3://bucket/")
 
 
-def test_a_preview_ends_with_its_contact_sheets(make_job, console):
+def test_a_preview_ends_with_its_contact_sheets(make_job):
     job = make_job([*rows(9), {"prompt": "fake:raise"}, {"prompt": "large", "height": 1024, "width": 512}])
     run, _ = rendered(preview.prepare_preview(job, 11), 11)
-    preview.conclude(run, console)
+    said = "\n".join(sheets.lines(run, job))
     sheet, page = (Path(run.store.url, name) for name in ("contact_sheet.png", "contact_sheet.html"))
-    assert f"To look at it: {sheet} and {page}" in console.file.getvalue()
+    assert f"To look at it: {sheet} and {page}" in said
+    assert re.search(r"Measured on fake: [\d.e-]+ to [\d.e-]+ s per image", said)
     with Image.open(sheet) as opened:
         assert opened.size == (
             6 * contact_sheet.CELL[0] + contact_sheet.GAP,

@@ -34,6 +34,10 @@ Limit = Annotated[
     int | None,
     typer.Option(min=1, help="Render a preview of so many images, in OUT-preview; their pixels are the full run's."),
 ]
+MaxGpuHours = Annotated[
+    float | None,
+    typer.Option(min=0.0, help="Stop cleanly when this session has used so many; run it again to go on."),
+]
 
 
 class Interrupted(BaseException):
@@ -56,13 +60,21 @@ def plan(job: JobFile, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def render(job: JobFile, overrides: Overrides = None, strict: Strict = False, limit: Limit = None) -> None:
+def render(
+    job: JobFile,
+    overrides: Overrides = None,
+    strict: Strict = False,
+    limit: Limit = None,
+    max_gpu_hours: MaxGpuHours = None,
+) -> None:
     """Plan if needed, render what is missing, finalize. Run it again to continue."""
     from batchgen import report, session
     from batchgen.jobfile import load_job
 
     with _errors():
-        finished = session.render(load_job(job, overrides), _console(), strict=strict, limit=limit)
+        finished = session.render(
+            load_job(job, overrides), _console(), strict=strict, limit=limit, max_gpu_hours=max_gpu_hours
+        )
         report.print_finished(_console(), finished)
 
 
@@ -192,7 +204,7 @@ def _raise_interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(message, file=sys.stderr, flush=True)
+    print(message, file=sys.stderr if code else sys.stdout, flush=True)
     raise typer.Exit(code)
 
 

@@ -4,6 +4,7 @@ BatchgenError
 ├─ Refused            known before a GPU was used; carries every problem found        exit 2
 ├─ RunMismatch        the output directory belongs to another plan                    exit 4
 ├─ TooManyFailures    more rows failed than the job allows                            exit 3
+├─ BudgetSpent        --max-gpu-hours are used; what is done is committed             exit 0
 ├─ Infrastructure     store, disk, cluster: run the same command again                exit 5
 │  └─ OtherPlan       a shard of another plan lies where ours should go               exit 4
 ├─ OutOfMemory        the device could not hold this batch: split it and try again
@@ -80,6 +81,15 @@ class TooManyFailures(BatchgenError):
     """The run is complete, but more image rows failed than `errors.max_failed_fraction` allows."""
 
     exit_code = 3
+
+
+class BudgetSpent(BatchgenError):
+    """The GPU-hours of this session are used, as was asked for; the run is not complete.
+
+    Exit code 0: whatever starts failed commands again would spend the budget once more, and again.
+    """
+
+    exit_code = 0
 
 
 class Infrastructure(BatchgenError):

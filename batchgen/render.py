@@ -18,8 +18,9 @@ from ray.exceptions import RayError
 
 from batchgen import cluster
 from batchgen.attempts import bury, marked, running
+from batchgen.budget import Budget
 from batchgen.config import Job
-from batchgen.errors import Infrastructure, OtherPlan, Refused
+from batchgen.errors import BudgetSpent, Infrastructure, OtherPlan, Refused
 from batchgen.progress import Display
 from batchgen.run import Plan, Run
 from batchgen.watchdog import Patience, Stalled, watched
@@ -33,23 +34,44 @@ MAX_EXECUTIONS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What a driver renders: a plan of a run, for a job whose weights lie at model_path. session: for markers."""
+    """What a driver renders: a plan of a run, for a job whose weights lie at model_path. session: for markers.
+
+    budget: None where the session may take as long as it takes.
+    """
 
     run: Run
     plan: Plan
     job: Job
     model_path: str
     session: str
+    budget: Budget | None = None
+
+    @property
+    def spent(self) -> bool:
+        return self.budget is not None and self.budget.spent
 
 
-def render_missing(run: Run, job: Job, model_path: str, display: Display, patience: Patience | None = None) -> None:
-    """Render all shards of all plans that are not committed yet. Raises Infrastructure when it cannot be done."""
+def render_missing(
+    run: Run,
+    job: Job,
+    model_path: str,
+    display: Display,
+    patience: Patience | None = None,
+    max_gpu_hours: float | None = None,
+) -> None:
+    """Render all shards of all plans that are not committed yet. Raises Infrastructure when it cannot be done.
+
+    Raises BudgetSpent when max_gpu_hours are used before; what was under way then is committed.
+    """
     session = uuid.uuid4().hex
+    budget = None
+    if max_gpu_hours is not None:
+        budget = Budget(run.store, session, max_gpu_hours, cluster.gpus_per_renderer(job.cluster))
     for plan in run.plans:
-        work = Work(run=run, plan=plan, job=job, model_path=model_path, session=session)
+        work = Work(run=run, plan=plan, job=job, model_path=model_path, session=session, budget=budget)
         for execution in range(MAX_EXECUTIONS):
             shards = missing(run, plan)
-            if not shards:
+            if not shards or work.spent:
                 break
             try:
                 _execute(work, shards, display, patience or Patience())
@@ -62,7 +84,21 @@ def render_missing(run: Run, job: Job, model_path: str, display: Display, patien
                     ) from error
                 display.note(f"{error}: ended the renderers, starting others")
         if shards := missing(run, plan):
+            if budget is not None and budget.spent:
+                budget.lift()
+                raise BudgetSpent(_spent(budget, display))
             raise Infrastructure(f"{len(shards)} shards are still missing. Run the same command again.")
+    if budget is not None:
+        budget.lift()
+
+
+def _spent(budget: Budget, display: Display) -> str:
+    tally = display.tally
+    return (
+        f"Stopped as asked: {budget.used:.3g} GPU-hours are used of --max-gpu-hours {budget.hours:g}. "
+        f"{tally.done} of {tally.total} images are done, a fair sample. Run the same command again to go on for as "
+        "long again, or without --max-gpu-hours to the end."
+    )
 
 
 def _end_renderers(work: Work) -> None:
@@ -98,6 +134,12 @@ def _execute(work: Work, shards: list[dict[str, Any]], display: Display, patienc
             if receipt["error"] is not None:
                 kinds = {kind.exit_code: kind for kind in (Refused, OtherPlan)}
                 raise kinds.get(receipt["exit_code"], Infrastructure)(receipt["error"])
+            if work.budget is not None:
+                work.budget.count(receipt)
+                if work.budget.over():
+                    return
+            if receipt["unfinished"] is not None:
+                continue
             display.tally.add(receipt["images"], receipt["failed"], receipt["suspect"] or 0)
             display.update()
     except RayError as error:
@@ -120,6 +162,7 @@ def _graph(work: Work, shards: list[dict[str, Any]]) -> Iterator[dict[str, Any]]
                 job.output.image_format,
                 work.session,
                 job.output.image_quality,
+                work.budget is not None,
             ),
             batch_size=1,
             batch_format="pyarrow",

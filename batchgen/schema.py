@@ -94,9 +94,12 @@ RECEIPT = pa.schema(
     [
         pa.field("shard", pa.int32()),
         pa.field("renderer", pa.string()),  # host and process
+        pa.field("renderer_seconds", pa.float64()),  # since its start, loading included
         pa.field("images", pa.int32()),
         pa.field("failed", pa.int32()),
         pa.field("suspect", pa.int32()),
+        # Null, or the shard was given back, because the budget is used: how many others this renderer has to finish.
+        pa.field("unfinished", pa.int32()),
         pa.field("error", pa.string()),  # null, or what stops the whole job, which then ends with exit_code
         pa.field("exit_code", pa.int32()),
     ]

@@ -29,10 +29,18 @@ class Finished:
     rendered: int
 
 
-def render(job: Job, console: Console, *, strict: bool = False, limit: int | None = None) -> Finished:
+def render(
+    job: Job,
+    console: Console,
+    *,
+    strict: bool = False,
+    limit: int | None = None,
+    max_gpu_hours: float | None = None,
+) -> Finished:
     """Bring a job to its end. Raises Refused, RunMismatch, Infrastructure, TooManyFailures; see errors.py for fates.
 
-    limit: render a preview of so many images instead, in a directory of its own.
+    limit: render a preview of so many images instead, in a directory of its own. max_gpu_hours: raise BudgetSpent when
+    so many are used.
     """
     prepared = prepare(job) if limit is None else preview.prepare_preview(job, limit)
     for line in [*prepared.sources.notices, *_kept(prepared)]:
@@ -41,7 +49,7 @@ def render(job: Job, console: Console, *, strict: bool = False, limit: int | Non
         if prepared.run is None:
             console.print("planning", highlight=False)
         run = prepared.run or plan.make(prepared, limit)[0]
-        rendered = _render(run, prepared, console)
+        rendered = _render(run, prepared, console, max_gpu_hours)
     totals = None if rendered else finalize.finished(run)
     if totals is None:
         totals = finalize.finalize(run)
@@ -72,7 +80,7 @@ def _one_session(prepared: Prepared) -> AbstractContextManager[None]:
     return cluster.connected(prepared.job.cluster)
 
 
-def _render(run: Run, prepared: Prepared, console: Console) -> int:
+def _render(run: Run, prepared: Prepared, console: Console, max_gpu_hours: float | None) -> int:
     """Render what is missing; returns how many image rows that were."""
     total, done = sum(plan.images for plan in run.plans), planned_rows(run, run.committed())
     if done == total:
@@ -86,7 +94,7 @@ def _render(run: Run, prepared: Prepared, console: Console) -> int:
     with Display(tally, console) as display, cluster.connected(job.cluster):
         if note := cluster.check_room(job):
             display.note(note)
-        render_missing(run, job, prepared.model.path, display)
+        render_missing(run, job, prepared.model.path, display, max_gpu_hours=max_gpu_hours)
     return tally.done - done
 
 

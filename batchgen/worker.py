@@ -22,6 +22,7 @@ from batchgen import images, run, schema
 from batchgen import shard as shard_file
 from batchgen.attempts import Attempts, History
 from batchgen.batches import Batches, Failure, Outcome, Picture
+from batchgen.budget import Stop
 from batchgen.errors import BatchgenError, Infrastructure, RendererBroken
 from batchgen.models.renderer import ImageRow, load_renderer
 from batchgen.shard import Finished, Footer
@@ -36,21 +37,33 @@ class RenderShard:
 
     url: the run directory. plan: id of the plan. model_path: where this job has the weights, whose digest is the
     plan's. image_format, quality: how pictures are stored. session: name of the driver's session, for markers.
+    budgeted: whether the session has a budget, at whose end no shard is taken any more.
     """
 
     def __init__(
-        self, url: str, plan: str, model_path: str, image_format: str, session: str, quality: int | None = None
+        self,
+        url: str,
+        plan: str,
+        model_path: str,
+        image_format: str,
+        session: str,
+        quality: int | None = None,
+        budgeted: bool = False,
     ) -> None:
+        self._began = time.monotonic()
         self._gpu = threading.Lock()
         self._pool = ThreadPoolExecutor(COMPRESSION_THREADS, thread_name_prefix="compress")
         self._active: dict[str, Attempts] = {}
+        self._unfinished: set[int] = set()  # shards between the device and their commit
         self._format, self._quality, self._session = image_format, quality, session
         self._name = f"{socket.gethostname()}-{os.getpid()}"
         self._error: BatchgenError | None = None
         try:
             self._store = Store.open(url)
+            self._stop = Stop(self._store, session, budgeted)
             self._run, self._plan = _read_plan(self._store, plan)
-            self._batches = Batches(load_renderer(self._plan.model_spec(model_path)))
+            if not self._stop.asked():
+                self._batches = Batches(load_renderer(self._plan.model_spec(model_path)))
         except RendererBroken as error:  # leaving the process would only bring the next one here
             self._error = Infrastructure(f"The renderer cannot be started on {socket.gethostname()}: {error}")
         except BatchgenError as error:
@@ -59,6 +72,8 @@ class RenderShard:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         receipts = [self._receipt(item["shard"], item["file"], item["row_group"]) for item in batch.to_pylist()]
+        for receipt in receipts:
+            receipt |= {"renderer": self._name, "renderer_seconds": time.monotonic() - self._began}
         return pa.Table.from_pylist(receipts, schema=schema.RECEIPT)
 
     def _receipt(self, shard: int, file: str, row_group: int) -> dict[str, Any]:
@@ -71,9 +86,13 @@ class RenderShard:
             print(f"shard {shard}: leaving the process: {error}", file=sys.stderr, flush=True)  # noqa: T201
             os._exit(1)
         except BatchgenError as error:
-            return {"shard": shard, "renderer": self._name, "error": str(error), "exit_code": error.exit_code}
+            return {"shard": shard, "error": str(error), "exit_code": error.exit_code}
+        finally:
+            self._unfinished.discard(shard)
 
     def _work(self, shard: int, file: str, row_group: int) -> dict[str, Any]:
+        if self._stop.asked():
+            return self._given_back(shard)
         if self._store.exists(run.data_path(shard)):
             return self._existing(shard)
         rows = self._run.rows(self._plan, file, row_group)
@@ -81,6 +100,9 @@ class RenderShard:
         marker = Attempts(self._store, shard, self._session, attempt_id)
         history = marker.history()
         with self._gpu:
+            self._unfinished.add(shard)  # before it looks: whoever sees the sign after it sees this too
+            if self._stop.asked():  # put up while this shard waited for the device
+                return self._given_back(shard)
             pending = self._render(rows, marker, history)
         outcomes = [item.result() if isinstance(item, Future) else item for item in pending]
         footer = self._footer(shard, attempt_id, history.attempts + 1, rows, outcomes)
@@ -90,16 +112,18 @@ class RenderShard:
         facts = [item.facts for item in finished if item is not None]
         return {
             "shard": shard,
-            "renderer": self._name,
             "images": footer.images,
             "failed": len(footer.failures),
             "suspect": sum(fact["suspect"] is not None for fact in facts),
         }
 
+    def _given_back(self, shard: int) -> dict[str, Any]:
+        return {"shard": shard, "unfinished": len(self._unfinished - {shard})}
+
     def _existing(self, shard: int) -> dict[str, Any]:
         """Another driver or an earlier attempt was faster: no device time for it."""
         footer = run.owned_footer(self._store, shard, self._plan.plan)
-        return {"shard": shard, "renderer": self._name, "images": footer.images, "failed": len(footer.failures)}
+        return {"shard": shard, "images": footer.images, "failed": len(footer.failures)}
 
     def _render(self, rows: pa.Table, marker: Attempts, history: History) -> list[Future[Finished] | Failure]:
         """Outcomes in order of rows; pictures are being compressed while the device goes on."""

@@ -27,7 +27,7 @@ LAYERS = [
     {"models.fake", "models.files", "models.hub", "models.device", "models.load", "models.text", "models.sd3"},
     {"batches", "shard", "init"},
     {"run", "sharding", "preflight"},
-    {"sample", "attempts", "planfiles", "card", "contact_sheet", "status", "progress"},
+    {"sample", "attempts", "budget", "planfiles", "card", "contact_sheet", "status", "progress"},
     {"cluster", "worker", "finalize", "plan", "show", "preview"},
     {"contact_page", "measured"},
     {"estimate"},

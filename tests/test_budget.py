@@ -1,0 +1,128 @@
+"""budget.py and the renderer that obeys it, without Ray: what is counted, and that no shard is taken any more."""
+
+import threading
+import time
+
+import pyarrow as pa
+import pytest
+
+from batchgen import budget as budget_module
+from batchgen import plan, worker
+from batchgen import run as layout
+from batchgen.attempts import Attempts
+from batchgen.budget import Budget, Stop, sign
+from batchgen.preflight import prepare
+from batchgen.run import data_path
+from batchgen.storage import Store
+from batchgen.worker import RenderShard
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store.open(str(tmp_path / "run"))
+
+
+def receipt(renderer, seconds, unfinished=None):
+    return {"renderer": renderer, "renderer_seconds": seconds, "unfinished": unfinished}
+
+
+def test_a_renderers_time_is_counted_once(store):
+    budget = Budget(store, "s", 1.0, gpus=2)
+    for renderer, seconds in (("a", 600), ("b", 300), ("a", 900), ("a", 700), ("c", None)):
+        budget.count(receipt(renderer, seconds))
+    assert budget.used == pytest.approx(2 * (900 + 300) / 3600)
+    assert not budget.spent
+    assert not store.exists(sign("s"))
+
+
+def test_a_renderer_without_a_gpu_counts_as_one(store):
+    budget = Budget(store, "s", 1.0, gpus=0)
+    budget.count(receipt("a", 3600))
+    assert (budget.used, budget.spent) == (1.0, True)
+
+
+def test_the_sign_is_seen_by_renderers_of_this_session_alone(store):
+    budget = Budget(store, "mine", 0.5, gpus=1)
+    stops = [Stop(store, "mine", True), Stop(store, "other", True), Stop(store, "mine", False)]
+    assert [stop.asked() for stop in stops] == [False] * 3
+    budget.count(receipt("a", 1800))
+    assert [stop.asked() for stop in stops] == [True, False, False]
+    budget.lift()
+    assert not store.exists(sign("mine"))
+    assert stops[0].asked(), "what was seen holds, without asking the store"
+
+
+def test_it_is_over_when_nothing_is_under_way(store, monkeypatch):
+    monkeypatch.setattr(budget_module, "SETTLED_S", 0.0)
+    budget = Budget(store, "s", 0.5, gpus=1)
+    seen = []
+    for found in (
+        receipt("a", 1700), receipt("a", 1800), receipt("a", 1801, 1), receipt("b", 5, 0), receipt("a", 1802, 1),
+        receipt("a", 1803, 0), receipt("a", 1804, 0),
+    ):  # fmt: skip
+        budget.count(found)
+        seen.append(budget.over())
+    assert seen == [False] * 6 + [True]
+    at_work = Attempts(store, 3, "s", "attempt")
+    at_work.begin()
+    assert not budget.over(), "a renderer that has not answered yet is on the device"
+    at_work.end()
+    assert budget.over()
+
+
+@pytest.fixture
+def made(make_job):
+    """Two shards: run, a maker of actors, descriptors."""
+    prepared = prepare(make_job([f"p{i}" for i in range(8)], output={"images_per_shard": 4}))
+    run, _ = plan.make(prepared)
+    index = run.index(run.plans[0]).select(["shard", "file", "row_group"]).to_pylist()
+    return (
+        run,
+        lambda: RenderShard(run.store.url, run.plans[0].plan, "fake", "png", "s", None, True),
+        [pa.Table.from_pylist([item]) for item in index],
+    )
+
+
+def test_after_the_sign_no_shard_is_taken(made, monkeypatch):
+    run, actor, todo = made
+    one = actor()
+    (first,) = one(todo[0]).to_pylist()
+    assert (first["images"], first["error"], first["renderer_seconds"] > 0) == (4, None, True)
+    run.store.replace(sign("s"), b"stop")
+    monkeypatch.setattr(worker, "load_renderer", lambda spec: pytest.fail("a late renderer loads no weights"))
+    for late in (one, actor()):
+        (given_back,) = late(todo[1]).to_pylist()
+        assert (given_back["shard"], given_back["unfinished"], given_back["error"]) == (1, 0, None)
+    assert not run.store.exists(data_path(1))
+
+
+def test_a_shard_that_waits_for_the_device_is_given_back(made):
+    run, actor, todo = made
+    one, receipts = actor(), []
+    one._gpu.acquire()
+    thread = threading.Thread(target=lambda: receipts.extend(one(todo[0]).to_pylist()))
+    thread.start()
+    time.sleep(0.3)  # it has looked for the sign once, and now waits
+    assert not receipts
+    run.store.replace(sign("s"), b"stop")
+    one._gpu.release()
+    thread.join(10)
+    assert receipts[0]["unfinished"] == 0
+    assert not run.store.exists(data_path(0))
+
+
+def test_what_is_under_way_is_said_until_it_is_committed(made, monkeypatch):
+    run, actor, todo = made
+    one, receipts, storing, go_on = actor(), [], threading.Event(), threading.Event()
+    original = layout.commit
+    monkeypatch.setattr(layout, "commit", lambda *a: (storing.set(), go_on.wait(10), original(*a))[2])
+    thread = threading.Thread(target=lambda: receipts.extend(one(todo[0]).to_pylist()))
+    thread.start()
+    assert storing.wait(10)
+    run.store.replace(sign("s"), b"stop")
+    assert one(todo[1])["unfinished"].to_pylist() == [1]
+    go_on.set()
+    thread.join(10)
+    assert (receipts[0]["images"], receipts[0]["unfinished"]) == (4, None)
+    assert one(todo[1])["unfinished"].to_pylist() == [0]
+    assert run.store.exists(data_path(0))

@@ -10,6 +10,9 @@ from demo_model.denoiser import DETAILS
 from batchgen.demo.oracle import look
 from batchgen.demo.world import Scene, Thing, prompt_of
 from batchgen.models.presets import DEMO_CHECKPOINT, PRESETS
+from batchgen.preflight import prepare
+from batchgen.preview import prepare_preview
+from tests.test_preview import rendered
 
 DEMO = PRESETS["demo"]
 
@@ -93,3 +96,14 @@ def test_what_no_encoder_reads_is_not_drawn(renderer, make_row):
     assert (one == other).all()
     one, other = pictures(256)
     assert (one != other).any()
+
+
+def test_a_preview_has_the_pixels_of_the_full_run(make_job, one_thread):
+    """Batches of four that the preview leaves nearly empty, and a bucket that has two rows in all."""
+    rows = [{"prompt": f"a {colour} circle", "height": 64, "width": 64} for colour in ("red", "blue", "green", "pink")]
+    rows += [{"prompt": f"a {shape}", "height": 64, "width": 96} for shape in ("star", "heart")]
+    job = make_job(rows, model={"preset": "demo"}, sampling={"num_inference_steps": 2})
+    _, shown = rendered(prepare_preview(job, 2), 2)
+    _, whole = rendered(prepare(job))
+    assert (len(shown), len(whole)) == (2, 6)
+    assert shown.items() <= whole.items()

@@ -88,15 +88,14 @@ def seconds_per_image(seconds: list[float]) -> str:
 
 
 def _storage(job: Job, pixels: int, measured: Measured | None) -> str:
-    sizes = []
+    sizes, known = [], measured.bytes_per_pixel if measured else {}
     for name in FORMATS:
         usual = usual_quality(name)
         quality = f" (quality {job.output.image_quality or usual})" if usual is not None else ""
         assumed = ASSUMED_BYTES.get(name, job.model.defaults.png_bytes_per_pixel)
-        each = measured.bytes_per_pixel[name] if measured else assumed
-        sizes.append(f"{size(pixels * each)} as {NAMES[name]}{quality}")
+        sizes.append(f"{size(pixels * known.get(name, assumed))} as {NAMES[name]}{quality}")
     stored = NAMES[job.output.image_format]
-    source = "by the pictures there" if measured else "assumed"
+    source = "by the pictures there" if known else "assumed"
     return f"about {', '.join(sizes)}, {source}; this job stores {stored}"
 
 

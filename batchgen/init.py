@@ -72,7 +72,8 @@ def _yaml(value: object) -> str:
 
 
 TEMPLATE = """\
-# A job for batchgen. Look before paying: batchgen plan THIS_FILE. Then: batchgen render THIS_FILE.
+# A job for batchgen. Look before paying: batchgen plan THIS_FILE, then batchgen render THIS_FILE --limit 20 for a
+# preview. All of it: batchgen render THIS_FILE.
 # Lines that begin with "#" show what is taken without them. For completion in an editor:
 #   batchgen schema > job.schema.json
 # yaml-language-server: $schema=job.schema.json

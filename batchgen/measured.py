@@ -138,15 +138,21 @@ def full_batch_seconds(rows: pa.Table) -> float:
 
 
 def _bytes_per_pixel(found: Run, read: list[_Read], output: Output) -> dict[str, float]:
-    """By format, of one picture of each of a few shards: as it is stored, and encoded again in the other formats."""
+    """By format, of one picture of each of a few shards: as it is stored, and encoded again in the other formats.
+
+    Nothing where none can be read.
+    """
     total: Counter[str] = Counter()
     for item in read[:PICTURES]:
-        with found.store.open_file(run.data_path(item.shard["shard"])) as opened:
-            (row,) = next(pq.ParquetFile(opened).iter_batches(batch_size=1, columns=["image"])).to_pylist()
-        pixels = images.decode(row["image"]["bytes"])
+        try:
+            with found.store.open_file(run.data_path(item.shard["shard"])) as opened:
+                (row,) = next(pq.ParquetFile(opened).iter_batches(batch_size=1, columns=["image"])).to_pylist()
+            pixels = images.decode(row["image"]["bytes"])
+        except (ValueError, OSError, pa.ArrowInvalid):  # the doctor says more of it
+            continue
         total["pixels"] += pixels.shape[0] * pixels.shape[1]
         for name in images.FORMATS:
             quality = None if name == "png" else output.image_quality
             stored = name == found.plans[0].job["output"]["image_format"] == output.image_format
             total[name] += len(row["image"]["bytes"] if stored else images.encode(pixels, name, quality))
-    return {name: total[name] / total["pixels"] for name in images.FORMATS}
+    return {name: total[name] / total["pixels"] for name in images.FORMATS} if total else {}

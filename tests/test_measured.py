@@ -1,6 +1,7 @@
 """measured.py and estimate.py: what finished shards say of a job's cost, and that nothing else is taken for it."""
 
 import time
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -129,6 +130,12 @@ def test_bytes_are_those_of_the_pictures(make_job):
     assert found["png"] * count == pytest.approx(len(images.encode(pixels, "png")))
     assert found["webp"] * count == pytest.approx(len(images.encode(pixels, "webp", 60)))
     assert found["jpeg"] * count == pytest.approx(len(stored))
+    path = Path(run.store.url, "data", "shard-000000.parquet")
+    data = path.read_bytes()
+    path.write_bytes(data.replace(stored, bytes(len(stored))))
+    broken = measured.measure(run, whole.output)
+    assert broken.bytes_per_pixel == {}, "a damaged picture says nothing, and the speed is still known"
+    assert list(lines(whole, summary(), broken, "job.yaml"))[2].startswith("about 180 kB as PNG")
 
 
 def test_plan_says_how_to_measure_and_then_what_was_measured(make_job, tmp_path):

@@ -29,6 +29,10 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key: --set sampling.num_inference_steps=28"),
 ]
 RunPath = Annotated[str, typer.Argument(help="Run directory: local path or URL.", metavar="OUT")]
+Extend = Annotated[
+    bool, typer.Option("--extend", help="OUT may hold a run of fewer rows, samples or cells: add what is new.")
+]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Render the images that failed once more.")]
 Strict = Annotated[bool, typer.Option("--strict", help="End with exit code 3 if any image failed.")]
 
 
@@ -37,7 +41,7 @@ class Interrupted(BaseException):
 
 
 @app.command()
-def plan(job: JobFile, overrides: Overrides = None) -> None:
+def plan(job: JobFile, overrides: Overrides = None, extend: Extend = False) -> None:
     """Show what would happen: images per bucket and cell, overflow, cost, problems. Writes nothing."""
     from batchgen import report
     from batchgen.jobfile import load_job
@@ -45,18 +49,25 @@ def plan(job: JobFile, overrides: Overrides = None) -> None:
     from batchgen.preflight import prepare
 
     with _errors():
-        prepared = prepare(load_job(job, overrides))
+        prepared = prepare(load_job(job, overrides), extend=extend)
         report.print_plan(_console(), prepared, preview(prepared))
 
 
 @app.command()
-def render(job: JobFile, overrides: Overrides = None, strict: Strict = False) -> None:
+def render(
+    job: JobFile,
+    overrides: Overrides = None,
+    extend: Extend = False,
+    retry_failed: RetryFailed = False,
+    strict: Strict = False,
+) -> None:
     """Plan if needed, render what is missing, finalize. Run it again to continue."""
     from batchgen import report, session
     from batchgen.jobfile import load_job
 
     with _errors():
-        finished = session.render(load_job(job, overrides), _console(), strict=strict)
+        loaded = load_job(job, overrides)
+        finished = session.render(loaded, _console(), strict=strict, extend=extend, retry_failed=retry_failed)
         report.print_finished(_console(), finished)
 
 

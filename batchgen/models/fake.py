@@ -4,6 +4,7 @@ Knows no torch and needs no weights. Its pixels depend on the row and on the bat
 breaks promise P2 on a real device shows here too. A prompt may hold commands:
 
     fake:raise        denoise raises while the row is in the batch
+    fake:until=PATH   denoise raises until this file is there
     fake:nan          the row's latents are not finite
     fake:vae-nan      decoding gives NaN unless the VAE is upcast
     fake:oom>2        OutOfMemory for batches of more than 2 rows
@@ -79,6 +80,8 @@ def _obey(prompt: str, batch_size: int) -> None:
         time.sleep(3600)
     if "fake:raise" in prompt:
         raise ValueError("fake:raise was asked for")
+    if (file := re.search(r"fake:until=(\S+)", prompt)) and not os.path.exists(file[1]):
+        raise ValueError(f"{file[1]} is not there yet")
     if (limit := re.search(r"fake:oom>(\d+)", prompt)) and batch_size > int(limit[1]):
         raise OutOfMemory(f"fake: {batch_size} rows do not fit, {limit[1]} do")
     if slow := re.search(r"fake:slow=([\d.]+)", prompt):

@@ -11,6 +11,7 @@ breaks promise P2 on a real device shows here too. A prompt may hold commands:
     fake:flat         a picture of one colour
     fake:die          the process ends at once, as by SIGKILL
     fake:hang         denoise does not come back
+    fake:hang-once=PATH   the same, unless this file is there; leaves it there
     fake:slow=0.5     denoise takes half a second more
 """
 
@@ -76,7 +77,10 @@ class FakeRenderer:
 def _obey(prompt: str, batch_size: int) -> None:
     if "fake:die" in prompt:
         os._exit(1)
-    if "fake:hang" in prompt:
+    if (once := re.search(r"fake:hang-once=(\S+)", prompt)) and not os.path.exists(once[1]):
+        open(once[1], "x").close()
+        time.sleep(3600)
+    if re.search(r"fake:hang\b(?!-)", prompt):
         time.sleep(3600)
     if "fake:raise" in prompt:
         raise ValueError("fake:raise was asked for")

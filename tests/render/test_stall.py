@@ -1,4 +1,4 @@
-"""The watchdog: a renderer that hangs is ended, and others take over. tests/chaos/test_stall.py has the longer story."""
+"""The watchdog: a renderer that hangs is ended, and others take over. tests/chaos/test_stall.py goes further."""
 
 import subprocess
 import sys

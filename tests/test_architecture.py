@@ -18,7 +18,7 @@ LAYERS = [
     {"config", "jobfile", "identity", "occurrences", "watchdog"},
     {"environment", "backends", "models.renderer", "buckets", "images"},
     {"storage", "tokens", "demo", "demo.world"},
-    {"demo.oracle"},
+    {"demo.oracle", "models.mirror"},
     {"manifest", "manifest.columns", "manifest.formats"},
     {"manifest.parquet", "manifest.jsonl", "manifest.delimited"},
     {"manifest.lines"},

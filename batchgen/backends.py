@@ -14,7 +14,7 @@ import stat
 import threading
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 
 import fsspec
@@ -80,7 +80,7 @@ class Entry:
 
     path: str
     size: int
-    version: str = ""
+    version: str = field(default="", compare=False)
 
 
 class Local:

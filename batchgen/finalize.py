@@ -107,24 +107,34 @@ def success(found: Run) -> dict[str, Any] | None:
 def metadata(found: Run, only: set[int] | None = None) -> Iterator[pa.Table]:
     """The metadata table, a piece per shard in order of shards, then the skipped rows of each plan.
 
-    only: numbers of the shards to read; without it all, and one that is missing is an error.
+    only: numbers of the shards to read; without it all, and one that is missing is an error. A row that stands in
+    several generations is that of the newest.
     """
     for plan in found.plans:
+        replaced = found.replaced_after(plan)
         shards = [shard for shard in found.index(plan).to_pylist() if only is None or shard["shard"] in only]
         extras: list[pa.Field] = []
         with ThreadPoolExecutor(READERS) as pool:
             for start in range(0, len(shards), 256):  # a window, so that memory does not grow with the run
-                for table in pool.map(partial(_shard, found, plan), shards[start : start + 256]):
+                for table in pool.map(partial(_shard, found, plan, replaced), shards[start : start + 256]):
                     extras = schema.extras_of(table.schema)
                     yield table
         for rows in found.skipped(plan):
+            rows = _without(rows, replaced)
             yield _failed(plan, rows, rows["skip_code"], rows["skip_message"])
-        if not shards and not plan.skipped:
+        if not shards and not plan.skipped and len(found.plans) == 1:
             yield schema.metadata_schema(extras).empty_table()
 
 
-def _shard(found: Run, plan: Plan, shard: dict[str, object]) -> pa.Table:
-    """Good rows from the data file, failed rows from the plan. Raises Infrastructure unless these are all its rows."""
+def _without(rows: pa.Table, image_ids: set[str]) -> pa.Table:
+    return rows.filter(pa.array([name not in image_ids for name in rows["image_id"].to_pylist()], pa.bool_()))
+
+
+def _shard(found: Run, plan: Plan, replaced: set[str], shard: dict[str, object]) -> pa.Table:
+    """Good rows from the data file, failed rows that no later generation has from the plan.
+
+    Raises Infrastructure unless these are all its rows.
+    """
     number = int(str(shard["shard"]))
     planned = found.rows(plan, str(shard["file"]), int(str(shard["row_group"])))
     footer, good = read_shard(found, number)
@@ -134,7 +144,8 @@ def _shard(found: Run, plan: Plan, shard: dict[str, object]) -> pa.Table:
             f"{found.store}/{run.data_path(number)}: does not hold the rows of its plan. Run batchgen doctor."
         )
     pieces = [_succeeded(good, footer, number)]
-    failed = planned.filter(pa.array([image_id in footer.failures for image_id in ids], pa.bool_()))
+    failures = footer.failures.keys() - replaced
+    failed = planned.filter(pa.array([image_id in failures for image_id in ids], pa.bool_()))
     if len(failed):
         why = [footer.failures[image_id] for image_id in failed["image_id"].to_pylist()]
         pieces.append(_failed(plan, failed, [item.code for item in why], [item.message for item in why]))

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import batchgen
 from batchgen import card, run
 from batchgen.errors import Refused
+from batchgen.extension import Extension
 from batchgen.manifest.expand import expand_in_parts
 from batchgen.manifest.expansion import Expansion
 from batchgen.manifest.formats import Source
@@ -31,23 +32,28 @@ PIECE = "batchgen:piece"  # column on the way through Ray; no column of a user i
 
 def preview(prepared: Prepared) -> Summary:
     """What a plan would hold. Writes nothing. Raises Refused with every problem of the manifest."""
-    sharder = _sharder(prepared)
+    extension = _extension(prepared)
+    sharder = _sharder(prepared, extension)
     for source, table in _expanded(prepared):
         for _ in sharder.add(source, table):
             pass
         sharder.take_skipped()
     for _ in sharder.finish():
         pass
-    return _refuse_if_any(sharder.summary)
+    _check(sharder.summary, extension)
+    return sharder.summary
 
 
 def make(prepared: Prepared, limit: int | None = None) -> tuple[Run, Summary]:
-    """Write the plan of a new run and publish it. Raises Refused, with nothing left behind, for a bad manifest.
+    """Write the plan of a new run, or of an extension, and publish it. Returns the run with it.
 
-    limit: plan only a sample of so many image rows.
+    limit: plan only a sample of so many image rows. Raises Refused, with nothing left behind, for a bad manifest;
+    RunMismatch for an extension that is none.
     """
     prepared.store.probe()
-    sharder = _sharder(prepared) if limit is None else Sample(_sharder(prepared), limit)
+    extension = _extension(prepared)
+    whole = _sharder(prepared, extension)
+    sharder = whole if limit is None else Sample(whole, limit)
     files = PlanFiles(prepared.store, prepared.sources.extras)
     try:
         for source, table in _expanded(prepared):
@@ -56,7 +62,8 @@ def make(prepared: Prepared, limit: int | None = None) -> tuple[Run, Summary]:
             files.skip(sharder.take_skipped())
         for shard in sharder.finish():
             files.write(shard)
-        _refuse_if_any(sharder.summary)
+        _check(sharder.summary, extension)
+        files.replace(extension.replaces if extension else [])
         plan = _plan(prepared, sharder, files)
     except BaseException:
         files.discard()
@@ -69,14 +76,20 @@ def make(prepared: Prepared, limit: int | None = None) -> tuple[Run, Summary]:
     return found, sharder.summary
 
 
-def _sharder(prepared: Prepared) -> Sharder:
-    return Sharder(prepared.job, prepared.expansion, prepared.sources)
+def _extension(prepared: Prepared) -> Extension | None:
+    return Extension(prepared.run, prepared.sources.extras) if prepared.run and prepared.extends else None
 
 
-def _refuse_if_any(summary: Summary) -> Summary:
+def _sharder(prepared: Prepared, extension: Extension | None) -> Sharder:
+    first = prepared.run.next_shard if prepared.run and extension else 0
+    return Sharder(prepared.job, prepared.expansion, prepared.sources, extension, first)
+
+
+def _check(summary: Summary, extension: Extension | None) -> None:
     if summary.problem_count:
         raise Refused(summary.problems, summary.problem_count)
-    return summary
+    if extension:
+        extension.check()
 
 
 def _plan(prepared: Prepared, sharder: Sharder | Sample, files: PlanFiles) -> Plan:
@@ -85,7 +98,8 @@ def _plan(prepared: Prepared, sharder: Sharder | Sample, files: PlanFiles) -> Pl
     job = prepared.job.model_dump(mode="json")
     job["input"]["path"] = redact(str(job["input"]["path"]))
     return Plan(
-        generation=0,
+        generation=len(prepared.run.plans) if prepared.run else 0,
+        kind="extension" if prepared.run else "first",
         plan=files.plan,
         fingerprint=prepared.fingerprint,
         facts=prepared.facts,
@@ -98,6 +112,7 @@ def _plan(prepared: Prepared, sharder: Sharder | Sample, files: PlanFiles) -> Pl
         files=files.files,
         index=index,
         skipped=skipped,
+        replaced=files.replaced,
     )
 
 

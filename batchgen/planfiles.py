@@ -32,6 +32,7 @@ class PlanFiles:
         self._schema = schema.plan_schema(extras)
         self.skipped: list[PlanFile] = []
         self._skipped: list[pa.Table] = []
+        self.replaced: PlanFile | None = None
         self._index: list[dict[str, Any]] = []
         self._written: list[str] = []
         self._start_file()
@@ -51,6 +52,12 @@ class PlanFiles:
         self._skipped += rows
         if sum(table.nbytes for table in self._skipped) >= BYTES_PER_FILE:
             self._end_skipped()
+
+    def replace(self, image_ids: Sequence[str]) -> None:
+        """Keep the names of rows of earlier generations whose place is now in this plan. Once."""
+        if image_ids:
+            names = pa.table({"image_id": pa.array(image_ids, pa.string())})
+            self.replaced = self._put("replaced.parquet", _parquet(names), len(names))
 
     def finish(self) -> tuple[PlanFile, list[PlanFile]]:
         """Write what is open; returns the index and the files of skipped rows."""

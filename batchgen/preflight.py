@@ -25,7 +25,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What a planner needs. facts: all that makes this run this run, by name; fingerprint: their digest."""
+    """What a planner needs. facts: all that makes this run this run, by name; fingerprint: their digest.
+
+    run: what lies in the output place, None where nothing does yet. extends: it is to be extended by this job.
+    """
 
     job: Job
     store: Store
@@ -35,6 +38,10 @@ class Prepared:
     expansion: Expansion
     facts: dict[str, Any]
     fingerprint: str
+
+    @property
+    def extends(self) -> bool:
+        return self.run is not None and not self.run.holds(self.fingerprint)
 
     @property
     def plans_on_ray(self) -> bool:
@@ -56,8 +63,11 @@ class Prepared:
         }
 
 
-def prepare(job: Job) -> Prepared:
-    """Look at everything that a CPU can look at. Raises Refused with all problems, RunMismatch for another's run."""
+def prepare(job: Job, *, extend: bool = False) -> Prepared:
+    """Look at everything that a CPU can look at. Raises Refused with all problems, RunMismatch for another's run.
+
+    extend: another job's run will do if this job can be an extension of it.
+    """
     problems: list[Problem] = []
     store = _gather(problems, lambda: _output(job))
     run = _gather(problems, lambda: _find_run(store)) if store is not None else None
@@ -71,7 +81,7 @@ def prepare(job: Job) -> Prepared:
     facts = _facts(job, found, model)
     fingerprint = identity.fingerprint(facts)
     if run is not None:
-        run.check(facts, fingerprint)
+        run.check(facts, fingerprint, extend=extend)
     return Prepared(
         job=job,
         store=store,

@@ -25,7 +25,9 @@ DATA = "data"
 METADATA = "metadata"
 SUCCESS = "_SUCCESS"
 CARD = "README.md"
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
+EXTENSIBLE = ("input (", "sampling.", "sweep.")  # facts, by how their names begin
+MODEL_FACTS = {f"sampling.{field.name}" for field in fields(ModelSpec)}  # all generations are of one model
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +45,12 @@ class Plan:
 
     facts: what the fingerprint is made of, by name. job: the job file, for people. model: fields of ModelSpec.
     index: the file with one row per shard. skipped: files of rows that will never be rendered, with their reasons.
+    replaced: image_ids of earlier generations, all failed there, whose place is now in this one.
     """
 
     layout: int = LAYOUT_VERSION
     generation: int
+    kind: Literal["first", "extension", "retry"] = "first"
     plan: str
     fingerprint: str
     facts: dict[str, Any]
@@ -59,6 +63,7 @@ class Plan:
     files: list[PlanFile]
     index: PlanFile
     skipped: list[PlanFile]
+    replaced: PlanFile | None = None
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False).encode()
@@ -72,6 +77,7 @@ class Plan:
                 f"The run was made by batchgen {values.get('batchgen')}, whose layout this version cannot read."
             )
         values = {field.name: values[field.name] for field in fields(cls)}
+        values["replaced"] = PlanFile(**values["replaced"]) if values["replaced"] else None
         values["files"] = [PlanFile(**file) for file in values["files"]]
         values["index"] = PlanFile(**values["index"])
         values["skipped"] = [PlanFile(**file) for file in values["skipped"]]
@@ -96,6 +102,11 @@ class Plan:
             "model_digest": self.model["digest"],
             "dtype": self.model["dtype"],
         }
+
+
+def may_extend(names: list[str]) -> bool:
+    """Whether an extension may differ in these facts. Whether it adds and nothing else, its image_ids must show."""
+    return all(name.startswith(EXTENSIBLE) and name not in MODEL_FACTS for name in names)
 
 
 def plan_directory(plan: str) -> str:
@@ -138,20 +149,57 @@ class Run:
 
     @property
     def planned(self) -> int:
-        """Image rows of all plans, those that are skipped included."""
-        return sum(plan.images + plan.skipped_images for plan in self.plans)
+        """Image rows of all plans, those that are skipped included, each once."""
+        return sum(plan.images + plan.skipped_images for plan in self.plans) - self.replacements
 
-    def check(self, facts: Mapping[str, Any], fingerprint: str) -> None:
-        """Raises RunMismatch, naming the keys that differ, unless a generation has this fingerprint."""
-        if any(plan.fingerprint == fingerprint for plan in self.plans):
+    @property
+    def replacements(self) -> int:
+        """How many rows have failed in one generation and stand in a later one again."""
+        return sum(plan.replaced.rows for plan in self.plans if plan.replaced)
+
+    @property
+    def elsewhere(self) -> str:
+        """What to type for another run beside this one."""
+        return f"--set output.path={self.store}-2"
+
+    @property
+    def next_shard(self) -> int:
+        return sum(plan.shards for plan in self.plans)
+
+    def plan_named(self, name: str) -> Plan:
+        """The plan that a stored row names."""
+        return next(plan for plan in self.plans if plan.plan == name)
+
+    def replaced_after(self, plan: Plan) -> set[str]:
+        """image_ids whose place is in a later generation than this one."""
+        found: set[str] = set()
+        for later in self.plans[plan.generation + 1 :]:
+            if later.replaced:
+                table = pq.read_table(pa.BufferReader(self._checked(later, later.replaced)))
+                found.update(table["image_id"].to_pylist())
+        return found
+
+    def holds(self, fingerprint: str) -> bool:
+        """Whether a generation was planned for a job with this fingerprint."""
+        return any(plan.fingerprint == fingerprint for plan in self.plans)
+
+    def check(self, facts: Mapping[str, Any], fingerprint: str, *, extend: bool = False) -> None:
+        """Raises RunMismatch, naming the keys that differ, unless a generation has this fingerprint.
+
+        extend: what an extension may change may differ.
+        """
+        if self.holds(fingerprint):
             return
         there = self.plans[-1].facts
         names = [name for name in sorted({*there, *facts}) if there.get(name) != facts.get(name)]
+        if extend and may_extend(names):
+            return
         lines = [f"  {name}: there {_short(there.get(name))}, now {_short(facts.get(name))}" for name in names]
+        more = "\nIf the job only adds rows, samples or cells: --extend" if may_extend(names) else ""
         raise RunMismatch(
             f"{self.store}: another plan owns this directory. What differs:\n"
             + "\n".join(lines)
-            + "\nSet output.path to a new directory for the new job, or undo the change to continue this run."
+            + f"\nUndo the change to continue this run, or begin another beside it: {self.elsewhere}{more}"
         )
 
     def index(self, plan: Plan) -> pa.Table:
@@ -166,6 +214,23 @@ class Run:
                 return pq.ParquetFile(opened, page_checksum_verification=True).read_row_group(row_group)
         except (OSError, pa.ArrowInvalid) as error:
             raise _lost(self.store, path, str(error)) from error
+
+    def planned_ids(self, plan: Plan) -> Iterator[pa.Table]:
+        """image_id and skip_code of every row of the plan, a table for each of its files."""
+        for path in (f"{plan.directory}/{file.path}" for file in [*plan.files, *plan.skipped]):
+            try:
+                with self.store.open_file(path) as opened:
+                    yield pq.read_table(opened, columns=["image_id", "skip_code"], page_checksum_verification=True)
+            except (OSError, pa.ArrowInvalid) as error:
+                raise _lost(self.store, path, str(error)) from error
+
+    def plan_schema(self) -> pa.Schema | None:
+        """The columns of the plan's rows, the user's own included; None for a run without rows."""
+        for plan in self.plans:
+            for file in [*plan.files, *plan.skipped]:
+                with self.store.open_file(f"{plan.directory}/{file.path}") as opened:
+                    return pq.read_schema(opened)
+        return None
 
     def skipped(self, plan: Plan) -> Iterator[pa.Table]:
         """Image rows that were never to be rendered, with skip_code and skip_message."""

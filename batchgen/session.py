@@ -1,4 +1,4 @@
-"""One `batchgen render`: prepare, plan if there is no plan yet, render what is missing, finalize.
+"""One `batchgen render`: prepare, plan what is not planned yet, render what is missing, finalize.
 
 Running the same job again is resuming it. Imports Ray only when something is missing.
 """
@@ -13,10 +13,11 @@ from rich.console import Console
 
 from batchgen import finalize, plan, preview, sheets
 from batchgen.config import Job
-from batchgen.errors import TooManyFailures
+from batchgen.errors import Refused, TooManyFailures
 from batchgen.finalize import Totals
 from batchgen.preflight import Prepared, prepare
 from batchgen.progress import Display, Tally
+from batchgen.retry import plan_retry
 from batchgen.run import SUCCESS, Run
 
 
@@ -34,21 +35,26 @@ def render(
     console: Console,
     *,
     strict: bool = False,
+    extend: bool = False,
+    retry_failed: bool = False,
     limit: int | None = None,
     max_gpu_hours: float | None = None,
 ) -> Finished:
     """Bring a job to its end. Raises Refused, RunMismatch, Infrastructure, TooManyFailures; see errors.py for fates.
 
+    extend: the run may be that of a smaller job. retry_failed: what failed so far is rendered once more.
     limit: render a preview of so many images instead, in a directory of its own. max_gpu_hours: raise BudgetSpent when
     so many are used.
     """
-    prepared = prepare(job) if limit is None else preview.prepare_preview(job, limit)
+    if limit is not None and (extend or retry_failed):
+        raise Refused("--limit shows what a whole job would be: leave out --extend and --retry-failed.")
+    prepared = prepare(job, extend=extend) if limit is None else preview.prepare_preview(job, limit)
     for line in [*prepared.sources.notices, *_kept(prepared)]:
         console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
     with _one_session(prepared):
-        if prepared.run is None:
-            console.print("planning", highlight=False)
-        run = prepared.run or plan.make(prepared, limit)[0]
+        run = _planned(prepared, console, limit)
+        if retry_failed and prepared.run is not None:
+            run = _with_retry(run, console)
         rendered = _render(run, prepared, console, max_gpu_hours)
     totals = None if rendered else finalize.finished(run)
     if totals is None:
@@ -62,9 +68,29 @@ def render(
     return Finished(run, totals, rendered)
 
 
+def _planned(prepared: Prepared, console: Console, limit: int | None) -> Run:
+    """The run with a plan for all of the job."""
+    if prepared.run is not None and not prepared.extends:
+        return prepared.run
+    console.print("planning the extension" if prepared.run else "planning", highlight=False)
+    run, summary = plan.make(prepared, limit)
+    if prepared.run is not None:
+        console.print(f"{summary.images} images are new, {prepared.run.planned} were planned before", highlight=False)
+    return run
+
+
+def _with_retry(run: Run, console: Console) -> Run:
+    """The run with another generation of what failed, where something did."""
+    again = plan_retry(run)
+    count = sum(plan.images for plan in again.plans[len(run.plans) :])
+    console.print(f"{count} failed images are tried again" if count else "nothing to try again", highlight=False)
+    return again
+
+
 def _kept(prepared: Prepared) -> Iterator[str]:
     """Settings that were decided with the plan and that this job now says otherwise."""
-    for planned in prepared.run.plans if prepared.run else ():
+    plans = prepared.run.plans if prepared.run else []
+    for planned in [one for one in plans if one.fingerprint == prepared.fingerprint][:1]:
         there, here = planned.job, prepared.job.model_dump(mode="json")
         for section, key in (("errors", "bad_rows"), ("errors", "on_overflow"), ("output", "images_per_shard")):
             if there[section][key] != here[section][key]:
@@ -73,7 +99,7 @@ def _kept(prepared: Prepared) -> Iterator[str]:
 
 def _one_session(prepared: Prepared) -> AbstractContextManager[None]:
     """One Ray for planning and rendering, where planning needs it; starting it twice would cost seconds."""
-    if prepared.run is not None or not prepared.plans_on_ray:
+    if not prepared.plans_on_ray or (prepared.run is not None and not prepared.extends):
         return nullcontext()
     from batchgen import cluster
 

@@ -19,6 +19,7 @@ from batchgen import buckets, schema
 from batchgen.buckets import Bucket
 from batchgen.config import Job
 from batchgen.errors import Problem, Refused
+from batchgen.extension import Extension
 from batchgen.identity import repeated_prompt_id
 from batchgen.manifest.expand import locate, refused
 from batchgen.manifest.expansion import Expansion
@@ -95,12 +96,20 @@ class Summary:
 class Sharder:
     """add() tables of manifest.expanded_schema in manifest order, then finish(); both yield finished shards."""
 
-    def __init__(self, job: Job, expansion: Expansion, sources: Sources) -> None:
+    def __init__(
+        self,
+        job: Job,
+        expansion: Expansion,
+        sources: Sources,
+        extension: Extension | None = None,
+        first_shard: int = 0,
+    ) -> None:
+        """extension: what of the rows is to be planned, where it is not all. first_shard: where numbers begin."""
         self.summary = Summary()
-        self._job, self._expansion, self._sources = job, expansion, sources
+        self._job, self._expansion, self._sources, self._extension = job, expansion, sources, extension
         self._schema = schema.plan_schema(sources.extras)
         self._occurrences = Occurrences()
-        self._next = 0
+        self._next = first_shard
         self._open: dict[str, list[pa.Table]] = {}
         self._last: tuple[int, int, str] | None = None  # source, prompt_row, prompt_id that the last table ended with
         self._skipped: list[pa.Table] = []
@@ -110,6 +119,8 @@ class Sharder:
         if not len(table):
             return
         table = self._name_repeats(source, table)
+        if self._extension is not None:
+            table = self._extension.take(table)
         bad = pc.is_valid(table["skip_code"])
         if pc.any(bad).as_py():
             self._set_aside(table.filter(bad))

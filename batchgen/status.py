@@ -46,10 +46,11 @@ def status(run: Run) -> Status:
         read = list(pool.map(lambda number: _footer(run, number), committed))
     footers = [footer for footer in read if footer is not None]
     skipped = sum(plan.skipped_images for plan in run.plans)
+    failed = skipped + sum(len(footer.failures) for footer in footers) - run.replacements
     return Status(
         planned=run.planned,
         images=sum(footer.images for footer in footers),
-        failed=sum(len(footer.failures) for footer in footers) + skipped,
+        failed=max(failed, 0),  # a shard whose failures are replaced may be missing
         shards=len(ours),
         committed_shards=len(footers),
         images_per_s=_speed([(footer.finished_at, footer.images) for footer in footers]),

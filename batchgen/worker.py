@@ -29,6 +29,8 @@ from batchgen.shard import Finished, Footer
 from batchgen.storage import Store
 
 BEAT_S = 60.0  # how often a marker shows the driver that a long shard makes progress
+# Only where a shard is rendered again, its file being lost, after its failed rows were planned anew.
+REPLACED = Failure("REPLACED", "a later generation of this run has this row")
 COMPRESSION_THREADS = 2  # per renderer; PNG of 1024² takes a third of a CPU second, the image seconds of a GPU
 
 
@@ -62,6 +64,7 @@ class RenderShard:
             self._store = Store.open(url)
             self._stop = Stop(self._store, session, budgeted)
             self._run, self._plan = _read_plan(self._store, plan)
+            self._replaced = self._run.replaced_after(self._plan)
             if not self._stop.asked():
                 self._batches = Batches(load_renderer(self._plan.model_spec(model_path)))
         except RendererBroken as error:  # leaving the process would only bring the next one here
@@ -96,6 +99,7 @@ class RenderShard:
         if self._store.exists(run.data_path(shard)):
             return self._existing(shard)
         rows = self._run.rows(self._plan, file, row_group)
+        todo = [row for row in image_rows(rows) if row.image_id not in self._replaced]
         attempt_id = uuid.uuid4().hex
         marker = Attempts(self._store, shard, self._session, attempt_id)
         history = marker.history()
@@ -103,7 +107,9 @@ class RenderShard:
             self._unfinished.add(shard)  # before it looks: whoever sees the sign after it sees this too
             if self._stop.asked():  # put up while this shard waited for the device
                 return self._given_back(shard)
-            pending = self._render(rows, marker, history)
+            pending = self._render(todo, rows["batch_size"][0].as_py(), marker, history)
+        done = {row.image_id: item for row, item in zip(todo, pending, strict=True)}
+        pending = [done.get(image_id, REPLACED) for image_id in rows["image_id"].to_pylist()]
         outcomes = [item.result() if isinstance(item, Future) else item for item in pending]
         footer = self._footer(shard, attempt_id, history.attempts + 1, rows, outcomes)
         finished = [item if isinstance(item, Finished) else None for item in outcomes]
@@ -125,10 +131,10 @@ class RenderShard:
         footer = run.owned_footer(self._store, shard, self._plan.plan)
         return {"shard": shard, "images": footer.images, "failed": len(footer.failures)}
 
-    def _render(self, rows: pa.Table, marker: Attempts, history: History) -> list[Future[Finished] | Failure]:
+    def _render(
+        self, todo: list[ImageRow], planned: int, marker: Attempts, history: History
+    ) -> list[Future[Finished] | Failure]:
         """Outcomes in order of rows; pictures are being compressed while the device goes on."""
-        planned = int(rows["batch_size"][0].as_py())
-        todo = image_rows(rows)
         pending: list[Future[Finished] | Failure] = []
         self._active[marker.attempt_id] = marker
         died = False

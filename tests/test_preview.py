@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from batchgen import contact_sheet, doctor, finalize, plan, preview, sheets
+from batchgen import contact_sheet, doctor, finalize, plan, preview, session, sheets
 from batchgen.errors import Refused, RunMismatch
 from batchgen.preflight import prepare
 from batchgen.worker import RenderShard
@@ -91,3 +91,8 @@ def test_a_preview_ends_with_its_contact_sheets(make_job):
     assert "fake:raise: RENDER_ERROR" in text
     assert len(text) < 300_000, "the large picture is a thumbnail"
     assert doctor.examine(run).problems == []
+
+
+def test_a_preview_is_of_a_whole_job(make_job, console):
+    with pytest.raises(Refused, match="leave out --extend and --retry-failed"):
+        session.render(make_job(rows(3)), console, limit=2, retry_failed=True)

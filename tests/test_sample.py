@@ -97,7 +97,7 @@ def test_rows_that_are_skipped_are_not_part_of_it(planned):
 
 def test_memory_is_that_of_the_sample(make_job):
     prepared = prepare(make_job(mixed(3000)))
-    sample = plan.Sample(plan._sharder(prepared), 10)
+    sample = plan.Sample(plan._sharder(prepared, None), 10)
     for source, table in plan._expanded(prepared):
         assert list(sample.add(source, table)) == []
     for kept in sample._kept.values():

@@ -4,12 +4,14 @@ Knows no torch and needs no weights. Its pixels depend on the row and on the bat
 breaks promise P2 on a real device shows here too. A prompt may hold commands:
 
     fake:raise        denoise raises while the row is in the batch
+    fake:until=PATH   denoise raises until this file is there
     fake:nan          the row's latents are not finite
     fake:vae-nan      decoding gives NaN unless the VAE is upcast
     fake:oom>2        OutOfMemory for batches of more than 2 rows
     fake:flat         a picture of one colour
     fake:die          the process ends at once, as by SIGKILL
     fake:hang         denoise does not come back
+    fake:hang-once=PATH   the same, unless this file is there; leaves it there
     fake:slow=0.5     denoise takes half a second more
 """
 
@@ -78,10 +80,15 @@ class FakeRenderer:
 def _obey(prompt: str, batch_size: int) -> None:
     if "fake:die" in prompt:
         os._exit(1)
-    if "fake:hang" in prompt:
+    if (once := re.search(r"fake:hang-once=(\S+)", prompt)) and not os.path.exists(once[1]):
+        open(once[1], "x").close()
+        time.sleep(3600)
+    if re.search(r"fake:hang\b(?!-)", prompt):
         time.sleep(3600)
     if "fake:raise" in prompt:
         raise ValueError("fake:raise was asked for")
+    if (file := re.search(r"fake:until=(\S+)", prompt)) and not os.path.exists(file[1]):
+        raise ValueError(f"{file[1]} is not there yet")
     if (limit := re.search(r"fake:oom>(\d+)", prompt)) and batch_size > int(limit[1]):
         raise OutOfMemory(f"fake: {batch_size} rows do not fit, {limit[1]} do")
     if slow := re.search(r"fake:slow=([\d.]+)", prompt):

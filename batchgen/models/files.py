@@ -22,6 +22,7 @@ from typing import Any
 
 from batchgen.config import Model
 from batchgen.errors import Problem, Refused
+from batchgen.models.mirror import cache_folder, mirror
 from batchgen.models.presets import DEMO_CHECKPOINT
 from batchgen.models.renderer import ModelSpec
 
@@ -69,6 +70,9 @@ def locate(model: Model) -> ModelFiles:
     if model.preset == "fake":
         return ModelFiles("fake", None, FAKE_DIGEST, DEMO_CHECKPOINT)
     name = model.pretrained_model_name_or_path or model.defaults.pretrained_model_name_or_path
+    if "://" in name:
+        directory = mirror(name, is_kept)
+        return ModelFiles(name, None, digest_of(checked(directory)), directory)
     directory = Path(name).expanduser()
     if directory.is_dir():
         if model.revision is not None:
@@ -79,7 +83,7 @@ def locate(model: Model) -> ModelFiles:
         raise Refused(f"{name} is one file. batchgen loads a diffusers directory: {_hint_convert()}")
     if not HUB_ID.fullmatch(name) or name.startswith((".", "~")):
         raise Refused(
-            f"The model directory {name} does not exist. Write a directory or a Hugging Face id (owner/name)."
+            f"The model directory {name} does not exist. Write a directory, its URL or a Hugging Face id (owner/name)."
         )
     from batchgen.models.hub import locate_on_hub
 
@@ -89,7 +93,9 @@ def locate(model: Model) -> ModelFiles:
 def verify(spec: ModelSpec) -> Path:
     """Directory of the weights that the plan means, downloaded if need be. Raises Refused if they are others."""
     directory = Path(spec.path)
-    if spec.revision is not None:
+    if "://" in spec.path:
+        directory = mirror(spec.path, is_kept)
+    elif spec.revision is not None:
         from batchgen.models.hub import download
 
         directory = download(spec.path, spec.revision)
@@ -212,8 +218,7 @@ class _HashCache:
     """sha256 of large files by (path, size, mtime, inode), in one JSON. Broken or read-only, it is only slower."""
 
     def __init__(self) -> None:
-        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        self.path = Path(home) / "batchgen" / "sha256.json"
+        self.path = cache_folder() / "sha256.json"
         self.new: dict[str, str] = {}
         self.known = self._read()
 

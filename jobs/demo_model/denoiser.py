@@ -1,7 +1,8 @@
 """The denoiser of the demo and its three text encoders, trained together on the autoencoder's latents.
 
 Flow matching as in Stable Diffusion 3: x_t = (1 - t) x_0 + t ε with t logit-normal and shifted towards noise, where
-prompts matter, the model predicts ε - x_0; one prompt in ten is empty, so that guidance has something to lean away from. Knows the world; not how its pictures look.
+prompts matter; the model predicts ε - x_0. One prompt in ten is empty, so that guidance has something to lean away
+from. Knows the world; not how its pictures look.
 """
 
 from __future__ import annotations
@@ -161,7 +162,8 @@ def make_bank(vae: AutoencoderKL, batches: int) -> list[tuple[Tensor, list[Scene
     bank = []
     for number in range(batches):
         random = Random(f"bank {number}")
-        height, width = min(random_size(random), random_size(random), key=math.prod)  # small ones are harder, and cheaper
+        # The smaller of two: small pictures are harder, and cheaper.
+        height, width = min(random_size(random), random_size(random), key=math.prod)
         scenes: list[Scene] = []
         while len(scenes) < BATCH:
             scene = random_scene(random)

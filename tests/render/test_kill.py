@@ -14,6 +14,7 @@ import yaml
 
 from batchgen import doctor, session
 from batchgen.run import Run
+from batchgen.status import status
 from batchgen.storage import Store
 
 
@@ -51,6 +52,8 @@ def slow_job(make_job):
 
 def test_a_killed_driver_is_resumed(slow_job, tmp_path, ray_session, console):
     driver = start_and_wait_for(2, slow_job, tmp_path)
+    meanwhile = status(Run.open(Store.open(str(tmp_path / "run"))))  # as any machine that sees the files may ask
+    assert (meanwhile.planned, meanwhile.complete, meanwhile.images >= 8) == (32, False, True)
     driver.kill()
     driver.wait()
     driver.stdout.close()

@@ -1,4 +1,4 @@
-"""The watchdog: a renderer that hangs is ended, others take over, and what cannot be rendered ends with exit code 5."""
+"""The watchdog: a renderer that hangs is ended, and others take over. tests/chaos/test_stall.py goes further."""
 
 import subprocess
 import sys
@@ -6,23 +6,20 @@ from pathlib import Path
 
 import yaml
 
-from batchgen.run import Run, owned_footer
+from batchgen import doctor
+from batchgen.run import Run
 from batchgen.storage import Store
 
+STALLING = Path(__file__).parent.parent / "stalling.py"
 
-def test_a_hanging_renderer_is_ended_and_the_rest_is_rendered(make_job, tmp_path):
-    rows = ["fake:hang", *[f"prompt {i}" for i in range(4)]]
+
+def test_a_hanging_renderer_is_ended_and_all_is_rendered(make_job, tmp_path):
+    rows = [f"fake:hang-once={tmp_path}/hung", *[f"prompt {i}" for i in range(4)]]
     job = make_job(rows, output={"images_per_shard": 1}, model={"batch_size": 1})
     path = tmp_path / "job.yaml"
     path.write_text(yaml.safe_dump(job.model_dump(mode="json")))
-    script = Path(__file__).with_name("stalling.py")
-    command = [sys.executable, script, path]
-    first = subprocess.run(command, capture_output=True, text=True, timeout=200)
-    assert (first.returncode, first.stdout.count("ended the renderers, starting others")) == (5, 2), first.stderr
-    run = Run.open(Store.open(job.output.path))
-    assert len(run.committed()) == 4, "all but the one that hangs"
-    assert first.stderr == ""
-    second = subprocess.run(command, capture_output=True, text=True, timeout=200)
-    assert second.returncode == 0, second.stdout + second.stderr
-    failures = owned_footer(run.store, 0, run.plans[0].plan).failures.values()
-    assert [failure.code for failure in failures] == ["KILLS_WORKER"], "twice alone, twice hung"
+    done = subprocess.run([sys.executable, STALLING, path], capture_output=True, text=True, timeout=200)
+    assert (done.returncode, done.stdout.count("ended the renderers, starting others")) == (0, 1), done.stderr
+    assert done.stderr == ""
+    report = doctor.examine(Run.open(Store.open(job.output.path)))
+    assert (report.problems, report.images, report.failed) == ([], 5, 0)

@@ -1,4 +1,4 @@
-"""A whole run on S3, by the real command: manifest, plan, data and metadata, resumed and proven there."""
+"""A whole run on S3, by the real command: manifest, weights, plan, data and metadata, resumed and proven there."""
 
 import json
 import os
@@ -6,19 +6,33 @@ import subprocess
 import sys
 
 import pyarrow.parquet as pq
+import pytest
 
 from batchgen import doctor
+from batchgen.config import Model
+from batchgen.errors import Refused
+from batchgen.models.files import is_kept, locate
+from batchgen.models.mirror import mirror
+from batchgen.models.presets import DEMO_CHECKPOINT
 from batchgen.run import Run, data_path
 from batchgen.status import status
 from batchgen.storage import Store
 
 
-def test_a_run_on_s3_is_planned_rendered_resumed_and_proven(s3_url, tmp_path):
+def test_a_run_on_s3_is_planned_rendered_resumed_and_proven(s3_url, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    store = Store.open(s3_url)
+    for file in DEMO_CHECKPOINT.rglob("*"):
+        if file.is_file():
+            store.create(f"model/{file.relative_to(DEMO_CHECKPOINT).as_posix()}", file.read_bytes())
+    store.create("model/transformer/run_me.py", b"raise SystemExit")
     rows = [{"prompt": f"prompt {i}", "num_images_per_prompt": 2} for i in range(6)]
-    Store.open(s3_url).create("in/prompts.jsonl", "\n".join(map(json.dumps, rows)).encode())
+    store.create("in/prompts.jsonl", "\n".join(map(json.dumps, rows)).encode())
     job = tmp_path / "job.yaml"
     job.write_text(
-        f"input: {{path: '{s3_url}/in/*.jsonl'}}\nmodel: {{preset: fake}}\n"
+        f"input: {{path: '{s3_url}/in/*.jsonl'}}\n"
+        f"model: {{preset: demo, pretrained_model_name_or_path: '{s3_url}/model', batch_size: 4}}\n"
+        "sampling: {height: 64, width: 64, num_inference_steps: 2}\n"
         f"output: {{path: '{s3_url}/run', images_per_shard: 4}}\n"
     )
     command = [sys.executable, "-m", "batchgen", "render", str(job)]
@@ -28,9 +42,30 @@ def test_a_run_on_s3_is_planned_rendered_resumed_and_proven(s3_url, tmp_path):
     run = Run.open(Store.open(f"{s3_url}/run"))
     assert doctor.examine(run).problems == []
     assert status(run).complete
+    model = run.plans[0].model
+    assert (model["path"], model["digest"]) == (f"{s3_url}/model", locate(Model(preset="demo")).digest)
+    assert len(list((tmp_path / "cache" / "batchgen" / "models").glob("*/model_index.json"))) == 1
+    assert list((tmp_path / "cache").rglob("run_me.py")) == [], "code is never fetched"
     with run.store.open_file(data_path(0)) as opened:
         assert len(pq.read_table(opened)) == 4
     run.store.delete(data_path(1))
     assert any("is missing" in problem for problem in doctor.examine(run).problems)
     again = subprocess.run([*command, "--set", "model.dtype=float16"], capture_output=True, text=True, timeout=200)
     assert (again.returncode, "model.dtype: there" in again.stderr) == (4, True)
+
+
+def test_a_model_on_s3_is_copied_once_and_again_when_it_changes(s3_url, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    store = Store.open(f"{s3_url}/model")
+    with pytest.raises(Refused, match="holds no model"):
+        mirror(store.url, is_kept)
+    store.create("model_index.json", b"{}")
+    store.create("vae/config.json", b"1")
+    first = mirror(store.url, is_kept)
+    (first / "vae" / "config.json").write_text("as it was")
+    assert mirror(store.url, is_kept) == first
+    assert (first / "vae" / "config.json").read_text() == "as it was", "nothing was fetched"
+    store.replace("vae/config.json", b"2")
+    second = mirror(store.url, is_kept)
+    assert second != first
+    assert (second / "vae" / "config.json").read_bytes() == b"2"

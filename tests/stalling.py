@@ -1,4 +1,4 @@
-"""Run by test_stall.py in a process of its own, because the watchdog ends Ray: argv is a job file."""
+"""Run by the two test_stall.py in a process of its own, because the watchdog ends Ray: argv is a job file."""
 
 import sys
 

@@ -91,7 +91,7 @@ def test_a_preview_is_found_and_its_speed_is_that_of_full_batches(make_job, monk
     rendered(preview.prepare_preview(whole, 3), 3)
     found = measured.find(prepare(whole))
     assert (found.device, found.peak_memory, len(found.seconds)) == ("fake", 5000, 3)
-    assert all(0.025 <= each < 0.05 for each in found.seconds.values()), "batches of four with one row each"
+    assert all(0.025 <= each < 0.1 for each in found.seconds.values()), "batches of four with one row each"
     bucket = Bucket.of(whole.sampling, height=32, width=32, num_inference_steps=4, guidance_scale=4.5,
                        skip_layer_guidance_scale=0, max_sequence_length=64)  # fmt: skip
     assert str(bucket) in found.seconds

@@ -44,11 +44,21 @@ MaxGpuHours = Annotated[
 ]
 
 
+def _examples(*commands: str) -> str:
+    """Of a command, below its options; a blank line keeps each on a line of its own."""
+    return "\n\n".join(["Examples:", *commands])
+
+
 class Interrupted(BaseException):
     """SIGTERM came. Not an Exception: nothing on the way may swallow it."""
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "batchgen plan job.yaml",
+        'batchgen plan job.yaml --set sampling.guidance_scale=6 --set "sweep={height: [512, 1024]}"',
+    )
+)
 def plan(job: JobFile, overrides: Overrides = None, extend: Extend = False) -> None:
     """Show what would happen: images per bucket and cell, overflow, cost, problems. Writes nothing."""
     from batchgen import estimate, measured, report
@@ -63,7 +73,14 @@ def plan(job: JobFile, overrides: Overrides = None, extend: Extend = False) -> N
         report.print_plan(_console(), prepared, summary, cost)
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "batchgen render job.yaml --limit 20",
+        "batchgen render job.yaml",
+        "batchgen render job.yaml --extend --set sampling.num_images_per_prompt=8",
+        "batchgen render job.yaml --retry-failed --max-gpu-hours 50",
+    )
+)
 def render(
     job: JobFile,
     overrides: Overrides = None,
@@ -90,7 +107,7 @@ def render(
         report.print_finished(_console(), finished)
 
 
-@app.command()
+@app.command(epilog=_examples("batchgen status s3://bucket/run-17"))
 def status(out: RunPath) -> None:
     """Show how far a run is: done, missing, failed, images per second, time left."""
     from batchgen import report
@@ -102,7 +119,7 @@ def status(out: RunPath) -> None:
         report.print_status(_console(), module.status(Run.open(Store.open(out))))
 
 
-@app.command()
+@app.command(epilog=_examples("batchgen doctor out/run --rerender 20"))
 def doctor(
     out: RunPath,
     rerender: Annotated[int, typer.Option(help="Render so many images again and compare their pixels.", min=0)] = 0,
@@ -122,7 +139,7 @@ def doctor(
     raise typer.Exit(1 if found.problems else 0)
 
 
-@app.command()
+@app.command(epilog=_examples("batchgen show out/run 5f0c1a...", "batchgen show out/run 5f0c1a... --rerender"))
 def show(
     out: RunPath,
     image_id: Annotated[str, typer.Argument(help="As in metadata/.", metavar="IMAGE_ID")],
@@ -145,7 +162,12 @@ def show(
     raise typer.Exit(1 if problem else 0)
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "batchgen init prompts.parquet --out s3://bucket/run-17",
+        'batchgen init "captions/*.jsonl" --preset demo --job try.yaml',
+    )
+)
 def init(
     manifest: Annotated[str, typer.Argument(help="Table of prompts: a file, a glob, a directory, a URL.")],
     job: Annotated[Path, typer.Option(help="The job file to write.")] = Path("job.yaml"),
@@ -169,7 +191,7 @@ def init(
         _console().print(f"Wrote {job}. Look at it, then: batchgen plan {job}", markup=False, highlight=False)
 
 
-@app.command()
+@app.command(epilog=_examples("batchgen schema > job.schema.json"))
 def schema() -> None:
     """Print the JSON Schema of the job file, for editors."""
     import json
@@ -179,7 +201,7 @@ def schema() -> None:
     print(json.dumps(schema(), indent=1))
 
 
-@app.command()
+@app.command(epilog=_examples("batchgen demo --out /tmp/demo"))
 def demo(
     out: Annotated[str, typer.Option(help="Where to put the dataset.")] = "out/demo",
 ) -> None:

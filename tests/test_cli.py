@@ -1,6 +1,7 @@
 """The command line: mistakes cost a message and exit code 2, nothing else; plan shows and writes nothing."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner
 
@@ -185,6 +187,23 @@ def test_every_command_has_help():
     for command in ("plan", "render", "status", "doctor", "demo"):
         code, output = run(command, "--help")
         assert (code, "Usage" in output) == (0, True)
+
+
+def test_the_examples_of_help_are_commands():
+    """Each is parsed as if it were typed; none is run."""
+    commands = typer.main.get_command(app).commands
+    for name, command in commands.items():
+        heading, *examples = command.epilog.split("\n\n")
+        assert (heading, len(examples) > 0) == ("Examples:", True)
+        for example in examples:
+            program, verb, *words = shlex.split(example.partition(" > ")[0])
+            assert (program, verb) == ("batchgen", name)
+            command.make_context(verb, words)
+
+
+def test_completion_can_be_installed():
+    code, output = run("--help")
+    assert (code, "--install-completion" in output) == (0, True)
 
 
 def test_mistakes_start_no_ray_and_load_no_torch(job, tmp_path):

@@ -69,8 +69,8 @@ def _sharder(prepared: Prepared) -> Sharder:
 
 
 def _refuse_if_any(summary: Summary) -> Summary:
-    if summary.problem_count:
-        raise Refused(summary.problems, summary.problem_count)
+    if summary.problems:
+        raise Refused(summary.problems, summary.problem_codes)
     return summary
 
 

@@ -41,11 +41,16 @@ def refused(code: str, errors: Errors) -> bool:
     return errors.bad_rows == "refuse"
 
 
-def locate(source: Source, prompt_row: int) -> str:
-    """Where a row stands, for people: 'prompts.parquet, row 17', 'prompts.jsonl, line 17'."""
+def row_numbers(source: Source) -> Sequence[int]:
+    """The number of each row of a source, from 1: of its row (Parquet) or of its line, which may be blank between."""
     if source.format == "parquet":
-        return f"{source.name}, row {source.first_row + prompt_row + 1}"
-    return f"{source.name}, line {read_lines(source)[prompt_row].number}"
+        return range(source.first_row + 1, source.first_row + source.rows + 1)
+    return [line.number for line in read_lines(source)]
+
+
+def place(source: Source, number: int) -> str:
+    """Where a row stands, for people: 'prompts.parquet, row 17', 'prompts.jsonl, line 17'."""
+    return f"{source.name}, {'row' if source.format == 'parquet' else 'line'} {number}"
 
 
 def expand(source: Source, settings: Expansion, counter: TokenCounter) -> pa.Table:
@@ -221,14 +226,10 @@ class _Prompts:
         columns |= {"skip_code": codes, "skip_message": messages}
         places = np.full(size, None, object)
         for at in np.flatnonzero(np.asarray(codes.is_valid())).tolist():
-            places[at] = self._place(int(columns["prompt_row"][at]))
+            places[at] = place(self._source, self._rows.numbers[int(columns["prompt_row"][at])])
         columns["where"] = places
         table = _typed(columns, size, self._settings.extras)
         return replaced(table, "image_id", image_ids(table, self._settings))
-
-    def _place(self, row: int) -> str:
-        unit = "row" if self._source.format == "parquet" else "line"
-        return f"{self._source.name}, {unit} {self._rows.numbers[row]}"
 
     def _bad(self, bad: Ints) -> pa.Table:
         """One row for each bad prompt row: who it is and what is wrong, and no settings."""
@@ -240,7 +241,7 @@ class _Prompts:
             "prompt_row": bad,
             "skip_code": [complaints.code(row) for row in positions],
             "skip_message": [complaints.message(row) for row in positions],
-            "where": [self._place(row) for row in positions],
+            "where": [place(self._source, self._rows.numbers[row]) for row in positions],
             "seed_derived": np.zeros(len(bad), np.bool_),
         }
         for name in ("prompt", "prompt_2", "prompt_3", "negative_prompt"):

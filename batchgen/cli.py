@@ -186,7 +186,9 @@ def _raise_interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(message, file=sys.stderr, flush=True)
+    from batchgen.storage import redact
+
+    print(redact(message), file=sys.stderr, flush=True)  # a job file's mistake may be a password in the wrong place
     raise typer.Exit(code)
 
 

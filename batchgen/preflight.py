@@ -14,7 +14,7 @@ from batchgen import environment, identity
 from batchgen.config import Job
 from batchgen.errors import Problem, Refused
 from batchgen.manifest import sources
-from batchgen.manifest.expansion import Expansion
+from batchgen.manifest.expansion import Expansion, refuse_impossible_sizes
 from batchgen.manifest.sources import Sources
 from batchgen.models.files import ModelFiles, locate
 from batchgen.run import Run, refuse_foreign
@@ -65,6 +65,7 @@ def prepare(job: Job) -> Prepared:
     model = _gather(problems, lambda: locate(job.model))
     if found is not None:
         _gather(problems, lambda: sources.refuse_swept_columns(job, found))
+    _gather(problems, lambda: refuse_impossible_sizes(job))
     if problems or store is None or found is None or model is None:
         raise Refused(problems)
     environment.check_address(job.cluster)
@@ -111,6 +112,7 @@ def _find_run(store: Store) -> Run | None:
 
 def _output(job: Job) -> Store:
     store = Store.open(job.output.path)
+    store.refuse_system_folder()
     if store.is_local and environment.in_ray_job() and not job.output.path.startswith(("/", "file:///")):
         raise Refused(
             f"output.path {job.output.path}: is relative, and a Ray job's directory is removed with the job. "

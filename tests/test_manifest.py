@@ -465,7 +465,7 @@ BAD = [
     ({"prompt": "x", "guidance_scale": "7"}, "BAD_VALUE", "column guidance_scale is '7', not a number"),
     ({"prompt": "x", "seed": -1}, "BAD_SEED", "column seed is -1: write integers from 0 to 9223372036854775807"),
     ({"prompt": "x", "seed": 2**63}, "BAD_SEED", "column seed is 9223372036854775808, which is too large"),
-    ({"prompt": "x", "seed": 1e20}, "BAD_VALUE", "column seed is 1e+20, not an integer"),
+    ({"prompt": "x", "seed": 1e20}, "BAD_SEED", "column seed is 1e+20, too large for a float: write integers"),
     (
         {"prompt": "x", "seed": 2**63 - 1, "num_images_per_prompt": 2},
         "BAD_SEED",

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from batchgen.buckets import Bucket
 from batchgen.config import Errors, OnOverflow
+from batchgen.errors import Refused
 from batchgen.manifest.expansion import Expansion
 from batchgen.manifest.formats import Source
 from batchgen.manifest.lines import read_lines
@@ -30,12 +31,15 @@ PART_ROWS = 20_000  # image rows of one table
 PART_BYTES = 256 * 2**20  # of their texts
 MAX_ROW_BYTES = 2**30  # of one prompt row's image rows: an Arrow string column ends at 2 GiB
 OVERFLOW_CLIP, OVERFLOW_T5 = "OVERFLOW_CLIP", "OVERFLOW_T5"
+DAMAGED = "DAMAGED"  # a piece that cannot be read: how many rows are lost nobody knows, so it is never skipped
 
 Ints = npt.NDArray[np.int64]
 
 
 def refused(code: str, errors: Errors) -> bool:
     """Whether a row with this code stops the job instead of being skipped."""
+    if code == DAMAGED:
+        return True
     if code in (OVERFLOW_CLIP, OVERFLOW_T5):
         return (errors.on_overflow.clip if code == OVERFLOW_CLIP else errors.on_overflow.t5) == "refuse"
     return errors.bad_rows == "refuse"
@@ -73,6 +77,25 @@ def expand_in_parts(source: Source, settings: Expansion, counter: TokenCounter) 
     prompts = _Prompts(rows, sizes, settings, source)
     for start, stop in prompts.parts():
         yield prompts.images(start, stop, counter)
+
+
+def expand_or_complain(source: Source, settings: Expansion, counter: TokenCounter) -> Iterator[pa.Table]:
+    """The same; a piece that cannot be read becomes a row that says so, and takes no other piece's complaints along."""
+    try:
+        yield from expand_in_parts(source, settings, counter)
+    except Refused as refusal:
+        problems = refusal.problems
+        columns = {
+            "prompt_id": [f"{problem} ({number})" for number, problem in enumerate(problems)],
+            "sample_index": np.zeros(len(problems), np.int32),
+            "cell": ["default"] * len(problems),
+            "prompt_row": np.arange(len(problems)),
+            "skip_code": [DAMAGED] * len(problems),
+            "skip_message": [problem.message for problem in problems],
+            "where": [problem.where for problem in problems],
+            "seed_derived": np.zeros(len(problems), np.bool_),
+        }
+        yield _typed(columns, len(problems), settings.extras)
 
 
 class _Prompts:

@@ -65,6 +65,16 @@ class Refused(BatchgenError):
         self.total = self.codes.total()
         super().__init__(self._text())
 
+    @classmethod
+    def together(cls, refusals: Sequence[Refused]) -> Refused:
+        """One of several, with the counts of all; what two of them say in the same words is one problem."""
+        found = [problem for refusal in refusals for problem in refusal.problems]
+        once = list(dict.fromkeys(found))
+        codes = sum((refusal.codes for refusal in refusals), Counter[str]())
+        codes.subtract(problem.code for problem in found)
+        codes.update(problem.code for problem in once)
+        return cls(once, codes)
+
     def _text(self) -> str:
         if self.total == 1:
             return str(self.problems[0])

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from batchgen import environment, identity
 from batchgen.config import Job
-from batchgen.errors import Problem, Refused
+from batchgen.errors import Refused
 from batchgen.manifest import sources
 from batchgen.manifest.expansion import Expansion, refuse_impossible_sizes
 from batchgen.manifest.sources import Sources
@@ -58,16 +58,16 @@ class Prepared:
 
 def prepare(job: Job) -> Prepared:
     """Look at everything that a CPU can look at. Raises Refused with all problems, RunMismatch for another's run."""
-    problems: list[Problem] = []
-    store = _gather(problems, lambda: _output(job))
-    run = _gather(problems, lambda: _find_run(store)) if store is not None else None
-    found = _gather(problems, lambda: sources.find_sources(job.input))
-    model = _gather(problems, lambda: locate(job.model))
+    refusals: list[Refused] = []
+    store = _gather(refusals, lambda: _output(job))
+    run = _gather(refusals, lambda: _find_run(store)) if store is not None else None
+    found = _gather(refusals, lambda: sources.find_sources(job.input))
+    model = _gather(refusals, lambda: locate(job.model))
     if found is not None:
-        _gather(problems, lambda: sources.refuse_swept_columns(job, found))
-    _gather(problems, lambda: refuse_impossible_sizes(job))
-    if problems or store is None or found is None or model is None:
-        raise Refused(problems)
+        _gather(refusals, lambda: sources.refuse_swept_columns(job, found))
+    _gather(refusals, lambda: refuse_impossible_sizes(job))
+    if refusals or store is None or found is None or model is None:
+        raise Refused.together(refusals)
     environment.check_address(job.cluster)
     facts = _facts(job, found, model)
     fingerprint = identity.fingerprint(facts)
@@ -85,14 +85,14 @@ def prepare(job: Job) -> Prepared:
     )
 
 
-def _gather(problems: list[Problem], check: Callable[[], T]) -> T | None:
-    """The result of a check, or None after adding what it refuses to problems."""
+def _gather(refusals: list[Refused], check: Callable[[], T]) -> T | None:
+    """The result of a check, or None after adding what it refuses to refusals."""
     try:
         return check()
     except Refused as refusal:
-        problems += refusal.problems
+        refusals.append(refusal)
     except StoreRefused as refusal:
-        problems.append(Problem(str(refusal)))
+        refusals.append(Refused(str(refusal)))
     return None
 
 

@@ -37,6 +37,7 @@ MAX_ASPECT = 4.0
 CONTROLS = "[\x00-\x08\x0b\x0c\x0e-\x1f]"  # C0 without tab and line ends
 ANY_CONTROL = "[\x00-\x1f\x7f]"
 SECRET = "(?i)://[^\\s/@:]*:[^\\s@]*@|[?&]x-(amz|goog)-signature="  # what may be one; redact() knows
+SECRET_SHOWN = 50  # characters of a URL without its secret
 RATIO = re.compile(r"\s*(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(?:[:/x]\s*(\d+(?:\.\d+)?))?\s*", re.IGNORECASE)
 
 RANGES: dict[str, tuple[float, float]] = {
@@ -176,7 +177,8 @@ def _check_secrets(rows: Rows, name: str) -> None:
         hidden = redact(text)
         secret[row] = hidden != text
         if secret[row]:
-            said = f"holds credentials ({shown(hidden)}): take them out, or leave it out with input.keep_columns"
+            near = hidden[max(0, hidden.find("***") - 40) :][:SECRET_SHOWN]
+            said = f"holds credentials ({shown(near)}): take them out, or leave it out with input.keep_columns"
             rows.complaints.about(row, name, "SECRET_IN_URI", said)
     rows.extras[name] = without(values, secret)
 

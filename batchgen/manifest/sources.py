@@ -169,6 +169,7 @@ def _is_left_out(column: str, input: Input) -> bool:
 
 def _matching(pattern: str) -> list[_File]:
     """The files that a path, a folder or a glob means, without those that are hidden."""
+    Store.open(pattern)  # refuses credentials, before a part of the URL without them is asked for
     folder, name = _parent(pattern)
     if folder and (found := _stat(Store.open(folder, PROBE_SECONDS), name)):
         return [_supported(found, pattern)]

@@ -2,8 +2,6 @@
 
 import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -716,18 +714,3 @@ def test_geneval_prompts(expand):
     assert found["skip_code"].null_count == len(found)
     assert {"tag", "include"} <= {field.name for field in expand.sources.extras}
     assert json.loads(found["include"][0].as_py()) == json.loads(lines[0])["include"]
-
-
-def test_expanding_needs_neither_torch_nor_ray(tmp_path):
-    write([{"prompt": "x"}], tmp_path / "a.jsonl")
-    code = (
-        "import sys\nfrom batchgen import jobfile, tokens\nfrom batchgen.manifest import expand as manifest, sources\n"
-        "from batchgen.models.presets import DEMO_CHECKPOINT\n"
-        f"job = jobfile.job_from({{'input': {{'path': {str(tmp_path / 'a.jsonl')!r}}}, 'output': {{'path': 'out'}}}})\n"
-        "found = sources.find_sources(job.input)\n"
-        "settings = manifest.Expansion.of(job, found.extras, 'digest')\n"
-        "assert len(manifest.expand(found.items[0], settings, tokens.TokenCounter.load(DEMO_CHECKPOINT))) == 1\n"
-        "print([name for name in ('torch', 'ray', 'diffusers') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"

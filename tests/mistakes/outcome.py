@@ -16,6 +16,7 @@ from batchgen import plan
 from batchgen.errors import Problem, Refused
 from batchgen.jobfile import job_from
 from batchgen.preflight import Prepared, prepare
+from batchgen.schema import expanded_schema
 from batchgen.sharding import Summary
 
 
@@ -46,7 +47,11 @@ def look(values: dict[str, Any], between: Callable[[], object] = lambda: None) -
         summary = plan.preview(prepared)
     except Refused as refusal:
         return Outcome(refusal)
-    rows = [row for _, table in plan._expanded(prepared) for row in table.to_pylist()]
+    tables = [table for _, table in plan._expanded(prepared)]
+    for table in tables:
+        table.validate(full=True)
+        assert table.schema == expanded_schema(prepared.sources.extras)
+    rows = [row for table in tables for row in table.to_pylist()]
     images = [row for row in rows if row["skip_code"] is None]
     skipped = [row for row in rows if row["skip_code"] is not None]
     assert (summary.images, summary.skipped_images) == (len(images), len(skipped))

@@ -42,9 +42,7 @@ def print_plan(console: Console, prepared: Prepared, summary: Summary) -> None:
         table.add_row(name, str(bucket.images), str(bucket.batch_size), str(bucket.shards), f"{bucket.tflop:.3g}")
     console.print(table)
     if (more := len(summary.buckets) - len(largest)) > 0:
-        _say(
-            console, f"and {more} smaller buckets. No two share a batch, so that many small ones waste time on padding:"
-        )
+        _say(console, f"and {more} smaller buckets. No two share a batch, and many small ones waste time on padding:")
         _say(console, "  write fewer sizes (aspect_ratio helps), step counts and max_sequence_lengths.")
     if len(summary.cells) > 1:
         _say(console, "cells: " + ", ".join(f"{cell}: {count}" for cell, count in sorted(summary.cells.items())))

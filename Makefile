@@ -24,7 +24,7 @@ chaos: .venv/installed
 	$(BIN)/python -m pytest tests/chaos --timeout 900
 
 fuzz: .venv/installed
-	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/test_manifest_properties.py tests/test_occurrences.py --timeout 1800
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/test_manifest_properties.py tests/mistakes/test_any_manifest.py tests/test_occurrences.py --timeout 1800
 
 gpu: .venv/installed
 	$(BIN)/python -m pytest tests/gpu

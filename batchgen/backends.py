@@ -46,7 +46,7 @@ TRANSIENT_CODES = {"SlowDown", "RequestTimeout", "BadDigest", "IncompleteBody", 
 TRANSIENT_STATUSES = {408, 409, 425, 429, 500, 502, 503, 504}
 
 NO_SPACE = "the disk is full. Free some space and run the same command again."
-DENIED = "permission denied. Give this user the right to do it, or choose another folder."
+DENIED = "permission denied for user {user}. Give this user the right to do it, or choose another folder."
 EXPLAINED_ERRNOS = {
     errno.ENOSPC: NO_SPACE,
     errno.EDQUOT: NO_SPACE,
@@ -58,6 +58,7 @@ EXPLAINED_ERRNOS = {
     errno.ENOTSUP: "this file system has no hard links, so create-if-absent cannot be atomic. Choose another disk.",
     errno.ENOTDIR: "a part of the path is a file, not a folder.",
     errno.EISDIR: "it is a folder.",
+    errno.ESPIPE: "it is a pipe or a device. Write what comes out of it to a file, and name that.",
 }
 EXPLAINED_CODES = {
     "NoSuchBucket": "the bucket does not exist. Create it, or correct the URL.",
@@ -103,6 +104,8 @@ class Local:
         found = os.stat(os.path.join(self.root, path))
         if stat.S_ISDIR(found.st_mode):
             raise FileNotFoundError(path)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.ESPIPE, "no regular file")  # its size says nothing, and reading it may never end
         return found.st_size
 
     def list(self, prefix: str, recursive: bool) -> Iterator[Entry]:
@@ -309,7 +312,8 @@ def explain(error: BaseException) -> str:
         return f"access denied for {shown}. It needs {PERMISSIONS} there. The store said: {text_of(error)}"
     if "Credentials" in type(error).__name__:
         return "no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile, or an instance role."
-    return EXPLAINED_ERRNOS.get(getattr(error, "errno", None) or 0, text_of(error))
+    found = EXPLAINED_ERRNOS.get(getattr(error, "errno", None) or 0)
+    return found.format(user=os.geteuid()) if found else text_of(error)
 
 
 def text_of(error: BaseException) -> str:

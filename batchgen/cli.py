@@ -238,7 +238,10 @@ def _raise_interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(message, file=sys.stderr if code else sys.stdout, flush=True)
+    from batchgen.storage import redact
+
+    # A job file's mistake may be a password in the wrong place.
+    print(redact(message), file=sys.stderr if code else sys.stdout, flush=True)
     raise typer.Exit(code)
 
 

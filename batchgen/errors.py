@@ -15,7 +15,8 @@ Knows nothing about how an error is shown: `cli.py` prints them, `render.py` rec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -33,7 +34,12 @@ class Problem:
     code: str = ""
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.message}" if self.where else self.message
+        return _visible(f"{self.where}: {self.message}" if self.where else self.message)
+
+
+def _visible(text: str) -> str:
+    """The text without control characters: a column's name must not move the cursor of whoever reads about it."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 class BatchgenError(Exception):
@@ -45,19 +51,30 @@ class BatchgenError(Exception):
 class Refused(BatchgenError):
     """Mistakes found before any GPU was used, all of them in one error.
 
-    problems: the first ones, at most 100. total: how many there are in all.
+    problems: the first ones, at most 100. codes: how many there are in all of each code, where they are more.
     """
 
     exit_code = 2
     SHOWN = 100
 
-    def __init__(self, problems: Sequence[Problem] | Problem | str, total: int | None = None) -> None:
+    def __init__(self, problems: Sequence[Problem] | Problem | str, codes: Mapping[str, int] | None = None) -> None:
         if isinstance(problems, str):
             problems = Problem(problems)
         found = [problems] if isinstance(problems, Problem) else list(problems)
         self.problems = tuple(found[: self.SHOWN])
-        self.total = len(found) if total is None else total
+        self.codes = Counter(codes) if codes else Counter(problem.code for problem in found)
+        self.total = self.codes.total()
         super().__init__(self._text())
+
+    @classmethod
+    def together(cls, refusals: Sequence[Refused]) -> Refused:
+        """One of several, with the counts of all; what two of them say in the same words is one problem."""
+        found = [problem for refusal in refusals for problem in refusal.problems]
+        once = list(dict.fromkeys(found))
+        codes = sum((refusal.codes for refusal in refusals), Counter[str]())
+        codes.subtract(problem.code for problem in found)
+        codes.update(problem.code for problem in once)
+        return cls(once, codes)
 
     def _text(self) -> str:
         if self.total == 1:
@@ -65,10 +82,12 @@ class Refused(BatchgenError):
         lines = [f"{self.total} problems:", *(f"  - {problem}" for problem in self.problems)]
         if self.total > len(self.problems):
             lines.append(f"  ... and {self.total - len(self.problems)} more")
+            if counts := ", ".join(f"{code}: {count}" for code, count in self.codes.most_common() if code):
+                lines.append(f"In all: {counts}")
         return "\n".join(lines)
 
-    def __reduce__(self) -> tuple[type[Refused], tuple[tuple[Problem, ...], int]]:
-        return type(self), (self.problems, self.total)
+    def __reduce__(self) -> tuple[type[Refused], tuple[tuple[Problem, ...], Counter[str]]]:
+        return type(self), (self.problems, self.codes)
 
 
 class RunMismatch(BatchgenError):

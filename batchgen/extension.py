@@ -17,6 +17,7 @@ from batchgen import schema
 from batchgen.errors import RunMismatch
 from batchgen.run import Run
 
+UNNAMED = "00" * 16
 Packed = npt.NDArray[np.bytes_]  # image_ids as 16 bytes each
 
 
@@ -85,4 +86,5 @@ def _types(extras: Iterable[pa.Field]) -> dict[str, str]:
 
 
 def _packed(image_ids: Sequence[str]) -> Packed:
-    return np.frombuffer(bytes.fromhex("".join(image_ids)), "S16")
+    """Rows that stand for an unreadable piece have no name; they are nobody's, hence new."""
+    return np.frombuffer(bytes.fromhex("".join(image_id or UNNAMED for image_id in image_ids)), "S16")

@@ -16,7 +16,7 @@ import batchgen
 from batchgen import card, run
 from batchgen.errors import Refused
 from batchgen.extension import Extension
-from batchgen.manifest.expand import expand_in_parts
+from batchgen.manifest.expand import expand_or_complain
 from batchgen.manifest.expansion import Expansion
 from batchgen.manifest.formats import Source
 from batchgen.planfiles import PlanFiles
@@ -86,8 +86,8 @@ def _sharder(prepared: Prepared, extension: Extension | None) -> Sharder:
 
 
 def _check(summary: Summary, extension: Extension | None) -> None:
-    if summary.problem_count:
-        raise Refused(summary.problems, summary.problem_count)
+    if summary.problems:
+        raise Refused(summary.problems, summary.problem_codes)
     if extension:
         extension.check()
 
@@ -122,7 +122,7 @@ def _expanded(prepared: Prepared) -> Iterator[tuple[int, pa.Table]]:
     tokenizers = str(prepared.model.tokenizers)
     if not prepared.plans_on_ray:
         for piece in pieces:
-            for table in expand_in_parts(piece, prepared.expansion, _counter(tokenizers)):
+            for table in expand_or_complain(piece, prepared.expansion, _counter(tokenizers)):
                 yield 0, table
         return
     yield from _on_ray(prepared, tokenizers)
@@ -159,7 +159,7 @@ def read_and_expand(
 ) -> Iterator[pa.Table]:
     """Numbers of pieces → their image rows, in a Ray task."""
     for number in batch[PIECE].to_pylist():
-        for table in expand_in_parts(pieces[number], expansion, _counter(tokenizers)):
+        for table in expand_or_complain(pieces[number], expansion, _counter(tokenizers)):
             yield table.append_column(PIECE, pa.array([number] * len(table), pa.int64()))
 
 

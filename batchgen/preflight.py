@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 from batchgen import environment, identity, images
 from batchgen.config import Job
-from batchgen.errors import Problem, Refused
+from batchgen.errors import Refused
 from batchgen.manifest import sources
-from batchgen.manifest.expansion import Expansion
+from batchgen.manifest.expansion import Expansion, refuse_impossible_sizes
 from batchgen.manifest.sources import Sources
 from batchgen.models.files import ModelFiles, locate
 from batchgen.run import Run, refuse_foreign
@@ -68,15 +68,16 @@ def prepare(job: Job, *, extend: bool = False) -> Prepared:
 
     extend: another job's run will do if this job can be an extension of it.
     """
-    problems: list[Problem] = []
-    store = _gather(problems, lambda: _output(job))
-    run = _gather(problems, lambda: _find_run(store)) if store is not None else None
-    found = _gather(problems, lambda: sources.find_sources(job.input))
-    model = _gather(problems, lambda: locate(job.model))
+    refusals: list[Refused] = []
+    store = _gather(refusals, lambda: _output(job))
+    run = _gather(refusals, lambda: _find_run(store)) if store is not None else None
+    found = _gather(refusals, lambda: sources.find_sources(job.input))
+    model = _gather(refusals, lambda: locate(job.model))
     if found is not None:
-        _gather(problems, lambda: sources.refuse_swept_columns(job, found))
-    if problems or store is None or found is None or model is None:
-        raise Refused(problems)
+        _gather(refusals, lambda: sources.refuse_swept_columns(job, found))
+    _gather(refusals, lambda: refuse_impossible_sizes(job))
+    if refusals or store is None or found is None or model is None:
+        raise Refused.together(refusals)
     environment.check_address(job.cluster)
     facts = _facts(job, found, model)
     fingerprint = identity.fingerprint(facts)
@@ -97,11 +98,11 @@ def prepare(job: Job, *, extend: bool = False) -> Prepared:
 def elsewhere(prepared: Prepared, path: str, facts: Mapping[str, Any]) -> Prepared:
     """The same job with another output place and further facts: a run of its own. Raises as prepare() does."""
     job = prepared.job.model_copy(update={"output": prepared.job.output.model_copy(update={"path": path})})
-    problems: list[Problem] = []
-    store = _gather(problems, lambda: _output(job))
-    run = _gather(problems, lambda: _find_run(store)) if store is not None else None
-    if problems or store is None:
-        raise Refused(problems)
+    refusals: list[Refused] = []
+    store = _gather(refusals, lambda: _output(job))
+    run = _gather(refusals, lambda: _find_run(store)) if store is not None else None
+    if refusals or store is None:
+        raise Refused.together(refusals)
     facts = prepared.facts | dict(facts)
     fingerprint = identity.fingerprint(facts)
     if run is not None:
@@ -109,14 +110,14 @@ def elsewhere(prepared: Prepared, path: str, facts: Mapping[str, Any]) -> Prepar
     return replace(prepared, job=job, store=store, run=run, facts=facts, fingerprint=fingerprint)
 
 
-def _gather(problems: list[Problem], check: Callable[[], T]) -> T | None:
-    """The result of a check, or None after adding what it refuses to problems."""
+def _gather(refusals: list[Refused], check: Callable[[], T]) -> T | None:
+    """The result of a check, or None after adding what it refuses to refusals."""
     try:
         return check()
     except Refused as refusal:
-        problems += refusal.problems
+        refusals.append(refusal)
     except StoreRefused as refusal:
-        problems.append(Problem(str(refusal)))
+        refusals.append(Refused(str(refusal)))
     return None
 
 
@@ -136,6 +137,7 @@ def _find_run(store: Store) -> Run | None:
 
 def _output(job: Job) -> Store:
     store = Store.open(job.output.path)
+    store.refuse_system_folder()
     if store.is_local and environment.in_ray_job() and not job.output.path.startswith(("/", "file:///")):
         raise Refused(
             f"output.path {job.output.path}: is relative, and a Ray job's directory is removed with the job. "

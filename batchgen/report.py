@@ -25,6 +25,7 @@ OVERFLOW = {
     "negative_overflow": "with a negative prompt that is cut",
 }
 ENCODERS = {"clip_l": "CLIP-L", "clip_g": "CLIP-G", "t5": "T5"}
+SHOWN_BUCKETS = 64
 SHOWN_CUT = 90  # characters of a cut text
 
 
@@ -34,9 +35,14 @@ def print_plan(console: Console, prepared: Prepared, summary: Summary, cost: Ite
     for notice in prepared.sources.notices:
         _say(console, f"note: {notice}")
     table = Table("bucket", "images", "batch", "shards", "TFLOP", box=None, pad_edge=False)
-    for name, bucket in sorted(summary.buckets.items()):
+    largest = sorted(summary.buckets, key=lambda name: summary.buckets[name].images, reverse=True)[:SHOWN_BUCKETS]
+    for name in sorted(largest):
+        bucket = summary.buckets[name]
         table.add_row(name, str(bucket.images), str(bucket.batch_size), str(bucket.shards), f"{bucket.tflop:.3g}")
     console.print(table)
+    if (more := len(summary.buckets) - len(largest)) > 0:
+        _say(console, f"and {more} smaller buckets. No two share a batch, and many small ones waste time on padding:")
+        _say(console, "  write fewer sizes (aspect_ratio helps), step counts and max_sequence_lengths.")
     if len(summary.cells) > 1:
         _say(console, "cells: " + ", ".join(f"{cell}: {count}" for cell, count in sorted(summary.cells.items())))
     for name, text in OVERFLOW.items():

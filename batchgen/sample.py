@@ -82,7 +82,7 @@ class Sample:
     def finish(self) -> Iterator[Shard]:
         self._consider(self._sharder.finish())
         whole = self._sharder.summary
-        self._summary = Summary(problems=whole.problems, problem_count=whole.problem_count)
+        self._summary = Summary(problems=whole.problems, problem_codes=whole.problem_codes)
         number = 0
         for bucket, rows in self._picked().items():
             size = rows["batch_size"][0].as_py()

@@ -7,8 +7,9 @@ prompt row, however long the manifest is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from batchgen.config import Job
 from batchgen.errors import Problem, Refused
 from batchgen.extension import Extension
 from batchgen.identity import repeated_prompt_id
-from batchgen.manifest.expand import locate, refused
+from batchgen.manifest.expand import place, refused, row_numbers
 from batchgen.manifest.expansion import Expansion
 from batchgen.manifest.naming import reidentify
 from batchgen.manifest.sources import Sources
@@ -76,8 +77,8 @@ class Summary:
     overflow: Counter[str] = field(default_factory=Counter)
     truncated: list[tuple[str, str, str]] = field(default_factory=list)  # prompt, encoder, the text that is cut
     codes: Counter[str] = field(default_factory=Counter)
-    problems: list[Problem] = field(default_factory=list)
-    problem_count: int = 0
+    problems: list[Problem] = field(default_factory=list)  # the first ones
+    problem_codes: Counter[str] = field(default_factory=Counter)  # of all
 
     @property
     def tflop(self) -> float:
@@ -87,10 +88,11 @@ class Summary:
     def pixels(self) -> int:
         return sum(bucket.pixels for bucket in self.buckets.values())
 
-    def refuse(self, problem: Problem) -> None:
-        self.problem_count += 1
+    def refuse(self, code: str, problem: Callable[[], Problem]) -> None:
+        """problem is made only if it will be shown: of a million of them, all but a hundred are numbers."""
+        self.problem_codes[code] += 1
         if len(self.problems) < Refused.SHOWN:
-            self.problems.append(problem)
+            self.problems.append(problem())
 
 
 class Sharder:
@@ -113,6 +115,7 @@ class Sharder:
         self._open: dict[str, list[pa.Table]] = {}
         self._last: tuple[int, int, str] | None = None  # source, prompt_row, prompt_id that the last table ended with
         self._skipped: list[pa.Table] = []
+        self._numbers: dict[int, Sequence[int]] = {}  # of the rows of the source where ids last stood twice
 
     def add(self, source: int, table: pa.Table) -> Iterator[Shard]:
         """source: number of the manifest piece that table comes from (a piece may come in several tables)."""
@@ -153,8 +156,9 @@ class Sharder:
             final.insert(0, self._last[2])
         self.summary.prompts += len(counts)
         if self._sources.own_ids:
-            for at in np.flatnonzero(counts > 1):
-                self._refuse_twin(source, int(prompt_rows[starts[at + carried]]), names[at + carried])
+            for at in np.flatnonzero(counts > 1).tolist():
+                row, name = int(prompt_rows[starts[at + carried]]), names[at + carried]
+                self.summary.refuse("DUPLICATE_ID", partial(self._twin, source, row, name))
             final = names
         self._last = (source, int(prompt_rows[-1]), final[-1])
         if final == names:
@@ -163,10 +167,12 @@ class Sharder:
         names = [name for name, n in zip(final, lengths, strict=True) for _ in range(n)]
         return reidentify(table, names, self._expansion)
 
-    def _refuse_twin(self, source: int, prompt_row: int, name: str) -> None:
-        where = locate(self._sources.items[source], prompt_row)
+    def _twin(self, source: int, prompt_row: int, name: str) -> Problem:
+        if source not in self._numbers:
+            self._numbers = {source: row_numbers(self._sources.items[source])}
+        where = place(self._sources.items[source], self._numbers[source][prompt_row])
         message = f"column id: {name!r} stands on an earlier row too. Give every row its own id, or drop the column."
-        self.summary.refuse(Problem(message, where, "DUPLICATE_ID"))
+        return Problem(message, where, "DUPLICATE_ID")
 
     def _set_aside(self, bad: pa.Table) -> None:
         """Rows that will not be rendered: either they stop the job, or they stay in the plan with their reason."""
@@ -175,7 +181,8 @@ class Sharder:
             self.summary.codes[row["skip_code"]] += 1
             # An overflowing prompt stands here once per image; it is one problem.
             if row != before and refused(row["skip_code"], self._job.errors):
-                self.summary.refuse(Problem(row["skip_message"], row["where"] or "", row["skip_code"]))
+                problem = partial(Problem, row["skip_message"], row["where"] or "", row["skip_code"])
+                self.summary.refuse(row["skip_code"], problem)
             before = row
         self.summary.skipped_images += len(bad)
         self._skipped.append(bad.select(self._schema.names).cast(self._schema))

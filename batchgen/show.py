@@ -27,8 +27,10 @@ def facts(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """(name, value) of all that a metadata row says; what is null is left out."""
     for name in [*(name for name in row if name not in LAST), *LAST]:
         value = row.get(name)
-        if value is not None:
-            yield name, value if isinstance(value, str) else json.dumps(value, default=str)
+        if isinstance(value, str):
+            yield name, value if value.isprintable() else repr(value)  # a prompt's line end must not look like a fact
+        elif value is not None:
+            yield name, json.dumps(value, default=str)
 
 
 def snippet(row: dict[str, Any], skip_layers: dict[str, Any]) -> str:

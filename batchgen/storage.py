@@ -159,10 +159,14 @@ class Store:
         """Leave no empty folder behind, after what this process wrote has been deleted again."""
         self._call("delete", "", lambda backend: backend.remove_made_folders())
 
+    def refuse_system_folder(self) -> None:
+        """Before anything is listed: looking through a whole disk takes long, too."""
+        if self.is_local and self.url in {os.path.expanduser("~"), *SYSTEM_FOLDERS}:
+            raise Refused(f"output.path {self}: is no place for a dataset. Name a folder of its own in it.")
+
     def probe(self) -> None:
         """Prove that this place can be written to and that create-if-absent holds, or raise Refused saying why not."""
-        if self.is_local and self.url in {os.path.expanduser("~"), *SYSTEM_FOLDERS}:
-            raise Refused(f"{self}: is no place for a dataset. Name a folder of its own in it.")
+        self.refuse_system_folder()
         store = Store(self.protocol, self.url, min(self.patience, PROBE_SECONDS))
         path, first, second = f".batchgen/probe-{uuid.uuid4().hex}", b"first", b"second"
         try:

@@ -61,15 +61,6 @@ def test_all_mistakes_of_a_job_file_at_once(job):
     refused(path, "4 problems", "sampling.height", "sampling.guidance_scale", "sampling.num_inference_steps", "outputs")
 
 
-def test_mistakes_of_different_kinds_come_together(job, tmp_path):
-    path = job(
-        model={"preset": "demo", "pretrained_model_name_or_path": str(tmp_path / "nowhere")},
-        input={"path": str(tmp_path / "prompts.jsonnl")},
-        output={"path": "s3://key:secret@bucket/run"},
-    )
-    refused(path, "3 problems", "Did you mean prompts.jsonl?", "nowhere does not exist", "holds credentials")
-
-
 def test_a_missing_job_file():
     assert run("render", "nowhere.yaml") == (2, "nowhere.yaml: cannot be read (No such file or directory).\n")
 
@@ -81,35 +72,6 @@ def test_a_job_file_that_is_no_yaml(tmp_path):
 
 def test_a_missing_prompt_column_suggests_one(job):
     refused(job([{"caption": "a cat"}]), "prompt", "columns: {caption: prompt}")
-
-
-def test_bad_rows_are_all_named_with_file_and_row(job):
-    rows = [{"prompt": "a"}, {"prompt": None}, {"prompt": " "}, {"prompt": "a", "height": -1, "width": 64},
-            {"prompt": "a", "guidance_scale": 99}, {"prompt": "a", "seed": -1}]  # fmt: skip
-    refused(job(rows), "5 problems", *[f"prompts.jsonl, line {n}" for n in (2, 3, 4, 5, 6)])
-
-
-def test_a_hundred_problems_are_shown_and_the_rest_counted(job):
-    refused(job([{"prompt": None}] * 150), "150 problems", "and 50 more")
-
-
-def test_duplicate_ids_are_refused_with_their_row(job):
-    refused(job([{"id": "x", "prompt": "a"}, {"id": "y", "prompt": "b"}, {"id": "x", "prompt": "c"}]),
-            "prompts.jsonl, line 3", "'x' stands on an earlier row too")  # fmt: skip
-
-
-def test_unreadable_parquet_is_refused(job, tmp_path):
-    (tmp_path / "prompts.parquet").write_bytes(b"PAR1 no")
-    refused(job(input={"path": str(tmp_path / "prompts.parquet")}), "prompts.parquet")
-
-
-def test_an_output_that_is_not_ours_is_refused_and_left_alone(job, tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "thesis.tex").write_text("x")
-    code, output = run("render", job())
-    assert code == 2
-    assert "not a batchgen run (thesis.tex)" in output
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
 
 
 def test_an_empty_output_directory_survives_a_refusal(job, tmp_path):

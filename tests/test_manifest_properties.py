@@ -152,34 +152,6 @@ def test_any_parquet_is_refused_or_accounted_for(table, counter):
         account(found, tables, samples, 2 if sections else 1)
 
 
-@QUICK
-@given(lines=LINES)
-def test_any_jsonl_is_refused_or_accounted_for(lines, counter):
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "a.jsonl"
-        path.write_bytes("".join(line + "\n" for line in lines).encode("utf-8", "surrogatepass"))
-        try:
-            find_sources(job(path).input)
-        except Refused:
-            return
-        found, tables = expanded(path, counter)
-        account(found, tables, None, 1)
-
-
-@QUICK
-@given(data=st.binary(max_size=200))
-def test_any_bytes_are_refused_or_accounted_for(data, counter):
-    with tempfile.TemporaryDirectory() as folder:
-        for name in ("a.parquet", "a.jsonl"):
-            path = Path(folder) / name
-            path.write_bytes(data)
-            try:
-                find_sources(job(path).input)
-            except Refused:
-                continue
-            account(*expanded(path, counter), None, 1)
-
-
 @settings(
     QUICK, max_examples=200, derandomize=True
 )  # pyarrow 26 can end the process on some footers: no surprises here

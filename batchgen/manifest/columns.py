@@ -35,6 +35,7 @@ JSON_TYPES = (
     (frozenset({"int", "long"}), pa.int64()),
     (frozenset({"int", "float"}), pa.float64()),
 )
+NO_SETTINGS = ("adapter", "lora", "lora_scale", "scheduler", "sampler")  # set by other tools, row by row
 SYNONYMS = ("caption", "text", "prompt_text", "description", "captions", "prompts", "text_prompt", "long_caption")
 
 
@@ -301,7 +302,9 @@ def _lookalikes(kept: Mapping[str, _Types], input: Input) -> Iterator[str]:
     taken = set(input.columns.values())
     for name in kept:
         ours = closest(name.lower(), [column for column in MANIFEST_COLUMNS if column not in taken], cutoff=0.85)
-        if ours and name not in OWN_COLUMNS:
+        if name.lower() in NO_SETTINGS:
+            yield f"Column {name} passes through and changes no image: batchgen sets no {name.lower()} per row."
+        elif ours and name not in OWN_COLUMNS:
             yield f"Column {name} passes through. If it is meant as {ours}, write input.columns: {{{name}: {ours}}}."
 
 

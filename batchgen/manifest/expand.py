@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from batchgen.buckets import Bucket
 from batchgen.config import Errors, OnOverflow
+from batchgen.errors import Refused
 from batchgen.manifest.expansion import Expansion
 from batchgen.manifest.formats import Source
 from batchgen.manifest.lines import read_lines
@@ -30,22 +31,30 @@ PART_ROWS = 20_000  # image rows of one table
 PART_BYTES = 256 * 2**20  # of their texts
 MAX_ROW_BYTES = 2**30  # of one prompt row's image rows: an Arrow string column ends at 2 GiB
 OVERFLOW_CLIP, OVERFLOW_T5 = "OVERFLOW_CLIP", "OVERFLOW_T5"
+DAMAGED = "DAMAGED"  # a piece that cannot be read: how many rows are lost nobody knows, so it is never skipped
 
 Ints = npt.NDArray[np.int64]
 
 
 def refused(code: str, errors: Errors) -> bool:
     """Whether a row with this code stops the job instead of being skipped."""
+    if code == DAMAGED:
+        return True
     if code in (OVERFLOW_CLIP, OVERFLOW_T5):
         return (errors.on_overflow.clip if code == OVERFLOW_CLIP else errors.on_overflow.t5) == "refuse"
     return errors.bad_rows == "refuse"
 
 
-def locate(source: Source, prompt_row: int) -> str:
-    """Where a row stands, for people: 'prompts.parquet, row 17', 'prompts.jsonl, line 17'."""
+def row_numbers(source: Source) -> Sequence[int]:
+    """The number of each row of a source, from 1: of its row (Parquet) or of its line, which may be blank between."""
     if source.format == "parquet":
-        return f"{source.name}, row {source.first_row + prompt_row + 1}"
-    return f"{source.name}, line {read_lines(source)[prompt_row].number}"
+        return range(source.first_row + 1, source.first_row + source.rows + 1)
+    return [line.number for line in read_lines(source)]
+
+
+def place(source: Source, number: int) -> str:
+    """Where a row stands, for people: 'prompts.parquet, row 17', 'prompts.jsonl, line 17'."""
+    return f"{source.name}, {'row' if source.format == 'parquet' else 'line'} {number}"
 
 
 def expand(source: Source, settings: Expansion, counter: TokenCounter) -> pa.Table:
@@ -68,6 +77,25 @@ def expand_in_parts(source: Source, settings: Expansion, counter: TokenCounter) 
     prompts = _Prompts(rows, sizes, settings, source)
     for start, stop in prompts.parts():
         yield prompts.images(start, stop, counter)
+
+
+def expand_or_complain(source: Source, settings: Expansion, counter: TokenCounter) -> Iterator[pa.Table]:
+    """The same; a piece that cannot be read becomes a row that says so, and takes no other piece's complaints along."""
+    try:
+        yield from expand_in_parts(source, settings, counter)
+    except Refused as refusal:
+        problems = refusal.problems
+        columns = {
+            "prompt_id": [f"{problem} ({number})" for number, problem in enumerate(problems)],
+            "sample_index": np.zeros(len(problems), np.int32),
+            "cell": ["default"] * len(problems),
+            "prompt_row": np.arange(len(problems)),
+            "skip_code": [DAMAGED] * len(problems),
+            "skip_message": [problem.message for problem in problems],
+            "where": [problem.where for problem in problems],
+            "seed_derived": np.zeros(len(problems), np.bool_),
+        }
+        yield _typed(columns, len(problems), settings.extras)
 
 
 class _Prompts:
@@ -221,14 +249,10 @@ class _Prompts:
         columns |= {"skip_code": codes, "skip_message": messages}
         places = np.full(size, None, object)
         for at in np.flatnonzero(np.asarray(codes.is_valid())).tolist():
-            places[at] = self._place(int(columns["prompt_row"][at]))
+            places[at] = place(self._source, self._rows.numbers[int(columns["prompt_row"][at])])
         columns["where"] = places
         table = _typed(columns, size, self._settings.extras)
         return replaced(table, "image_id", image_ids(table, self._settings))
-
-    def _place(self, row: int) -> str:
-        unit = "row" if self._source.format == "parquet" else "line"
-        return f"{self._source.name}, {unit} {self._rows.numbers[row]}"
 
     def _bad(self, bad: Ints) -> pa.Table:
         """One row for each bad prompt row: who it is and what is wrong, and no settings."""
@@ -240,7 +264,7 @@ class _Prompts:
             "prompt_row": bad,
             "skip_code": [complaints.code(row) for row in positions],
             "skip_message": [complaints.message(row) for row in positions],
-            "where": [self._place(row) for row in positions],
+            "where": [place(self._source, self._rows.numbers[row]) for row in positions],
             "seed_derived": np.zeros(len(bad), np.bool_),
         }
         for name in ("prompt", "prompt_2", "prompt_3", "negative_prompt"):

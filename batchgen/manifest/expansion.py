@@ -34,22 +34,26 @@ class Expansion:
     @classmethod
     def of(cls, job: Job, extras: Sequence[pa.Field], model_digest: str) -> Self:
         """Raises Refused where the job's own size, in some cell, is one that the model cannot make."""
-        preset, cells = job.model.defaults, job.sweep.cells()
-        problems = []
-        for cell, values in cells.items():
-            height, width = values.get("height", job.sampling.height), values.get("width", job.sampling.width)
-            if not possible(*snap(height, width), preset):
-                where = "sampling: height, width" if cell == "default" else f"sweep: cell {cell}"
-                problems.append(Problem(f"{height} × {width} cannot be made: {limits_text(preset)}.", where))
-        if problems:
-            raise Refused(problems)
+        refuse_impossible_sizes(job)
         return cls(
             sampling=job.sampling,
-            cells=cells,
+            cells=job.sweep.cells(),
             columns=job.input.columns,
             extras=tuple(extras),
-            preset=preset,
+            preset=job.model.defaults,
             on_overflow=job.errors.on_overflow,
             model_digest=model_digest,
             dtype=job.model.dtype,
         )
+
+
+def refuse_impossible_sizes(job: Job) -> None:
+    """Raises Refused where the job's own size, in some cell, is one that the model cannot make."""
+    preset, problems = job.model.defaults, []
+    for cell, values in job.sweep.cells().items():
+        height, width = values.get("height", job.sampling.height), values.get("width", job.sampling.width)
+        if not possible(*snap(height, width), preset):
+            where = "sampling: height, width" if cell == "default" else f"sweep: cell {cell}"
+            problems.append(Problem(f"{height} × {width} cannot be made: {limits_text(preset)}.", where))
+    if problems:
+        raise Refused(problems)

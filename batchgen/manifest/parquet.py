@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchgen.errors import Infrastructure, Problem, Refused
-from batchgen.manifest.columns import FileColumns, passed_type
+from batchgen.manifest.columns import FileColumns, is_text, passed_type
 from batchgen.manifest.formats import BLOCK, SOURCE_ROWS, Inspected, Source, changed, refuse_doubled
 from batchgen.storage import Store
 
@@ -40,7 +42,7 @@ def inspect_parquet(store: Store, path: str, name: str, id_column: str, unread: 
             dropped = [column for column, kind in types.items() if unread(column) or passed_type(kind) is None]
             sizes = list(_row_groups(parquet.metadata, dropped))
             _check_sizes(sizes, name)
-            has_ids = id_column in types and _any_valid(parquet, id_column)
+            has_ids = id_column in types and _any_valid(_compact(file, parquet, [id_column]), id_column)
         version = _parquet_version(file)
     whole = Source(store=store, path=path, name=name, format="parquet", first_row=0, rows=0, version=version)
     return Inspected(FileColumns(name, types), list(_parquet_sources(whole, sizes)), digest.digest(), has_ids)
@@ -115,9 +117,44 @@ def read_parquet(source: Source, columns: list[str]) -> pa.Table:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
             there = [name for name in columns if name in parquet.schema_arrow.names]
             rows = sum(parquet.metadata.row_group(group).num_rows for group in source.groups)
+            parquet = _compact(file, parquet, there)
             if rows == source.rows:
-                return parquet.read_row_groups(source.groups, columns=there, use_threads=False).select(there)
-            return _part(parquet, source, there)
+                table = parquet.read_row_groups(source.groups, columns=there, use_threads=False).select(there)
+            else:
+                table = _part(parquet, source, there)
+        _check_decoded(table, f"{source.name}, row group {source.groups[0]}")
+        return table
+
+
+def _compact(file: BinaryIO, parquet: pq.ParquetFile, columns: list[str]) -> pq.ParquetFile:
+    """The same file, whose texts stay dictionaries as they are read: 400 bytes can hold a text 50,000 times."""
+    leaves = [parquet.schema.column(i) for i in range(len(parquet.schema))]
+    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and _is_below(leaf.path, columns)]
+    return pq.ParquetFile(file, metadata=parquet.metadata, read_dictionary=texts, page_checksum_verification=True)
+
+
+def _check_decoded(table: pa.Table, where: str) -> None:
+    """The footer counts a dictionary once; what it decodes to is known only now, before it is decoded."""
+    size = sum(_decoded_bytes(chunk) for column in table.columns for chunk in column.chunks)
+    if size > MAX_ROW_GROUP_BYTES:
+        message = (
+            f"decodes to {size / 2**30:.1f} GiB, more than is read at once (1). Its texts are repeated very often: "
+        )
+        raise Refused(Problem(f"{message}write smaller row groups (row_group_size=1000), or shorter texts.", where))
+
+
+def _decoded_bytes(values: pa.Array) -> int:
+    """Bytes of the texts in dictionaries, each as often as it is used, also inside lists and structs."""
+    if pa.types.is_dictionary(values.type):
+        if not (is_text(values.type.value_type) or pa.types.is_binary(values.type.value_type)):
+            return 0
+        lengths = np.asarray(pc.binary_length(values.dictionary.cast(pa.large_binary())).fill_null(0), np.int64)
+        return int(lengths[np.asarray(values.indices.drop_null())].sum())
+    if pa.types.is_struct(values.type):
+        return sum(map(_decoded_bytes, values.flatten()))
+    if pa.types.is_map(values.type):
+        return _decoded_bytes(values.keys) + _decoded_bytes(values.items)
+    return _decoded_bytes(values.values) if pa.types.is_nested(values.type) else 0
 
 
 def _part(parquet: pq.ParquetFile, source: Source, columns: list[str]) -> pa.Table:
@@ -144,4 +181,8 @@ def _decoding(name: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise Infrastructure(f"{name} cannot be read ({error}). Run the same command again.") from error
         reason = str(error).strip().split("\n")[0]
+        if "decrypt" in reason:
+            raise Refused(
+                Problem("is encrypted, and batchgen has no keys. Write it without encryption.", name)
+            ) from error
         raise Refused(Problem(f"cannot be read as Parquet ({reason}). Write the file again.", name)) from error

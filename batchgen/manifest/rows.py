@@ -27,6 +27,7 @@ from batchgen.config import (
 from batchgen.manifest.columns import TEXTS
 from batchgen.manifest.values import CODES, Mask, Rows, shown, without
 from batchgen.models.presets import Preset
+from batchgen.storage import redact
 
 MAX_CHARACTERS = 20_000
 MAX_ID_BYTES = 512
@@ -35,6 +36,8 @@ MAX_ASPECT = 4.0
 
 CONTROLS = "[\x00-\x08\x0b\x0c\x0e-\x1f]"  # C0 without tab and line ends
 ANY_CONTROL = "[\x00-\x1f\x7f]"
+SECRET = "(?i)://[^\\s/@:]*:[^\\s@]*@|[?&]x-(amz|goog)-signature="  # what may be one; redact() knows
+SECRET_SHOWN = 50  # characters of a URL without its secret
 RATIO = re.compile(r"\s*(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(?:[:/x]\s*(\d+(?:\.\d+)?))?\s*", re.IGNORECASE)
 
 RANGES: dict[str, tuple[float, float]] = {
@@ -161,6 +164,23 @@ def _check_extras(rows: Rows) -> None:
         rows.complaints.add(row, "EXTRAS_TOO_LARGE", text + "leave some out with input.keep_columns")
     for name, values in rows.extras.items():
         rows.extras[name] = without(values, sizes > MAX_EXTRA_BYTES)
+        if pa.types.is_string(values.type):
+            _check_secrets(rows, name)
+
+
+def _check_secrets(rows: Rows, name: str) -> None:
+    """Extras are published with the pictures, and a URL in them may open somebody's bucket."""
+    values = rows.extras[name]
+    secret = np.zeros(len(values), np.bool_)
+    for row in flagged(pc.match_substring_regex(values, SECRET)):
+        text = values[row].as_py()
+        hidden = redact(text)
+        secret[row] = hidden != text
+        if secret[row]:
+            near = hidden[max(0, hidden.find("***") - 40) :][:SECRET_SHOWN]
+            said = f"holds credentials ({shown(near)}): take them out, or leave it out with input.keep_columns"
+            rows.complaints.about(row, name, "SECRET_IN_URI", said)
+    rows.extras[name] = without(values, secret)
 
 
 @dataclass(frozen=True, slots=True)

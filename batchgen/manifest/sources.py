@@ -36,6 +36,7 @@ SUFFIXES: dict[str, Format] = {
 FORMATS = "Parquet, JSONL, CSV, TSV or TXT"
 AT_ONCE = 8  # files read at the same time: enough to hide a store's latency
 SHOWN = 5
+MANY_FILES = 10_000  # each is opened, read and planned by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +119,19 @@ def _together(files: Sequence[Inspected], columns: Columns) -> Sources:
     # Somebody waited for the listing; tasks have more patience with a store that is busy.
     stores = {source.store.url: Store(source.store.protocol, source.store.url) for source in sources}
     items = [replace(source, own_ids=own_ids, store=stores[source.store.url]) for source in sources]
+    rows = sum(source.rows for source in items)
+    notices = list(columns.notices)
+    if not rows:
+        notices.append("The manifest has no rows: the dataset will be empty.")
+    if len(files) > MANY_FILES:
+        notices.append(f"The manifest has {len(files):,} files. Fewer and larger ones are planned much faster.")
     return Sources(
         items=items,
         extras=list(columns.extras),
         columns=list(columns.ours),
-        notices=list(columns.notices),
+        notices=notices,
         digest=hashlib.sha256(b"".join(file.digest for file in files)).hexdigest(),
-        rows=sum(source.rows for source in items),
+        rows=rows,
         own_ids=own_ids,
     )
 
@@ -162,6 +169,7 @@ def _is_left_out(column: str, input: Input) -> bool:
 
 def _matching(pattern: str) -> list[_File]:
     """The files that a path, a folder or a glob means, without those that are hidden."""
+    Store.open(pattern)  # refuses credentials, before a part of the URL without them is asked for
     folder, name = _parent(pattern)
     if folder and (found := _stat(Store.open(folder, PROBE_SECONDS), name)):
         return [_supported(found, pattern)]

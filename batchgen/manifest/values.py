@@ -304,7 +304,9 @@ def _json_ratio(column: str, value: Any) -> str:
 
 
 def _json_integer(column: str, value: Any) -> int:
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+    if isinstance(value, float) and value.is_integer():
+        if abs(value) >= 2**53:
+            raise _Odd(f"is {value:g}, too large for a float: write integers", CODES[column])
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise _Odd(f"is {shown(value)}, not an integer")

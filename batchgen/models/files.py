@@ -25,6 +25,7 @@ from batchgen.errors import Problem, Refused
 from batchgen.models.mirror import cache_folder, mirror
 from batchgen.models.presets import DEMO_CHECKPOINT
 from batchgen.models.renderer import ModelSpec
+from batchgen.storage import redact
 
 PIPELINE = "StableDiffusion3Pipeline"
 TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
@@ -50,6 +51,7 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 VARIANTS = ("fp16", "fp32", "bf16", "fp8", "non_ema")
 VARIANT = re.compile(rf"\.({'|'.join(VARIANTS)})[.-]")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+MAX_HEADER = 100_000_000  # bytes; the limit of safetensors itself
 SHA256 = re.compile(r"[0-9a-f]{64}")
 CACHED_FROM = 1 << 20  # bytes: smaller files are hashed faster than looked up
 RACY_NS = 2_000_000_000  # a file this fresh may change again within its timestamp's grain
@@ -83,7 +85,8 @@ def locate(model: Model) -> ModelFiles:
         raise Refused(f"{name} is one file. batchgen loads a diffusers directory: {_hint_convert()}")
     if not HUB_ID.fullmatch(name) or name.startswith((".", "~")):
         raise Refused(
-            f"The model directory {name} does not exist. Write a directory, its URL or a Hugging Face id (owner/name)."
+            f"The model directory {redact(name)} does not exist. Write a directory, its URL or a Hugging Face id "
+            "(owner/name)."
         )
     from batchgen.models.hub import locate_on_hub
 
@@ -118,9 +121,32 @@ def checked(directory: Path) -> dict[str, Path]:
     for part in COMPONENTS:
         names |= {f.relative_to(directory).as_posix(): f for f in (directory / part).rglob("*") if f.is_file()}
     problems = examine(names, {name: read_json(file) for name, file in names.items() if is_examined(name)})
+    kept = {name: file for name, file in names.items() if is_kept(name)}
+    problems += [f"{name} {found}" for name, file in sorted(kept.items()) if (found := _broken_weights(file))]
     if problems:
         raise Refused([Problem(problem, str(directory)) for problem in problems])
-    return {name: file for name, file in names.items() if is_kept(name)}
+    return kept
+
+
+def _broken_weights(file: Path) -> str:
+    """What the header tells: a web page saved as weights, a download that ended early. Nothing if it is sound.
+
+    The format: 8 bytes, little-endian, the length of a JSON header; its data_offsets count from the header's end.
+    """
+    if file.suffix != ".safetensors":
+        return ""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if size < 8 or length > min(size - 8, MAX_HEADER):
+            return "is no safetensors file: download it again."
+        try:
+            tensors = json.loads(stream.read(length))
+            ends = [tensor["data_offsets"][1] for name, tensor in tensors.items() if name != "__metadata__"]
+            missing = 8 + length + max(ends, default=0) - size
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            return "is no safetensors file: download it again."
+    return f"ends {missing:,} bytes early: download it again." if missing > 0 else ""
 
 
 def is_kept(name: str) -> bool:

@@ -31,6 +31,12 @@ def own_caches(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
 
 
+def weights(name: str) -> bytes:
+    """A safetensors file with one byte in it."""
+    header = json.dumps({name: {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}).encode()
+    return len(header).to_bytes(8, "little") + header + b"w"
+
+
 def content() -> dict[str, bytes]:
     """name → bytes of the smallest model that has everything."""
     library = {
@@ -43,10 +49,10 @@ def content() -> dict[str, bytes]:
         found[f"{part}/tokenizer.json"] = b'{"model": 1}'
     for part in files.WEIGHTS:
         found[f"{part}/config.json"] = b"{}"
-        found[f"{part}/model.safetensors"] = f"weights of {part}".encode()
+        found[f"{part}/model.safetensors"] = weights(part)
     del found["text_encoder_3/model.safetensors"]
     shards = ["model-1-of-2.safetensors", "model-2-of-2.safetensors"]
-    found |= {f"text_encoder_3/{shard}": shard.encode() for shard in shards}
+    found |= {f"text_encoder_3/{shard}": weights(shard) for shard in shards}
     weight_map = {"weight_map": {"a": shards[0], "b": shards[1], "c": shards[1]}}
     found["text_encoder_3/model.safetensors.index.json"] = json.dumps(weight_map).encode()
     return found
@@ -259,11 +265,11 @@ def test_a_changed_file_is_hashed_again(tmp_path, counted):
     weights = directory / "vae/model.safetensors"
     stat = weights.stat()
     other = tmp_path / "other"
-    other.write_bytes(weights.read_bytes()[::-1])
+    other.write_bytes(weights.read_bytes()[:-1] + b"W")
     os.utime(other, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     os.replace(other, weights)  # same path, size and mtime: only the inode tells
     assert locate(model(directory)).digest != first
-    weights.write_bytes(b"longer than before")
+    weights.write_bytes(weights.read_bytes() + b"longer than before")
     assert len({locate(model(directory)).digest, first}) == 2
 
 

@@ -146,6 +146,18 @@ def test_bad_rows_of_an_extension_are_refused_and_skipped_ones_stay_in_the_books
     assert (report.images, report.failed) == (2, 2)
 
 
+def test_an_extension_with_an_unreadable_line_names_it(make_job, tmp_path):
+    render(make_job(["a", "b"]))
+    job = make_job(["a", "b"])
+    pq.write_table(pa.table({"prompt": ["a", "b", "c"]}), tmp_path / "p.parquet", write_page_checksum=True)
+    data = bytearray((tmp_path / "p.parquet").read_bytes())
+    data[30] ^= 1
+    (tmp_path / "p.parquet").write_bytes(data)
+    damaged = job.model_copy(update={"input": job.input.model_copy(update={"path": str(tmp_path / "p.parquet")})})
+    with pytest.raises(Refused, match=r"p\.parquet"):
+        planned(damaged, extend=True)
+
+
 def test_rows_that_were_skipped_for_their_length_may_come_back(make_job):
     rows = ["a", "word " * 90]
     small = make_job(rows, errors={"on_overflow": {"clip": "skip"}})

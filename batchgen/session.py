@@ -112,7 +112,7 @@ def _render(run: Run, prepared: Prepared, console: Console, max_gpu_hours: float
     if done == total:
         return 0
     from batchgen import cluster
-    from batchgen.render import render_missing
+    from batchgen.rendering import render_missing
 
     job = prepared.job
     run.store.delete(SUCCESS)  # what it says is about to be no longer the whole truth

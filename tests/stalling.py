@@ -4,7 +4,7 @@ import sys
 
 from rich.console import Console
 
-from batchgen import cluster, plan, render
+from batchgen import cluster, plan, rendering
 from batchgen.errors import BatchgenError
 from batchgen.jobfile import load_job
 from batchgen.preflight import prepare
@@ -17,7 +17,7 @@ run = prepared.run or plan.make(prepared)[0]
 patience = Patience(first_s=10.0, least_s=4.0, factor=1.0)
 with Display(Tally(run.plans[0].images, 0, 0), Console(width=200)) as display, cluster.connected(job.cluster):
     try:
-        render.render_missing(run, job, prepared.model.path, display, patience)
+        rendering.render_missing(run, job, prepared.model.path, display, patience)
     except BatchgenError as error:
         print(error)
         sys.exit(error.exit_code)

@@ -31,7 +31,7 @@ LAYERS = [
     {"sharding", "preflight"},
     {"sample", "attempts", "budget", "planfiles", "card", "contact_sheet", "status", "progress"},
     {"cluster", "worker", "finalize", "plan", "show", "preview"},
-    {"render", "retry"},
+    {"rendering", "retry"},
     {"contact_page", "measured"},
     {"estimate"},
     {"sheets"},
@@ -48,8 +48,12 @@ UPWARDS = {
     ("card", "batchgen.finalize"),  # for type hints
     ("batchgen", "batchgen.results"),  # batchgen.open, which imports it when it is called
     ("batchgen", "batchgen.results.Results"),
+    ("batchgen", "batchgen.session"),  # batchgen.render, the same
+    ("batchgen", "batchgen.jobfile"),
+    ("batchgen", "batchgen.jobfile.job_from"),
+    ("batchgen", "batchgen.jobfile.load_job"),
 }
-MAY_IMPORT_RAY = {"cluster", "plan", "render"}
+MAY_IMPORT_RAY = {"cluster", "plan", "rendering"}
 HEAVY = ("torch", "diffusers", "transformers", "ray", "accelerate")
 
 

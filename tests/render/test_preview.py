@@ -7,7 +7,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from batchgen import doctor, render, session
+from batchgen import doctor, rendering, session
 from batchgen.cli import app
 from batchgen.run import Run
 from batchgen.status import status
@@ -68,7 +68,7 @@ def test_a_budget_stops_the_run_and_the_next_command_goes_on(make_job, tmp_path,
     assert f"{found.images} of 60 images are done, a fair sample" in said[-1]
     assert not Path(job.output.path, "_SUCCESS").exists()
     assert list(Path(job.output.path, ".batchgen").glob("stop-*")) == []
-    order = [shard["shard"] for shard in render.in_order(run.index(run.plans[0]).to_pylist())]
+    order = [shard["shard"] for shard in rendering.in_order(run.index(run.plans[0]).to_pylist())]
     assert run.committed() == set(order[: found.committed_shards]), "the first of the shuffled order"
     finished = session.render(job, console)
     assert finished.rendered == 60 - found.images

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchgen import doctor, plan, render, session
+from batchgen import doctor, plan, rendering, session
 from batchgen.errors import Refused, RunMismatch, TooManyFailures
 from batchgen.models.presets import DEMO_CHECKPOINT
 from batchgen.preflight import prepare
@@ -194,8 +194,8 @@ def test_a_pool_grows_to_its_largest_size(make_job, console):
     )
     prepared = prepare(job)
     run, _ = plan.make(prepared)
-    work = render.Work(run=run, plan=run.plans[0], job=job, model_path="fake", session="s")
-    receipts = list(render._graph(work, render.missing(run, run.plans[0])))
+    work = rendering.Work(run=run, plan=run.plans[0], job=job, model_path="fake", session="s")
+    receipts = list(rendering._graph(work, rendering.missing(run, run.plans[0])))
     assert sum(receipt["images"] for receipt in receipts) == 40
     assert len({receipt["renderer"] for receipt in receipts}) == 2
 

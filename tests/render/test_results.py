@@ -1,5 +1,6 @@
 """Looking back: batchgen.open and batchgen show, on the demonstration and on runs that are not finished."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 import batchgen
 from batchgen import session, show
 from batchgen.cli import app
-from batchgen.errors import Infrastructure, Refused
+from batchgen.errors import Infrastructure, Refused, TooManyFailures
 from batchgen.run import Run
 from batchgen.status import status
 from batchgen.storage import Store
@@ -84,6 +85,18 @@ def test_what_readme_says_of_looking_back(demo_out, tmp_path, monkeypatch):
     assert len(said["metadata"]) == len(said["images"]) == len(said["results"].to_pandas()) == 28
     sizes = said["metadata"].groupby(["height", "width"]).size().to_dict()
     assert {row[:2]: row[2] for row in said["by_size"].fetchall()} == sizes
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_job_is_rendered_from_python(make_job, tmp_path):
+    sections = make_job(["a", "b", "fake:raise"]).model_dump(mode="json")
+    with pytest.raises(TooManyFailures):
+        batchgen.render(sections)
+    (tmp_path / "job.yaml").write_text(json.dumps(sections | {"errors": {"max_failed_fraction": 0.5}}))
+    results = batchgen.render(tmp_path / "job.yaml")
+    assert results.to_pandas()["status"].value_counts().to_dict() == {"ok": 2, "failed": 1}
+    with pytest.raises(TooManyFailures):
+        batchgen.render(str(tmp_path / "job.yaml"), strict=True)
 
 
 def test_an_unknown_image_is_refused(demo_out):

@@ -238,6 +238,12 @@ class Job(Section):
         if any(layer >= layers for layer in sampling.skip_guidance_layers):
             given = sampling.skip_guidance_layers
             raise ValueError(f"skip_guidance_layers {given}: {self.model.preset} has layers 0 to {layers - 1}.")
+        scales = [sampling.skip_layer_guidance_scale, *(self.sweep.skip_layer_guidance_scale or [])]
+        if max(scales) > 0 and not sampling.skip_guidance_layers:
+            raise ValueError(
+                f"skip_layer_guidance_scale is on, but {self.model.preset} names no layers: write "
+                "sampling.skip_guidance_layers, for example [7, 8, 9]."
+            )
         if sampling.skip_layer_guidance_start > sampling.skip_layer_guidance_stop:
             raise ValueError("skip_layer_guidance_start is larger than skip_layer_guidance_stop.")
         return self

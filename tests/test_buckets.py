@@ -62,6 +62,12 @@ def test_a_forward_pass_costs_what_was_counted(side, tflop, skipping):
     assert buckets.forward_tflop(MEDIUM, side, side, 256, skipped=3) == pytest.approx(skipping, rel=0.01)
 
 
+@pytest.mark.parametrize(("side", "tflop"), [(512, 7.98), (768, 16.77), (1024, 31.12), (1440, 71.76), (2048, 193.5)])
+def test_large_has_no_second_attention(side, tflop):
+    """Counted in the same way."""
+    assert buckets.forward_tflop(PRESETS["sd3.5-large"], side, side, 256) == pytest.approx(tflop, rel=0.01)
+
+
 @pytest.mark.parametrize(("length", "tflop"), [(77, 10.78), (256, 11.25), (512, 11.93)])
 def test_longer_prompts_cost_more(length, tflop):
     assert buckets.forward_tflop(MEDIUM, 1024, 1024, length) == pytest.approx(tflop, rel=0.01)

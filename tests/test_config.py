@@ -76,6 +76,10 @@ def test_an_empty_section_is_as_good_as_none(tmp_path, section):
         ({"output": {"path": "o", "image_format": "webp", "image_quality": 0}}, "output.image_quality"),
         ({"output": {"path": "o", "image_quality": 80}}, "job: output: image_quality is for webp and jpeg; png loses"),
         ({"cluster": {"renderers": {"min_size": 3, "max_size": 2}}}, "min_size 3 is larger than max_size 2"),
+        (
+            {"model": {"preset": "sd3.5-large"}, "sampling": {"skip_layer_guidance_scale": 2.8}},
+            "sd3.5-large names no layers: write sampling.skip_guidance_layers",
+        ),
         ({"errors": {"on_overflow": {"clip": "drop"}}}, "errors.on_overflow.clip"),
         ({"input": {"columns": {"caption": "promt"}}}, "Did you mean prompt?"),
         ({"input": {"columns": {"a": "prompt", "b": "prompt"}}}, "columns maps several columns to prompt. Keep one."),

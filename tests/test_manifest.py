@@ -195,6 +195,14 @@ def test_skip_layer_guidance_needs_guidance(expand):
     assert table["skip_layer_guidance_scale"].to_pylist() == [0.0, 2.8]
 
 
+def test_skip_layer_guidance_needs_layers(expand):
+    rows = [{"prompt": "x", "skip_layer_guidance_scale": 2.8}, {"prompt": "x", "skip_layer_guidance_scale": 0}]
+    first, second = expand(rows, model={"preset": "sd3.5-large"}).to_pylist()
+    assert (first["skip_code"], second["skip_code"]) == ("BAD_GUIDANCE", None)
+    assert "write sampling.skip_guidance_layers" in first["skip_message"]
+    assert only(expand(rows[:1], model={"preset": "sd3.5-large"}, sampling={"skip_guidance_layers": [7]}))["bucket"]
+
+
 def test_extras_pass_through(expand):
     table = {
         "prompt": ["a", "b"],

@@ -60,6 +60,10 @@ def check_rows(rows: Rows, sampling: Sampling, own_ids: bool) -> None:
     _check_ids(rows, own_ids)
     for column, (low, high) in RANGES.items():
         _check_range(rows, column, low, high)
+    if not sampling.skip_guidance_layers:
+        scales = rows.ours["skip_layer_guidance_scale"]
+        text = "is {value}, but no layers are named: write sampling.skip_guidance_layers"
+        _reject(rows, "skip_layer_guidance_scale", pc.greater(scales, 0), "BAD_GUIDANCE", text)
     _check_samples(rows, sampling)
     _check_extras(rows)
 

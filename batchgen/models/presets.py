@@ -61,6 +61,60 @@ PRESETS = {
         batch_sizes=((512 * 512, 16), (768 * 768, 8), (1024 * 1024, 4), (1440 * 1440, 2), (2_097_152, 2)),
         tflop_per_s=300.0,  # an assumption for H100 in eager bf16, not a measurement
     ),
+    "sd3.5-large": Preset(
+        pretrained_model_name_or_path="stabilityai/stable-diffusion-3.5-large",
+        dtype="bfloat16",
+        # Model card sample: 28 steps, guidance 3.5. Stability-AI/sd3.5 sd3_infer.py says 40 and 4.5.
+        height=1024,
+        width=1024,
+        num_inference_steps=28,
+        guidance_scale=3.5,
+        max_sequence_length=256,
+        skip_guidance_layers=(),  # Stability names layers for Medium only
+        min_pixels=256 * 256,
+        max_pixels=2_097_152,  # made for 1 megapixel; positions reach further
+        max_side=3072,  # pos_embed_max_size 192
+        transformer=(38, 0, 2432, 8_056_627_520),
+        decode_tflop_per_megapixel=10.47 / 1.048576,  # the same autoencoder
+        batch_sizes=((512 * 512, 8), (768 * 768, 4), (1024 * 1024, 2), (2_097_152, 1)),
+        tflop_per_s=300.0,  # as for Medium
+    ),
+    "sd3.5-large-turbo": Preset(
+        pretrained_model_name_or_path="stabilityai/stable-diffusion-3.5-large-turbo",
+        dtype="bfloat16",
+        # Model card sample: 4 steps, guidance 0.0, which is off: no second half of the batch is paid for.
+        height=1024,
+        width=1024,
+        num_inference_steps=4,
+        guidance_scale=0.0,
+        max_sequence_length=256,
+        skip_guidance_layers=(),
+        min_pixels=256 * 256,
+        max_pixels=2_097_152,
+        max_side=3072,
+        transformer=(38, 0, 2432, 8_056_627_520),
+        decode_tflop_per_megapixel=10.47 / 1.048576,
+        batch_sizes=((512 * 512, 16), (768 * 768, 8), (1024 * 1024, 4), (2_097_152, 2)),  # half of guided ones' memory
+        tflop_per_s=300.0,
+    ),
+    "sd3-medium": Preset(
+        pretrained_model_name_or_path="stabilityai/stable-diffusion-3-medium-diffusers",
+        dtype="bfloat16",
+        # Model card sample: 28 steps, guidance 7.0, which are diffusers' defaults too.
+        height=1024,
+        width=1024,
+        num_inference_steps=28,
+        guidance_scale=7.0,
+        max_sequence_length=256,
+        skip_guidance_layers=(),
+        min_pixels=256 * 256,
+        max_pixels=2_097_152,  # it pixelates edges well below that (ComfyUI #3697)
+        max_side=3072,  # pos_embed_max_size 192
+        transformer=(24, 0, 1536, 2_028_328_000),
+        decode_tflop_per_megapixel=10.47 / 1.048576,
+        batch_sizes=((512 * 512, 16), (768 * 768, 8), (1024 * 1024, 4), (2_097_152, 2)),
+        tflop_per_s=300.0,
+    ),
     "demo": Preset(
         pretrained_model_name_or_path=str(DEMO_CHECKPOINT),
         dtype="float32",  # runs on a CPU; bf16 is slower there

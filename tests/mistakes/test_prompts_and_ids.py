@@ -49,7 +49,7 @@ def unchanged(put, accepted):
 def printed(found):
     """What `batchgen plan` shows."""
     console = Console(file=io.StringIO(), width=200)
-    report.print_plan(console, found.prepared, found.summary)
+    report.print_plan(console, found.prepared, found.summary, [])
     return console.file.getvalue()
 
 

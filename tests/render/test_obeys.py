@@ -24,7 +24,7 @@ def scenes():
     order = random.Random("whose")
     pairs = [(colour, ground) for colour in COLOURS for ground in COLOURS if colour != ground]
     return [
-        Scene((Thing(colour, order.choice(SHAPES)),), background=ground) for colour, ground in order.sample(pairs, 28)
+        Scene((Thing(colour, order.choice(SHAPES)),), background=ground) for colour, ground in order.sample(pairs, 20)
     ]
 
 

@@ -122,7 +122,7 @@ def read_parquet(source: Source, columns: list[str]) -> pa.Table:
                 table = parquet.read_row_groups(source.groups, columns=there, use_threads=False).select(there)
             else:
                 table = _part(parquet, source, there)
-        _check_decoded(table, f"{source.name}, row group {source.groups[0]}")
+            _check_decoded(table, f"{source.name}, row group {source.groups[0]}")
         return table
 
 
@@ -149,7 +149,10 @@ def _decoded_bytes(values: pa.Array) -> int:
         if not (is_text(values.type.value_type) or pa.types.is_binary(values.type.value_type)):
             return 0
         lengths = np.asarray(pc.binary_length(values.dictionary.cast(pa.large_binary())).fill_null(0), np.int64)
-        return int(lengths[np.asarray(values.indices.drop_null())].sum())
+        used = np.asarray(values.indices.drop_null())
+        if len(used) and not 0 <= used.min() <= used.max() < len(lengths):
+            raise pa.ArrowInvalid("an index lies outside its dictionary")
+        return int(lengths[used].sum())
     if pa.types.is_struct(values.type):
         return sum(map(_decoded_bytes, values.flatten()))
     if pa.types.is_map(values.type):

@@ -120,14 +120,10 @@ def metadata(found: Run, only: set[int] | None = None) -> Iterator[pa.Table]:
                     extras = schema.extras_of(table.schema)
                     yield table
         for rows in found.skipped(plan):
-            rows = _without(rows, replaced)
+            rows = rows.filter(pc.invert(run.are_among(replaced, rows)))
             yield _failed(plan, rows, rows["skip_code"], rows["skip_message"])
         if not shards and not plan.skipped and len(found.plans) == 1:
             yield schema.metadata_schema(extras).empty_table()
-
-
-def _without(rows: pa.Table, image_ids: set[str]) -> pa.Table:
-    return rows.filter(pa.array([name not in image_ids for name in rows["image_id"].to_pylist()], pa.bool_()))
 
 
 def _shard(found: Run, plan: Plan, replaced: set[str], shard: dict[str, object]) -> pa.Table:
@@ -144,8 +140,7 @@ def _shard(found: Run, plan: Plan, replaced: set[str], shard: dict[str, object])
             f"{found.store}/{run.data_path(number)}: does not hold the rows of its plan. Run batchgen doctor."
         )
     pieces = [_succeeded(good, footer, number)]
-    failures = footer.failures.keys() - replaced
-    failed = planned.filter(pa.array([image_id in failures for image_id in ids], pa.bool_()))
+    failed = planned.filter(run.are_among(footer.failures.keys() - replaced, planned))
     if len(failed):
         why = [footer.failures[image_id] for image_id in failed["image_id"].to_pylist()]
         pieces.append(_failed(plan, failed, [item.code for item in why], [item.message for item in why]))

@@ -44,6 +44,11 @@ class Prepared:
         return self.run is not None and not self.run.holds(self.fingerprint)
 
     @property
+    def needs_plan(self) -> bool:
+        """Whether the job, or what it adds to the run, is still to be planned."""
+        return self.run is None or self.extends
+
+    @property
     def plans_on_ray(self) -> bool:
         """One piece is planned in the driver's process, so that a typo answers in a second."""
         return len(self.sources.items) > 1

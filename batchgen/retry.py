@@ -83,9 +83,8 @@ def _failed(found: Run, plan: Plan) -> Iterator[tuple[Bucket, pa.Table]]:
 
 def _failed_rows(found: Run, plan: Plan, replaced: set[str], shard: dict[str, Any]) -> pa.Table:
     footer = run.owned_footer(found.store, shard["shard"], plan.plan)
-    failed = footer.failures.keys() - replaced
     rows = found.rows(plan, shard["file"], shard["row_group"])
-    return rows.filter(pa.array([image_id in failed for image_id in rows["image_id"].to_pylist()], pa.bool_()))
+    return rows.filter(run.are_among(footer.failures.keys() - replaced, rows))
 
 
 def _shards(failed: dict[Bucket, pa.Table], number: int) -> Iterator[Shard]:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchgen import shard as shard_file
@@ -102,6 +103,11 @@ class Plan:
             "model_digest": self.model["digest"],
             "dtype": self.model["dtype"],
         }
+
+
+def are_among(image_ids: set[str], rows: pa.Table) -> pa.ChunkedArray:
+    """For each row whether it is one of these."""
+    return pc.is_in(rows["image_id"], pa.array(sorted(image_ids), pa.string()))
 
 
 def may_extend(names: list[str]) -> bool:

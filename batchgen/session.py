@@ -70,7 +70,7 @@ def render(
 
 def _planned(prepared: Prepared, console: Console, limit: int | None) -> Run:
     """The run with a plan for all of the job."""
-    if prepared.run is not None and not prepared.extends:
+    if prepared.run is not None and not prepared.needs_plan:
         return prepared.run
     console.print("planning the extension" if prepared.run else "planning", highlight=False)
     run, summary = plan.make(prepared, limit)
@@ -99,7 +99,7 @@ def _kept(prepared: Prepared) -> Iterator[str]:
 
 def _one_session(prepared: Prepared) -> AbstractContextManager[None]:
     """One Ray for planning and rendering, where planning needs it; starting it twice would cost seconds."""
-    if not prepared.plans_on_ray or (prepared.run is not None and not prepared.extends):
+    if not (prepared.needs_plan and prepared.plans_on_ray):
         return nullcontext()
     from batchgen import cluster
 

@@ -5,7 +5,7 @@ Data only: imports no torch, no diffusers, nothing of batchgen.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 DEMO_CHECKPOINT = Path(__file__).parent.parent / "demo" / "checkpoint"
@@ -42,6 +42,27 @@ class Preset:
     png_bytes_per_pixel: float = 2.0
 
 
+DECODE = 10.47 / 1.048576  # counted with torch's FlopCounterMode at 1024²; one autoencoder for all of SD3 and SD3.5
+
+LARGE = Preset(
+    pretrained_model_name_or_path="stabilityai/stable-diffusion-3.5-large",
+    dtype="bfloat16",
+    # Model card sample: 28 steps, guidance 3.5. Stability-AI/sd3.5 sd3_infer.py says 40 and 4.5.
+    height=1024,
+    width=1024,
+    num_inference_steps=28,
+    guidance_scale=3.5,
+    max_sequence_length=256,
+    skip_guidance_layers=(),  # Stability names layers for Medium only
+    min_pixels=256 * 256,
+    max_pixels=2_097_152,  # made for 1 megapixel; positions reach further
+    max_side=3072,  # pos_embed_max_size 192
+    transformer=(38, 0, 2432, 8_056_627_520),
+    decode_tflop_per_megapixel=DECODE,
+    batch_sizes=((512 * 512, 8), (768 * 768, 4), (1024 * 1024, 2), (2_097_152, 1)),
+    tflop_per_s=300.0,  # as for Medium
+)
+
 PRESETS = {
     "sd3.5-medium": Preset(
         pretrained_model_name_or_path="stabilityai/stable-diffusion-3.5-medium",
@@ -57,45 +78,18 @@ PRESETS = {
         max_pixels=2_097_152,  # card: 0.25 to 2 megapixels
         max_side=6144,  # pos_embed_max_size 384 patches of 16 pixels
         transformer=(24, 13, 1536, 2_243_171_520),
-        decode_tflop_per_megapixel=10.47 / 1.048576,  # counted with torch's FlopCounterMode at 1024²
+        decode_tflop_per_megapixel=DECODE,
         batch_sizes=((512 * 512, 16), (768 * 768, 8), (1024 * 1024, 4), (1440 * 1440, 2), (2_097_152, 2)),
         tflop_per_s=300.0,  # an assumption for H100 in eager bf16, not a measurement
     ),
-    "sd3.5-large": Preset(
-        pretrained_model_name_or_path="stabilityai/stable-diffusion-3.5-large",
-        dtype="bfloat16",
-        # Model card sample: 28 steps, guidance 3.5. Stability-AI/sd3.5 sd3_infer.py says 40 and 4.5.
-        height=1024,
-        width=1024,
-        num_inference_steps=28,
-        guidance_scale=3.5,
-        max_sequence_length=256,
-        skip_guidance_layers=(),  # Stability names layers for Medium only
-        min_pixels=256 * 256,
-        max_pixels=2_097_152,  # made for 1 megapixel; positions reach further
-        max_side=3072,  # pos_embed_max_size 192
-        transformer=(38, 0, 2432, 8_056_627_520),
-        decode_tflop_per_megapixel=10.47 / 1.048576,  # the same autoencoder
-        batch_sizes=((512 * 512, 8), (768 * 768, 4), (1024 * 1024, 2), (2_097_152, 1)),
-        tflop_per_s=300.0,  # as for Medium
-    ),
-    "sd3.5-large-turbo": Preset(
+    "sd3.5-large": LARGE,
+    "sd3.5-large-turbo": replace(
+        LARGE,
         pretrained_model_name_or_path="stabilityai/stable-diffusion-3.5-large-turbo",
-        dtype="bfloat16",
         # Model card sample: 4 steps, guidance 0.0, which is off: no second half of the batch is paid for.
-        height=1024,
-        width=1024,
         num_inference_steps=4,
         guidance_scale=0.0,
-        max_sequence_length=256,
-        skip_guidance_layers=(),
-        min_pixels=256 * 256,
-        max_pixels=2_097_152,
-        max_side=3072,
-        transformer=(38, 0, 2432, 8_056_627_520),
-        decode_tflop_per_megapixel=10.47 / 1.048576,
         batch_sizes=((512 * 512, 16), (768 * 768, 8), (1024 * 1024, 4), (2_097_152, 2)),  # half of guided ones' memory
-        tflop_per_s=300.0,
     ),
     "sd3-medium": Preset(
         pretrained_model_name_or_path="stabilityai/stable-diffusion-3-medium-diffusers",
@@ -111,7 +105,7 @@ PRESETS = {
         max_pixels=2_097_152,  # it pixelates edges well below that (ComfyUI #3697)
         max_side=3072,  # pos_embed_max_size 192
         transformer=(24, 0, 1536, 2_028_328_000),
-        decode_tflop_per_megapixel=10.47 / 1.048576,
+        decode_tflop_per_megapixel=DECODE,
         batch_sizes=((512 * 512, 16), (768 * 768, 8), (1024 * 1024, 4), (2_097_152, 2)),
         tflop_per_s=300.0,
     ),

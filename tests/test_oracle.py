@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 from random import Random
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
 from batchgen.demo.oracle import look, mistakes, shows
-from batchgen.demo.world import SHAPES, SIDES, Scene, Thing, draw, random_scene
+from batchgen.demo.world import OUTLINES, SHAPES, SIDES, Scene, Thing, draw, random_scene
 
 CIRCLE_AND_STAR = Scene((Thing("red", "circle"), Thing("blue", "star")), relation="left of", background="white")
 
@@ -87,3 +88,24 @@ def test_a_thing_of_two_colours_has_no_name():
     red[:, : np.flatnonzero(red.any(axis=0)).mean().astype(int)] = False
     picture[red] = (40, 84, 220)
     assert [one.thing for one in look(picture)[1]] == [None]
+
+
+def test_a_star_that_lost_a_tip_and_one_half_way_to_a_circle_have_no_name():
+    star = OUTLINES["star"]
+    for tip in range(0, len(star), 2):
+        assert look(filled([point for corner, point in enumerate(star) if corner != tip]))[1][0].shape is None
+    blob = [(5 / 3 * x, 5 / 3 * y) if corner % 2 else (x, y) for corner, (x, y) in enumerate(star)]
+    assert look(filled(blob))[1][0].shape is None
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_single_long_tip_does_not_hide_a_shape(shape):
+    longest = max(range(len(OUTLINES[shape])), key=lambda corner: math.hypot(*OUTLINES[shape][corner]))
+    longer = [(1.15 * x, 1.15 * y) if corner == longest else (x, y) for corner, (x, y) in enumerate(OUTLINES[shape])]
+    assert look(filled(longer))[1][0].shape == shape
+
+
+def filled(outline):
+    image = Image.new("RGB", (96, 96), "white")
+    ImageDraw.Draw(image).polygon([(48 + 36 * x, 48 + 36 * y) for x, y in outline], fill="black")
+    return np.asarray(image)

@@ -5,6 +5,7 @@ Knows the world's palette and outlines, no model and no file: give it pixels and
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +16,12 @@ from batchgen.demo.world import COLOURS, OUTLINES, Scene, Thing
 
 NAMES = tuple(COLOURS)
 PALETTE = np.array([COLOURS[name] for name in NAMES], dtype=np.float32)
-GRID = 32  # silhouettes are compared on 32 × 32 cells, whatever their size
+GRID, REACH = 64, 2.5  # silhouettes are compared on 64 × 64 cells that reach 2.5 standard deviations from their centre
 # Chosen on drawn scenes and on pictures that a person would not accept.
 FAR_FROM_GROUND = 40.0  # RGB distance at which a pixel is no longer the background's
 NEAR_A_COLOUR = 60.0  # RGB distance within which a colour has a name
 SMALLEST_SHARE = 0.008  # of the picture; anything less is a speck
-LEAST_OVERLAP = 0.8  # of a silhouette with the best outline, intersection over union
+OFF_THE_OUTLINE = 0.05  # of its size, on average: a thing has that outline. A star that lost a tip has not
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +96,19 @@ def _name(colour: np.ndarray) -> str | None:
 
 
 def _shape(silhouette: np.ndarray) -> str | None:
-    """The outline that overlaps best when both fill the same box, if it overlaps well."""
-    box = Image.fromarray(silhouette.astype(np.uint8) * 255).resize((GRID, GRID), Image.Resampling.BOX)
-    filled = np.asarray(box) > 127
-    overlaps = {shape: (filled & mask).sum() / max((filled | mask).sum(), 1) for shape, mask in SILHOUETTES.items()}
+    """The outline that overlaps best when both have one centre and one spread, if it overlaps well."""
+    framed = _framed(silhouette)
+    overlaps = {shape: (framed & mask).sum() / max((framed | mask).sum(), 1) for shape, mask in SILHOUETTES.items()}
     best = max(overlaps, key=lambda shape: overlaps[shape])
-    return best if overlaps[best] >= LEAST_OVERLAP else None
+    return best if overlaps[best] >= LEAST_OVERLAP[best] else None
+
+
+def _framed(silhouette: np.ndarray) -> np.ndarray:
+    """(64, 64) bool: centre and spread made the same for all. A box would hang on the outermost pixel of each tip."""
+    rows, columns = np.nonzero(silhouette)
+    steps = REACH * ((np.arange(GRID) + 0.5) / (GRID / 2) - 1)
+    places = np.meshgrid(rows.mean() + steps * rows.std(), columns.mean() + steps * columns.std(), indexing="ij")
+    return np.asarray(ndimage.map_coordinates(silhouette.astype(np.float32), places, order=1) > 0.5)
 
 
 def _related(scene: Scene, seen: list[Seen]) -> bool:
@@ -109,16 +117,23 @@ def _related(scene: Scene, seen: list[Seen]) -> bool:
     return {"left of": right, "right of": -right, "above": down, "below": -down}[scene.relation or ""] > 0.5
 
 
-def _silhouettes() -> dict[str, np.ndarray]:
-    """(32, 32) bool each: the outline stretched to fill the box."""
-    masks = {}
-    for shape, outline in OUTLINES.items():
-        points = np.array(outline)
-        points = (points - points.min(axis=0)) / np.ptp(points, axis=0) * (8 * GRID - 1)
-        image = Image.new("L", (8 * GRID, 8 * GRID))
-        ImageDraw.Draw(image).polygon([(float(x), float(y)) for x, y in points], fill=255)
-        masks[shape] = np.asarray(image.reduce(8)) > 127
-    return masks
+def _drawn(shape: str) -> np.ndarray:
+    image = Image.new("L", (300, 300))
+    ImageDraw.Draw(image).polygon([(150 + 100 * x, 150 + 100 * y) for x, y in OUTLINES[shape]], fill=255)
+    return np.asarray(image) > 127
 
 
-SILHOUETTES = _silhouettes()
+def _least_overlap(shape: str) -> float:
+    """Intersection over union of an outline with one that lies OFF_THE_OUTLINE, half of it inside and half outside.
+
+    Long outlines lose more: with 0.8 for all, stars that anybody would call stars had no name.
+    """
+    x, y = np.array(OUTLINES[shape]).T
+    dx, dy = np.roll(x, -1) - x, np.roll(y, -1) - y
+    area = abs((x * dy - y * dx).sum()) / 2
+    differs = OFF_THE_OUTLINE * np.hypot(dx, dy).sum() / math.sqrt(area)
+    return float((1 - differs / 2) / (1 + differs / 2))
+
+
+SILHOUETTES = {shape: _framed(_drawn(shape)) for shape in OUTLINES}
+LEAST_OVERLAP = {shape: _least_overlap(shape) for shape in OUTLINES}

@@ -54,6 +54,7 @@ class Bucket:
     skip_start: float
     skip_stop: float
     max_sequence_length: int
+    adapter: str = ""
 
     @classmethod
     def of(
@@ -66,6 +67,7 @@ class Bucket:
         guidance_scale: float,
         skip_layer_guidance_scale: float,
         max_sequence_length: int,
+        adapter: str | None = None,
     ) -> Bucket:
         """The bucket of an image row; the keywords are columns of the plan, the rest of `sampling` is the job's."""
         guided = guidance_scale > 1
@@ -79,6 +81,7 @@ class Bucket:
             skip_start=sampling.skip_layer_guidance_start if skipped else 0.0,
             skip_stop=sampling.skip_layer_guidance_stop if skipped else 0.0,
             max_sequence_length=max_sequence_length,
+            adapter=adapter or "",
         )
 
     def __str__(self) -> str:
@@ -87,7 +90,7 @@ class Bucket:
         guidance = "on" if self.guidance else "off"
         return (
             f"{self.height}x{self.width} steps={self.num_inference_steps} guidance={guidance} "
-            f"slg={skipping} t5={self.max_sequence_length}"
+            f"slg={skipping} t5={self.max_sequence_length}" + (f" adapter={self.adapter}" if self.adapter else "")
         )
 
 

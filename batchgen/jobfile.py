@@ -5,14 +5,18 @@ Knows YAML and pydantic's complaints; what a setting may be is config.py's.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from batchgen.config import Job, nearest
 from batchgen.errors import Problem, Refused
+
+# What pydantic puts into a key's path where a key may be of several kinds.
+KINDS = ("literal['auto']", "constrained-int", "list[str]", "str", "all", "each", "[key]")
 
 
 def load_job(path: str | Path, overrides: list[str] | None = None) -> Job:
@@ -63,9 +67,7 @@ def _override(values: Any, override: str) -> None:
 
 
 def _explain(detail: Any, source: str) -> Problem:
-    path = [
-        str(part) for part in detail["loc"] if part not in ("literal['auto']", "constrained-int", "list[str]", "str")
-    ]
+    path = [str(part) for part in detail["loc"] if part not in KINDS]
     where = f"{source}: {'.'.join(path)}" if path else source
     if detail["type"] == "extra_forbidden":
         return Problem(f"unknown key.{nearest(path[-1], _keys_at(path[:-1]))}", where)
@@ -90,10 +92,19 @@ def _keys_at(path: list[str]) -> list[str]:
     section: Any = Job
     for part in path:
         field = section.model_fields.get(part)
-        section = getattr(field, "annotation", None)
-        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+        annotation = getattr(field, "annotation", None)
+        kinds = [annotation, *_kinds(annotation)]
+        section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if section is None:
             return []
     return list(section.model_fields)
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """What a union is made of, all the way down."""
+    for part in get_args(annotation):
+        yield part
+        yield from _kinds(part)
 
 
 class _UniqueKeys(yaml.SafeLoader):

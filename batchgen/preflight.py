@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from batchgen import environment, identity, images
-from batchgen.config import Job
+from batchgen.config import LOOP, Job
 from batchgen.errors import Refused
 from batchgen.manifest import sources
-from batchgen.manifest.expansion import Expansion, refuse_impossible_sizes
+from batchgen.manifest.expansion import Expansion, deciding, refuse_impossible_sizes
 from batchgen.manifest.sources import Sources
 from batchgen.models.files import ModelFiles, locate
 from batchgen.run import Run, refuse_foreign
@@ -54,17 +54,14 @@ class Prepared:
         return len(self.sources.items) > 1
 
     def model_spec(self) -> dict[str, Any]:
-        """The fields of ModelSpec, as the plan records them."""
-        sampling = self.job.sampling
+        """What was found of the model, as the plan records it and ModelSpec.from_plan takes it."""
         return {
-            "preset": self.job.model.preset,
             "path": self.model.path,
             "revision": self.model.revision,
             "digest": self.model.digest,
-            "dtype": self.job.model.dtype,
-            "skip_guidance_layers": sampling.skip_guidance_layers,
-            "skip_layer_guidance_start": sampling.skip_layer_guidance_start,
-            "skip_layer_guidance_stop": sampling.skip_layer_guidance_stop,
+            "dtype": self.job.model.dtypes,
+            "adapters": dict(self.model.adapters),
+            "refiner": None,
         }
 
 
@@ -94,7 +91,7 @@ def prepare(job: Job, *, extend: bool = False) -> Prepared:
         run=run,
         sources=found,
         model=model,
-        expansion=Expansion.of(job, found.extras, model.digest),
+        expansion=Expansion.of(job, found.extras, model.digest, model.adapters),
         facts=facts,
         fingerprint=fingerprint,
     )
@@ -173,8 +170,12 @@ def _facts(job: Job, found: Sources, model: ModelFiles) -> dict[str, Any]:
         "input.columns": job.input.columns,
         "input.keep_columns": job.input.keep_columns,
         "model (digest of its files)": model.digest,
-        "model.dtype": job.model.dtype,
+        "model.dtype": job.model.dtypes,
         "model.batch_size": job.model.batch_size,
+        "model.adapters (sha256 and scale)": {
+            name: [sha256, job.model.adapters[name].scale] for name, sha256 in sorted(model.adapters.items())
+        },
+        "model (other settings), refine": {k: v for k, v in deciding(job).items() if k not in LOOP},
         "output.image_format": job.output.image_format,
     }
     quality = job.output.image_quality

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchgen import shard as shard_file
+from batchgen.config import LOOP
 from batchgen.errors import Infrastructure, OtherPlan, Refused, RunMismatch
 from batchgen.models.renderer import ModelSpec
 from batchgen.storage import Store
@@ -26,9 +27,9 @@ DATA = "data"
 METADATA = "metadata"
 SUCCESS = "_SUCCESS"
 CARD = "README.md"
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 EXTENSIBLE = ("input (", "sampling.", "sweep.")  # facts, by how their names begin
-MODEL_FACTS = {f"sampling.{field.name}" for field in fields(ModelSpec)}  # all generations are of one model
+MODEL_FACTS = {f"sampling.{name}" for name in LOOP}  # all generations are rendered in one way
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class PlanFile:
 class Plan:
     """One generation: the immutable table of image rows and their shards, as .batchgen/plan-000.json says it.
 
-    facts: what the fingerprint is made of, by name. job: the job file, for people. model: fields of ModelSpec.
+    facts: what the fingerprint is made of, by name. job: the job file. model: what was found where it
+    says that the model is, as ModelSpec.from_plan takes it.
     index: the file with one row per shard. skipped: files of rows that will never be rendered, with their reasons.
     replaced: image_ids of earlier generations, all failed there, whose place is now in this one.
     """
@@ -90,8 +92,7 @@ class Plan:
 
     def model_spec(self, path: str | None = None) -> ModelSpec:
         """What a renderer is built from. path: where the weights are now, if not where the planner saw them."""
-        values = {**self.model, "skip_guidance_layers": tuple(self.model["skip_guidance_layers"])}
-        return ModelSpec(**{**values, "path": path or values["path"]})
+        return ModelSpec.from_plan({**self.model, "path": path or self.model["path"]}, self.job)
 
     def constants(self) -> dict[str, Any]:
         """What every image of this plan shares: those of schema.CONSTANT_FIELDS that are known before rendering."""
@@ -102,7 +103,18 @@ class Plan:
             "revision": self.model["revision"],
             "model_digest": self.model["digest"],
             "dtype": self.model["dtype"],
+            "settings": self._settings(),
         }
+
+    def _settings(self) -> str:
+        """JSON of what the job says of the model, of the loop and of a second pass."""
+        sampling = {name: self.job["sampling"][name] for name in LOOP}
+        adapters = {
+            name: {"sha256": sha256, "scale": self.job["model"]["adapters"][name]["scale"]}
+            for name, sha256 in self.model["adapters"].items()
+        }
+        said = {"model": self.job["model"] | {"adapters": adapters}, "sampling": sampling, "refine": self.job["refine"]}
+        return json.dumps(said, sort_keys=True)
 
 
 def are_among(image_ids: set[str], rows: pa.Table) -> pa.ChunkedArray:

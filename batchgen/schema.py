@@ -35,6 +35,8 @@ ROW_FIELDS = [
     pa.field("prompt_2", pa.string()),
     pa.field("prompt_3", pa.string()),
     pa.field("negative_prompt", pa.string()),
+    pa.field("negative_prompt_2", pa.string()),  # null: negative_prompt, as for prompt_2
+    pa.field("negative_prompt_3", pa.string()),
     pa.field("height", pa.int32()),
     pa.field("width", pa.int32()),
     pa.field("requested_height", pa.int32()),  # null unless snapped
@@ -42,6 +44,7 @@ ROW_FIELDS = [
     pa.field("num_inference_steps", pa.int32()),
     pa.field("guidance_scale", pa.float64()),
     pa.field("skip_layer_guidance_scale", pa.float64()),
+    pa.field("adapter", pa.string()),  # an alias of the job's model.adapters
     pa.field("max_sequence_length", pa.int32()),
     pa.field("seed", pa.int64()),
     *TOKEN_FIELDS,
@@ -70,6 +73,8 @@ IMAGE_TYPE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.stri
 RENDER_FIELDS = [
     pa.field("batch_size", pa.int32()),
     pa.field("planned_batch_size", pa.int32()),
+    pa.field("image_height", pa.int32()),  # of the stored picture: larger than height after a second pass
+    pa.field("image_width", pa.int32()),
     pa.field("suspect", pa.string()),  # null, or why the picture looks wrong
     pa.field("pixel_sha256", pa.string()),  # over RGB uint8, height × width × 3, row by row
     pa.field("phash", pa.string()),
@@ -113,6 +118,7 @@ CONSTANT_FIELDS = [
     pa.field("revision", pa.string()),
     pa.field("model_digest", pa.string()),
     pa.field("dtype", pa.string()),
+    pa.field("settings", pa.string()),  # JSON: what the job says of the model, the loop and a second pass
     pa.field("device", pa.string()),
     pa.field("versions", pa.string()),  # JSON: torch, diffusers, transformers, batchgen
     pa.field("sigmas", pa.list_(pa.float64())),

@@ -252,7 +252,7 @@ class Sharder:
     def _key(self, rows: pa.Table) -> Bucket:
         names = (
             "height", "width", "num_inference_steps", "guidance_scale", "skip_layer_guidance_scale",
-            "max_sequence_length",
+            "max_sequence_length", "adapter",
         )  # fmt: skip
         return Bucket.of(self._job.sampling, **{name: rows[name][0].as_py() for name in names})
 

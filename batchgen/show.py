@@ -18,8 +18,8 @@ image = pipe(
     generator=torch.Generator("cpu").manual_seed({seed}),
 ).images[0]
 """
-ARGUMENTS = tuple(name for name in DECIDING if name != "seed")
-OPTIONAL = ("prompt_2", "prompt_3", "negative_prompt", "skip_layer_guidance_scale")
+ARGUMENTS = tuple(name for name in DECIDING if name not in ("seed", "adapter"))
+OPTIONAL = (*(name for name in ARGUMENTS if "prompt" in name and name != "prompt"), "skip_layer_guidance_scale")
 LAST = ("sigmas", "versions")  # long, and rarely looked for
 
 

@@ -87,6 +87,8 @@ class TokenCounter:
         prompts_3: Sequence[str | None],
         negatives: Sequence[str],
         max_sequence_lengths: Sequence[int] | Limits,
+        negatives_2: Sequence[str | None] | None = None,
+        negatives_3: Sequence[str | None] | None = None,
     ) -> pa.Table:
         """One row per prompt with the columns of `schema.TOKEN_FIELDS`.
 
@@ -99,8 +101,8 @@ class TokenCounter:
         t5 = self._t5.measure(_or(prompts_3, prompts), t5_limits)
         negative = (
             self._clip_l.measure(negatives, clip_limits).overflow
-            | self._clip_g.measure(negatives, clip_limits).overflow
-            | self._t5.measure(negatives, t5_limits).overflow
+            | self._clip_g.measure(_or(negatives_2 or [None] * len(negatives), negatives), clip_limits).overflow
+            | self._t5.measure(_or(negatives_3 or [None] * len(negatives), negatives), t5_limits).overflow
         )
         columns = {
             "tokens_clip_l": clip_l.tokens,

@@ -247,6 +247,8 @@ def finish(
     facts = {
         "batch_size": picture.batch_size,
         "planned_batch_size": planned,
+        "image_height": pixels.shape[0],
+        "image_width": pixels.shape[1],
         "suspect": images.suspect(pixels),
         "pixel_sha256": images.pixel_sha256(pixels),
         "phash": images.phash(pixels),

@@ -8,19 +8,15 @@ import pytest
 from batchgen.batches import Batches, Failure, Picture
 from batchgen.errors import Infrastructure, OutOfMemory, RendererBroken
 from batchgen.models.fake import FakeRenderer
-from batchgen.models.renderer import ImageRow, ModelSpec
-
-SPEC = ModelSpec(
-    preset="fake", path="fake", revision=None, digest="d", dtype="float32",
-    skip_guidance_layers=(1,), skip_layer_guidance_start=0.01, skip_layer_guidance_stop=0.2,
-)  # fmt: skip
+from batchgen.models.renderer import ImageRow
+from tests.specs import spec_of
 
 
 class Recorder(FakeRenderer):
     """The fake, with a note of the batch sizes that reached it."""
 
     def __init__(self):
-        super().__init__(SPEC)
+        super().__init__(spec_of())
         self.shapes = []
 
     def denoise(self, rows, embeds):

@@ -29,7 +29,8 @@ def plan_rows(count):
 def picture(i):
     pixels = np.random.default_rng(i).integers(0, 255, (16, 16, 3), np.uint8)
     facts = {
-        "batch_size": 2, "planned_batch_size": 2, "suspect": None, "pixel_sha256": images.pixel_sha256(pixels),
+        "batch_size": 2, "planned_batch_size": 2, "image_height": 16, "image_width": 16,
+        "suspect": None, "pixel_sha256": images.pixel_sha256(pixels),
         "phash": images.phash(pixels), "render_seconds": 0.1, "attempt": 1,
     }  # fmt: skip
     return Finished(images.encode(pixels, "png"), f"image-{i}.png", facts)

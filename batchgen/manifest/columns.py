@@ -17,7 +17,7 @@ from batchgen.errors import Problem
 from batchgen.schema import OWN_COLUMNS
 
 MAX_EXTRAS = 64
-TEXTS = ("prompt", "negative_prompt", "prompt_2", "prompt_3")
+TEXTS = ("prompt", "negative_prompt", "prompt_2", "prompt_3", "negative_prompt_2", "negative_prompt_3")
 FLOATS = ("guidance_scale", "skip_layer_guidance_scale")
 INTEGERS = (
     "seed",
@@ -35,7 +35,7 @@ JSON_TYPES = (
     (frozenset({"int", "long"}), pa.int64()),
     (frozenset({"int", "float"}), pa.float64()),
 )
-NO_SETTINGS = ("adapter", "lora", "lora_scale", "scheduler", "sampler")  # set by other tools, row by row
+NO_SETTINGS = ("lora", "lora_scale", "scheduler", "sampler")  # set by other tools, row by row
 SYNONYMS = ("caption", "text", "prompt_text", "description", "captions", "prompts", "text_prompt", "long_caption")
 
 

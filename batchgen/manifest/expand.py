@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from batchgen.buckets import Bucket
 from batchgen.config import Errors, OnOverflow
 from batchgen.errors import Refused
+from batchgen.manifest.columns import TEXTS
 from batchgen.manifest.expansion import Expansion
 from batchgen.manifest.formats import Source
 from batchgen.manifest.lines import read_lines
@@ -69,7 +70,7 @@ def expand_in_parts(source: Source, settings: Expansion, counter: TokenCounter) 
     Raises Refused where the file is damaged or has changed, Infrastructure where it cannot be reached.
     """
     rows = read_rows(source, settings.columns, settings.extras)
-    check_rows(rows, settings.sampling, source.own_ids)
+    check_rows(rows, settings.sampling, source.own_ids, [*settings.adapters])
     sizes = {
         cell: size_cell(rows, settings.sampling, values, settings.preset, cell)
         for cell, values in settings.cells.items()
@@ -141,8 +142,10 @@ class _Prompts:
         cells = self._cell_values(ours, good)
         row, cell, sample = _positions(self._samples[good], len(self._settings.cells))
         columns: dict[str, Any] = {name: values[row, cell] for name, values in cells.items()}
-        for name in ("prompt", "prompt_2", "prompt_3"):
+        ours |= self._own_negatives(ours)
+        for name in ("prompt", "prompt_2", "prompt_3", "negative_prompt_2", "negative_prompt_3"):
             columns[name] = _or_null(name, ours[name]).take(pa.array(row))
+        columns["adapter"] = _or_null("adapter", pa.array(self._adapters).take(pa.array(columns.pop("adapter"))))
         texts, which = self._negatives(ours["negative_prompt"], len(good))
         columns["negative_prompt"] = texts.take(pa.array(which[row, cell]))
         columns["prompt_id"] = pa.array(self._ids[good]).take(pa.array(row))
@@ -164,6 +167,11 @@ class _Prompts:
             own = np.asarray(ours[name].fill_null(getattr(sampling, name)))
             swept = [cell.get(name) for cell in cells.values()]
             values[name] = np.stack([own if v is None else np.full(len(good), v, own.dtype) for v in swept], axis=1)
+        own = np.asarray(pc.index_in(ours["adapter"].fill_null(sampling.adapter or ""), pa.array(self._adapters)))
+        swept = [cell.get("adapter") for cell in cells.values()]
+        values["adapter"] = np.stack(
+            [own if alias is None else np.full(len(good), self._adapters.index(alias)) for alias in swept], axis=1
+        ).astype(np.int64)
         for name in ("height", "width", "requested_height", "requested_width"):
             values[name] = np.stack([getattr(sizes, name)[good] for sizes in self._sizes.values()], axis=1)
         # Skip-layer guidance exists only under guidance: pipeline_stable_diffusion_3.py, diffusers 0.42.1
@@ -171,6 +179,16 @@ class _Prompts:
             values["guidance_scale"] > 1, values["skip_layer_guidance_scale"], 0.0
         )
         return values
+
+    @property
+    def _adapters(self) -> list[str]:
+        """Aliases by the number that they have in `_cell_values`; 0 is none."""
+        return ["", *self._settings.adapters]
+
+    def _own_negatives(self, ours: dict[str, pa.Array]) -> dict[str, pa.Array]:
+        """Negative prompts of the second and third encoder: the row's own, or the job's."""
+        names = ("negative_prompt_2", "negative_prompt_3")
+        return {name: ours[name].fill_null(getattr(self._settings.sampling, name) or "") for name in names}
 
     def _negatives(self, own: pa.Array, rows: int) -> tuple[pa.Array, Ints]:
         """Negative prompts, and for each prompt row and cell the position of its own among them."""
@@ -206,12 +224,11 @@ class _Prompts:
         ]
         distinct = list(dict.fromkeys(variants))
         first = [variants.index(variant) for variant in distinct]
-        prompts, prompts_2, prompts_3 = (
-            ours[name].to_pylist() * len(first) for name in ("prompt", "prompt_2", "prompt_3")
-        )
+        names = ("prompt", "prompt_2", "prompt_3", "negative_prompt_2", "negative_prompt_3")
+        prompts, prompts_2, prompts_3, *negatives_2_3 = (ours[name].to_pylist() * len(first) for name in names)
         limits = cells["max_sequence_length"][:, first].T.ravel()
         texts = negatives.take(pa.array(which[:, first].T.ravel())).to_pylist()
-        counted = counter.count(prompts, prompts_2, prompts_3, texts, limits)
+        counted = counter.count(prompts, prompts_2, prompts_3, texts, limits, *negatives_2_3)
         number = np.array([distinct.index(variant) for variant in variants])
         row, cell = images
         counted = counted.take(pa.array(number[cell] * len(which) + row))
@@ -221,7 +238,7 @@ class _Prompts:
         return found
 
     def _buckets(self, cells: dict[str, Any]) -> Any:
-        names = ("height", "width", "num_inference_steps", "max_sequence_length")
+        names = ("height", "width", "num_inference_steps", "max_sequence_length", "adapter")
         flags = [cells[name] > limit for name, limit in (("guidance_scale", 1), ("skip_layer_guidance_scale", 0))]
         keys = np.stack([*(cells[name] for name in names), *flags], axis=-1).astype(np.int64)
         distinct, inverse = np.unique(keys.reshape(-1, keys.shape[-1]), axis=0, return_inverse=True)
@@ -233,11 +250,12 @@ class _Prompts:
                     width=width,
                     num_inference_steps=steps,
                     max_sequence_length=length,
+                    adapter=self._adapters[adapter],
                     guidance_scale=2.0 * guided,
                     skip_layer_guidance_scale=float(skipped),
                 )
             )
-            for height, width, steps, length, guided, skipped in distinct.tolist()
+            for height, width, steps, length, adapter, guided, skipped in distinct.tolist()
         ]
         return np.array(labels, object)[inverse].reshape(keys.shape[:-1])
 
@@ -267,7 +285,7 @@ class _Prompts:
             "where": [place(self._source, self._rows.numbers[row]) for row in positions],
             "seed_derived": np.zeros(len(bad), np.bool_),
         }
-        for name in ("prompt", "prompt_2", "prompt_3", "negative_prompt"):
+        for name in (*TEXTS, "adapter"):
             columns[name] = self._rows.ours[name].take(pa.array(bad))
         for name, values in self._rows.extras.items():
             columns[name] = values.take(pa.array(bad))
@@ -286,7 +304,7 @@ def _text_bytes(rows: Rows) -> Ints:
 
 
 def _or_null(name: str, texts: pa.Array) -> pa.Array:
-    """An empty prompt_2 or prompt_3 is none: the pipeline reads `prompt_2 or prompt`."""
+    """An empty text but the prompt is none: the pipeline reads `prompt_2 or prompt`."""
     return texts if name == "prompt" else pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
 
 

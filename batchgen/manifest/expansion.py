@@ -5,14 +5,14 @@ Data and one check of the job itself; knows no rows and no files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import pyarrow as pa
 
 from batchgen.buckets import snap
-from batchgen.config import Job, OnOverflow, Sampling
+from batchgen.config import LOOP, Job, Model, OnOverflow, Sampling
 from batchgen.errors import Problem, Refused
 from batchgen.manifest.rows import limits_text, possible
 from batchgen.models.presets import Preset
@@ -20,7 +20,10 @@ from batchgen.models.presets import Preset
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """All that turns prompt rows into image rows. Small, frozen, picklable: it travels to every task."""
+    """All that turns prompt rows into image rows. Small, frozen, picklable: it travels to every task.
+
+    model: what decides images beside their rows. adapters: sha256 and scale of each alias.
+    """
 
     sampling: Sampling
     cells: dict[str, dict[str, Any]]
@@ -28,11 +31,13 @@ class Expansion:
     extras: tuple[pa.Field, ...]
     preset: Preset
     on_overflow: OnOverflow
-    model_digest: str
-    dtype: str
+    model: dict[str, Any]
+    adapters: dict[str, list[Any]]
 
     @classmethod
-    def of(cls, job: Job, extras: Sequence[pa.Field], model_digest: str) -> Self:
+    def of(
+        cls, job: Job, extras: Sequence[pa.Field], model_digest: str, adapters: Mapping[str, str] | None = None
+    ) -> Self:
         """Raises Refused where the job's own size, in some cell, is one that the model cannot make."""
         refuse_impossible_sizes(job)
         return cls(
@@ -42,9 +47,23 @@ class Expansion:
             extras=tuple(extras),
             preset=job.model.defaults,
             on_overflow=job.errors.on_overflow,
-            model_digest=model_digest,
-            dtype=job.model.dtype,
+            model={"model_digest": model_digest, "dtype": job.model.dtypes} | deciding(job),
+            adapters={name: [sha256, job.model.adapters[name].scale] for name, sha256 in (adapters or {}).items()},
         )
+
+
+def deciding(job: Job) -> dict[str, Any]:
+    """Settings of the whole job that decide images, by name; what is at its default is left out."""
+    model, sampling = job.model, job.sampling
+    found: dict[str, Any] = {name: getattr(sampling, name) for name in LOOP if not name.startswith("skip")}
+    usual: dict[str, Any] = {name: Sampling.model_fields[name].default for name in found}
+    found |= {name: getattr(model, name) for name in ("engine", "text_encoder_3", "vae_tiling")}
+    usual |= {name: Model.model_fields[name].default for name in ("engine", "text_encoder_3", "vae_tiling")}
+    found |= {f"quantization.{name}": kind for name, kind in model.quantization.model_dump().items()}
+    found["refine"] = job.refine and job.refine.model_dump(exclude={"model"})
+    if found["text_encoder_3"] is not None:  # other weights are in the model's digest; none are a setting
+        del found["text_encoder_3"]
+    return {name: value for name, value in found.items() if value != usual.get(name)}
 
 
 def refuse_impossible_sizes(job: Job) -> None:

@@ -33,6 +33,9 @@ DECIDING = (
     "skip_layer_guidance_scale",
     "max_sequence_length",
     "seed",
+    "negative_prompt_2",
+    "negative_prompt_3",
+    "adapter",
 )
 # num_images_per_prompt is no content: asking for more images must not rename those that are there.
 CONTENT = tuple(name for name in MANIFEST_COLUMNS if name not in ("id", "num_images_per_prompt"))
@@ -81,7 +84,7 @@ def derived_seeds(job_seed: int, prompt_ids: Any, samples: Any, wanted: Any) -> 
 def image_ids(table: pa.Table, settings: Expansion) -> pa.Array:
     """Names of image rows. A bad row has no parameters: its name says what was wrong instead."""
     sampling = settings.sampling
-    model = {"model_digest": settings.model_digest, "dtype": settings.dtype}
+    model = settings.model
     skipping = model | {
         "skip_guidance_layers": sampling.skip_guidance_layers,
         "skip_layer_guidance_start": sampling.skip_layer_guidance_start,
@@ -97,6 +100,8 @@ def image_ids(table: pa.Table, settings: Expansion) -> pa.Array:
         else:
             decides = {name: value for name, value in zip(DECIDING, values, strict=True) if value is not None}
             decides |= skipping if values[at_scale] else model
+            if decides.get("adapter"):
+                decides["adapter"] = settings.adapters[decides["adapter"]]
         names.append(identity.image_id(prompt_id, sample, cell, decides))
     return pa.array(names, pa.string())
 

@@ -6,7 +6,7 @@ Knows no files, no tokenizers and no images. Adds complaints to the rows, nulls 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,8 +52,9 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
-def check_rows(rows: Rows, sampling: Sampling, own_ids: bool) -> None:
+def check_rows(rows: Rows, sampling: Sampling, own_ids: bool, adapters: Sequence[str] = ()) -> None:
     """Everything that a row alone decides; sizes depend on the job and its cells too and follow in size_cell()."""
+    _check_adapters(rows, adapters)
     _check_prompts(rows)
     for column in TEXTS:
         _check_text(rows, column)
@@ -114,6 +115,14 @@ def _check_text(rows: Rows, column: str) -> None:
         found = re.findall(CONTROLS, texts[row].as_py())[0]
         rows.complaints.about(row, column, "BAD_CHARS", f"holds the control character {found!r}: take it out")
     rows.ours[column] = without(rows.ours[column], np.asarray(strange.fill_null(False)))
+
+
+def _check_adapters(rows: Rows, adapters: Sequence[str]) -> None:
+    """Only aliases of the job: a row cannot name a file."""
+    unknown = pc.invert(pc.is_in(rows.ours["adapter"], pa.array(["", *adapters], pa.string())))
+    there = ", ".join(adapters) or "none is declared"
+    unknown = pc.and_(unknown, rows.ours["adapter"].is_valid())
+    _reject(rows, "adapter", unknown, "BAD_ADAPTER", f"is {{value}}: write an alias of model.adapters ({there})")
 
 
 def _check_ids(rows: Rows, own_ids: bool) -> None:

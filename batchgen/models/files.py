@@ -16,7 +16,7 @@ import re
 import tempfile
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -65,6 +65,7 @@ class ModelFiles:
     revision: str | None
     digest: str
     tokenizers: Path
+    adapters: Mapping[str, str] = field(default_factory=dict)  # sha256 of each alias
 
 
 def locate(model: Model) -> ModelFiles:
@@ -102,7 +103,7 @@ def verify(spec: ModelSpec) -> Path:
         from batchgen.models.hub import download
 
         directory = download(spec.path, spec.revision)
-    elif spec.preset == "demo" and not directory.is_dir():
+    elif spec.model.preset == "demo" and not directory.is_dir():
         directory = DEMO_CHECKPOINT  # this machine has batchgen, and so the checkpoint, at another place
     if not directory.is_dir():
         raise Refused(f"The model directory {directory} does not exist on this machine: use a path all machines share.")

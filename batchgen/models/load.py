@@ -54,7 +54,7 @@ def load_pipeline(spec: ModelSpec) -> Any:
     # dtype goes in here and never through .to(): that would cast T5's `wo`, kept in fp32 for fp16 models, and corrupt
     # the embeddings (diffusers #8604).
     pipe = diffusers.StableDiffusion3Pipeline.from_pretrained(
-        directory, dtype=DTYPES[spec.dtype], use_safetensors=True, local_files_only=True
+        directory, dtype=DTYPES[spec.model.dtype_of("transformer")], use_safetensors=True, local_files_only=True
     )
     pipe.to(pick_device())
     return pipe

@@ -6,12 +6,14 @@ it is given. Imports no torch; embeddings and latents are opaque to the caller.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from batchgen.config import Model, Refine, Sampling
 
 Pixels = npt.NDArray[np.uint8]  # (height, width, 3)
 
@@ -32,23 +34,47 @@ class ImageRow:
     max_sequence_length: int
     seed: int
     skip_layer_guidance_scale: float = 0.0
+    negative_prompt_2: str | None = None
+    negative_prompt_3: str | None = None
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
     """What an actor needs to build its renderer: resolved, so that every actor builds the same one.
 
-    path: local directory, or a hub id together with `revision` (a commit). digest: what the planner saw.
+    path: local directory or file, or a hub id together with `revision` (a commit). digest: what the planner saw.
+    model, sampling: sections of the job. adapters: sha256 of each alias. refiner: of the second pass, if it has a
+    checkpoint of its own.
     """
 
-    preset: str
     path: str
     revision: str | None
     digest: str
-    dtype: str
-    skip_guidance_layers: tuple[int, ...]
-    skip_layer_guidance_start: float
-    skip_layer_guidance_stop: float
+    model: Model
+    sampling: Sampling
+    refine: Refine | None = None
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    refiner: ModelSpec | None = None
+
+    @classmethod
+    def from_plan(cls, found: Mapping[str, Any], job: Mapping[str, Any]) -> ModelSpec:
+        """found: what a plan says of its model. job: its job."""
+        refine = job.get("refine") and Refine.model_validate(job["refine"])
+        refiner = found.get("refiner")
+        sampling = Sampling.model_validate(job["sampling"])
+        if refiner and refine and refine.model:
+            refiner = cls(**refiner, model=refine.model, sampling=sampling)
+        return cls(
+            path=found["path"],
+            revision=found["revision"],
+            digest=found["digest"],
+            model=Model.model_validate(job["model"]),
+            sampling=sampling,
+            refine=refine or None,
+            adapters=found["adapters"],
+            refiner=refiner,
+        )
 
 
 class Renderer(Protocol):
@@ -90,7 +116,7 @@ class Renderer(Protocol):
 
 def load_renderer(spec: ModelSpec) -> Renderer:
     """Build the renderer of a model. Raises Refused where the weights are not what the plan saw."""
-    if spec.preset == "fake":
+    if spec.model.preset == "fake":
         from batchgen.models.fake import FakeRenderer
 
         return FakeRenderer(spec)

@@ -122,7 +122,7 @@ class SD3Renderer:
             # The products round to the model's dtype as a Python float times a tensor does.
             velocity = without + (guidance * (with_text - without)).to(without.dtype)
             if step in skip_steps:
-                skipped = self._forward(latents, timestep, text, pooled, list(self.spec.skip_guidance_layers))
+                skipped = self._forward(latents, timestep, text, pooled, list(self.spec.sampling.skip_guidance_layers))
                 velocity = velocity + ((with_text - skipped) * skip_scale).to(velocity.dtype)
             return velocity
 
@@ -146,7 +146,7 @@ class SD3Renderer:
         if not any(row.skip_layer_guidance_scale for row in rows):
             return set()
         steps = rows[0].num_inference_steps
-        start, stop = self.spec.skip_layer_guidance_start, self.spec.skip_layer_guidance_stop
+        start, stop = self.spec.sampling.skip_layer_guidance_start, self.spec.sampling.skip_layer_guidance_stop
         return {step for step in range(steps) if steps * start < step < steps * stop}
 
     def _decode_row(self, latents: Tensor) -> tuple[Tensor, Tensor]:

@@ -112,7 +112,10 @@ def positive_of(row: ImageRow) -> Texts:
 
 
 def negative_of(row: ImageRow) -> Texts | None:
-    """The negative prompt goes to all three encoders, as in diffusers unless negative_prompt_2 and _3 are given."""
+    """An encoder without a negative of its own reads negative_prompt, as in diffusers."""
     if row.guidance_scale <= 1:
         return None
-    return Texts(row.negative_prompt, row.negative_prompt, row.negative_prompt, row.max_sequence_length)
+    negative = row.negative_prompt
+    return Texts(
+        negative, row.negative_prompt_2 or negative, row.negative_prompt_3 or negative, row.max_sequence_length
+    )

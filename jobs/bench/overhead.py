@@ -105,14 +105,14 @@ def bare_process(out: Path) -> dict[str, Any]:
 
 def bare(out: str) -> dict[str, Any]:
     """The loop a careful person would write: one renderer, the planned batches, nothing else."""
-    from batchgen.models.renderer import ModelSpec, load_renderer
+    from batchgen.models.renderer import load_renderer
     from batchgen.run import Run
     from batchgen.storage import Store
     from batchgen.worker import image_rows
 
     run = Run.open(Store.open(out))
     (plan,) = run.plans
-    renderer = load_renderer(ModelSpec(**plan.model))
+    renderer = load_renderer(plan.model_spec())
     shards = [image_rows(run.rows(plan, item["file"], item["row_group"])) for item in run.index(plan).to_pylist()]
     images = batches = 0
     started = 0.0

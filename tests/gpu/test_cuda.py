@@ -9,7 +9,8 @@ import torch
 from batchgen.errors import OutOfMemory
 from batchgen.models.files import locate
 from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.models.renderer import ImageRow, ModelSpec, load_renderer
+from batchgen.models.renderer import ImageRow, load_renderer
+from tests.specs import spec_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -19,18 +20,7 @@ def renderer(request):
     from batchgen.config import Model
 
     files = locate(Model(preset="demo", pretrained_model_name_or_path=str(DEMO_CHECKPOINT)))
-    return load_renderer(
-        ModelSpec(
-            preset="demo",
-            path=files.path,
-            revision=None,
-            digest=files.digest,
-            dtype=request.param,
-            skip_guidance_layers=(1,),
-            skip_layer_guidance_start=0.01,
-            skip_layer_guidance_stop=0.2,
-        )
-    )
+    return load_renderer(spec_of(preset="demo", path=files.path, digest=files.digest, dtype=request.param))
 
 
 def rows(*prompts, **values):

@@ -26,7 +26,7 @@ SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
 SIGNED = f"https://bucket.s3.amazonaws.com/x.png?X-Amz-Credential=AKIAIOSFODNN7&X-Amz-Signature={SECRET}"
 
 
-@pytest.mark.parametrize("column", ["lora", "adapter", "lora_scale"])
+@pytest.mark.parametrize("column", ["lora", "lora_scale"])
 @pytest.mark.parametrize("value", ["../x", "https://x.org/x.safetensors", "x.bin", "x.pt", "/etc/passwd", "nan"])
 def test_68_69_adapters_in_rows(put, accepted, column, value):
     """batchgen has no adapters yet. The column passes through, nothing is opened by its name, and a note says so."""
@@ -35,12 +35,26 @@ def test_68_69_adapters_in_rows(put, accepted, column, value):
     assert str(found.images[0][column]) == value
 
 
-@pytest.mark.parametrize("adapters", [["x.pt"], [{"path": "../x.bin", "weight": 1e9}]], ids=str)
-def test_68_69_adapters_in_the_job(put, job, adapters):
-    """Their place in the job file does not exist yet, so that none can be named, sound or not."""
-    values = job(put(ROWS), model={"adapters": adapters})
+@pytest.mark.parametrize("alias", ["../x.safetensors", "https://x.org/x.safetensors", "x.bin", "watercolour"])
+def test_68_69_a_row_names_an_alias_of_the_job_and_never_a_file(bad_row, alias):
+    bad_row({"prompt": "x", "adapter": alias}, "BAD_ADAPTER", "write an alias of model.adapters (none is declared)")
+
+
+@pytest.mark.parametrize(
+    ("adapter", "says"),
+    [
+        ({"path": "x.pt"}, "x.pt is a pickle, which can run code: convert it to safetensors."),
+        ({"path": "x"}, "x: write the path of one *.safetensors file."),
+        ({"path": "x.safetensors", "scale": 1e9}, "Input should be less than or equal to 10"),
+        ({"path": "x.safetensors", "weight": 1}, "unknown key."),
+    ],
+    ids=str,
+)
+def test_68_69_adapters_in_the_job(put, job, adapter, says):
+    values = job(put(ROWS), model={"adapters": {"one": adapter}})
     [problem] = look(values).problems
-    assert (problem.where, problem.message) == ("job: model.adapters", "unknown key.")
+    assert problem.where.startswith("job: model.adapters.one")
+    assert says in problem.message
 
 
 @pytest.fixture
@@ -187,8 +201,8 @@ def test_72_a_download_that_ended_early(put, checkpoint, refused):
 
 def test_72_other_weights_than_planned(put, checkpoint, accepted):
     """A renderer loads only what was planned; what differs is found before the GPU is asked for anything."""
-    planned = accepted(put(ROWS), model=of(checkpoint)).prepared.model_spec()
-    spec = ModelSpec(**planned | {"skip_guidance_layers": tuple(planned["skip_guidance_layers"])})
+    prepared = accepted(put(ROWS), model=of(checkpoint)).prepared
+    spec = ModelSpec.from_plan(prepared.model_spec(), prepared.job.model_dump(mode="json"))
     files.verify(spec)
     path = checkpoint / "vae" / "diffusion_pytorch_model.safetensors"
     changed = bytearray(path.read_bytes())

@@ -14,6 +14,7 @@ import pytest
 from batchgen.models.files import checked, digest_of
 from batchgen.models.presets import DEMO_CHECKPOINT
 from batchgen.models.renderer import ImageRow, ModelSpec
+from tests.specs import spec_of
 
 
 @pytest.fixture(scope="session")
@@ -24,14 +25,11 @@ def make_spec() -> Callable[..., ModelSpec]:
         values: dict[str, Any] = {
             "preset": "demo",
             "path": str(DEMO_CHECKPOINT),
-            "revision": None,
             "digest": digest,
-            "dtype": "float32",
-            "skip_guidance_layers": (1, 2),
-            "skip_layer_guidance_start": 0.01,
+            "skip_guidance_layers": [1, 2],
             "skip_layer_guidance_stop": 0.6,
         }
-        return ModelSpec(**values | changes)
+        return spec_of(**values | changes)
 
     return make
 

@@ -21,6 +21,7 @@ from batchgen.models import files, hub
 from batchgen.models.files import locate, verify
 from batchgen.models.presets import DEMO_CHECKPOINT
 from batchgen.models.renderer import ModelSpec
+from tests.specs import spec_of
 
 COMMIT = "b940f670f0eda2d07fbb75229e779da1ad11eb80"
 
@@ -71,16 +72,7 @@ def model(name: object, **more) -> Model:
 
 
 def spec(path, digest, revision=None, preset="sd3.5-medium") -> ModelSpec:
-    return ModelSpec(
-        preset=preset,
-        path=str(path),
-        revision=revision,
-        digest=digest,
-        dtype="float32",
-        skip_guidance_layers=(),
-        skip_layer_guidance_start=0.0,
-        skip_layer_guidance_stop=0.0,
-    )
+    return spec_of(path=str(path), digest=digest, revision=revision, preset=preset)
 
 
 # --- a directory

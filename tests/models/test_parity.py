@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 
 from batchgen.models.text import ENCODE_BATCH
+from tests.specs import with_sampling
 
 PROMPTS = ["a red circle", "three green cats, sitting", "ein grüner Hund 犬", "a golden robot of glass and stone"]
 
@@ -77,10 +76,10 @@ def skip_arguments(renderer, rows):
     if not rows[0].skip_layer_guidance_scale:
         return {}
     return {
-        "skip_guidance_layers": list(renderer.spec.skip_guidance_layers),
+        "skip_guidance_layers": list(renderer.spec.sampling.skip_guidance_layers),
         "skip_layer_guidance_scale": rows[0].skip_layer_guidance_scale,
-        "skip_layer_guidance_start": renderer.spec.skip_layer_guidance_start,
-        "skip_layer_guidance_stop": renderer.spec.skip_layer_guidance_stop,
+        "skip_layer_guidance_start": renderer.spec.sampling.skip_layer_guidance_start,
+        "skip_layer_guidance_stop": renderer.spec.sampling.skip_layer_guidance_stop,
     }
 
 
@@ -101,7 +100,7 @@ def test_latents_and_pixels_of_the_same_batch_are_bit_identical(renderer, pipe, 
 
 
 def test_the_ends_of_the_skip_layer_window_are_outside_it(renderer, pipe, make_row, monkeypatch):
-    spec = replace(renderer.spec, skip_layer_guidance_start=0.25, skip_layer_guidance_stop=0.75)  # of 4 steps: 1 and 3
+    spec = with_sampling(renderer.spec, skip_layer_guidance_start=0.25, skip_layer_guidance_stop=0.75)  # steps 1 and 3
     monkeypatch.setattr(renderer, "spec", spec)
     rows = [make_row(skip_layer_guidance_scale=2.8)]
     embeds = renderer.encode(rows)

@@ -13,7 +13,7 @@ from PIL import Image
 from batchgen import doctor, images
 from batchgen.demo import PROMPTS, demo_job
 from batchgen.jobfile import load_job
-from batchgen.models.renderer import ModelSpec, load_renderer
+from batchgen.models.renderer import load_renderer
 from batchgen.worker import image_rows
 
 ROOT = Path(__file__).parent.parent.parent
@@ -68,7 +68,7 @@ def test_a_whole_planned_batch_renders_to_the_same_pixels(demo_out, demo):
     plan = demo.run.plans[0]
     shard = demo.run.index(plan).to_pylist()[0]
     rows = demo.run.rows(plan, shard["file"], shard["row_group"])
-    renderer = load_renderer(ModelSpec(**plan.model))
+    renderer = load_renderer(plan.model_spec())
     todo = image_rows(rows)
     assert len(todo) == shard["batch_size"]
     latents = renderer.denoise(todo, renderer.encode(todo))

@@ -14,8 +14,9 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.utils.torch_utils import randn_tensor
 
-from batchgen.models.device import device_name, on_device, peak_memory
+from batchgen.models.device import device_name, on_device, peak_memory, pick_device
 from batchgen.models.load import load_pipeline, versions
+from batchgen.models.placement import Placement
 from batchgen.models.renderer import ImageRow, ModelSpec, Pixels
 from batchgen.models.text import Embedding, PromptEncoder, RowEmbeds
 
@@ -29,10 +30,13 @@ class SD3Renderer:
     def __init__(self, pipe: Any, spec: ModelSpec) -> None:
         self.spec = spec
         self.transformer, self.vae = pipe.transformer, pipe.vae
-        self.torch_device: torch.device = self.transformer.device
+        self.placement = Placement(pipe, spec.model.offload, pick_device())
+        self.torch_device = self.placement.device
         self.scheduler_config = pipe.scheduler.config
         self.factor: int = pipe.vae_scale_factor  # pixels per latent, 8
-        self.prompts = PromptEncoder(pipe)
+        self.prompts = PromptEncoder(pipe, device=self.torch_device)
+        if spec.model.vae_tiling:
+            self.vae.enable_tiling()
         self.device = device_name(self.torch_device)
         self.versions = versions()
 
@@ -49,6 +53,7 @@ class SD3Renderer:
     def denoise(self, rows: Sequence[ImageRow], embeds: Sequence[RowEmbeds]) -> Tensor:
         """Noise → latents (batch, 16, height/8, width/8), in the dtype of the model."""
         _check_one_bucket(rows)
+        self.placement.use("transformer")
         predict = self._predictor(rows, embeds)
         latents = self._noise(rows, embeds[0].positive.text.dtype)
         sigmas, timesteps = self._schedule(rows[0].num_inference_steps)
@@ -65,6 +70,7 @@ class SD3Renderer:
     @on_device
     def decode(self, latents: Tensor, rows: Sequence[int], *, upcast: bool = False) -> list[Pixels | None]:
         """Latents → (height, width, 3) uint8, one row at a time, so that memory and bits do not depend on the batch."""
+        self.placement.use("vae")
         dtype = self.vae.dtype
         if upcast:
             self.vae.to(torch.float32)

@@ -7,7 +7,7 @@ Arithmetic only: imports no torch and measures nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,11 +55,12 @@ class Footprint:
         return {"encoding prompts": self.encoding, "denoising": self.denoising, "decoding": self.decoding}
 
 
-def shapes_of(model: Model, path: str) -> Mapping[str, Shapes] | None:
-    """The tensors of a model that lies at path; None for one that is not known before it is loaded."""
+def shapes_of(model: Model) -> Mapping[str, Shapes] | None:
+    """The tensors of a model; None of one whose numbers nobody knows before it is loaded."""
     if model.preset == "fake" or model.engine != "batchgen":
         return None
-    found = of_directory(Path(path)) if Path(path).is_dir() else None
+    directory = Path(model.pretrained_model_name_or_path).expanduser()
+    found = of_directory(directory) if directory.is_dir() else None
     return found or (of_preset(model.defaults) if model.defaults.gpu else None)
 
 
@@ -148,7 +149,7 @@ def _denoised(model: Model, shapes: Mapping[str, Shapes], bucket: Bucket, batch_
 def _decoded(model: Model, shapes: Mapping[str, Shapes], bucket: Bucket, batch_size: int) -> int:
     """Transients of one image, or of one tile and the whole picture twice; and the latents of the batch."""
     pixels = bucket.height * bucket.width
-    element, channels = ELEMENT[model.dtype_of("vae")], shapes["vae"][DECODER_END][0]
+    element, channels = ELEMENT[model.dtype_of("vae")], shapes["vae"].get(DECODER_END, (256,))[0]
     at_once, rest = pixels, 0
     if model.vae_tiling and max(bucket.height, bucket.width) > TILE:
         at_once = min(bucket.height, TILE) * min(bucket.width, TILE)
@@ -159,8 +160,3 @@ def _decoded(model: Model, shapes: Mapping[str, Shapes], bucket: Bucket, batch_s
 def _latents(pixels: int, batch_size: int) -> int:
     """Noise, velocity and what the step adds: 8 tensors of (16, height/8, width/8) in fp32 for each row."""
     return batch_size * 8 * 16 * pixels // 64 * 4
-
-
-def largest(found: Iterator[Footprint]) -> Footprint:
-    """The one with the highest peak."""
-    return max(found, key=lambda one: one.peak)

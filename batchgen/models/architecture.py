@@ -1,6 +1,7 @@
 """The tensors of SD3's components, name → shape, without loading any.
 
-Of a preset they follow from its numbers, of a directory they stand in its headers. The names are those of diffusers 0.42.1 and transformers 5.23. Knows no bytes: `weights.py` says what a tensor takes.
+Of a preset they follow from its numbers, of a directory they stand in its headers. The names are those of diffusers
+0.42.1 and transformers 5.23. Knows no bytes: `weights.py` says what a tensor takes.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def of_directory(directory: Path) -> dict[str, Shapes] | None:
 
 
 def read_header(file: Path) -> dict[str, tuple[int, ...]]:
-    """Name → shape, from the JSON at a safetensors file's beginning: 8 bytes of length, little-endian, then the text."""
+    """Name → shape, of a safetensors file: 8 bytes, little-endian, are the length of the JSON that follows."""
     with file.open("rb") as stream:
         header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
     return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}

@@ -130,7 +130,7 @@ def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def _pinned(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """In memory that a GPU copies from without waiting. Weights of packed kinds are small, and not all can be pinned."""
+    """In memory that a GPU copies from without waiting; packed weights, which cannot all be pinned, as they are."""
     if device.type != "cuda" or type(tensor) not in (torch.Tensor, nn.Parameter):
         return tensor
     pinned = tensor.data.pin_memory()

@@ -10,12 +10,11 @@ threshold picks columns by the values of the whole batch.
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import torch
+from diffusers import ModelMixin
 from diffusers.hooks import apply_layerwise_casting
 from diffusers.hooks.layerwise_casting import apply_layerwise_casting_hook
 from torch import nn
@@ -36,7 +35,7 @@ def quantize(component: nn.Module, kind: str, dtype: torch.dtype, device: torch.
         return
     for parent, name, linear in list(_linears(component, kind)):
         if kind.startswith("torchao"):
-            _quantize_with_torchao(linear.to(device), kind)
+            _quantize_with_torchao(linear.to(device=device), kind)
         else:
             setattr(parent, name, _of_bitsandbytes(linear, kind, dtype).to(device))
     # What PEFT looks at before it puts an adapter on a layer of bitsandbytes.
@@ -58,19 +57,19 @@ def _quantize_with_torchao(linear: nn.Linear, kind: str) -> None:
     quantize_(linear, config(set_inductor_config=False))  # nothing is compiled here
 
 
-def _of_bitsandbytes(linear: nn.Linear, kind: str, dtype: torch.dtype) -> nn.Module:
+def _of_bitsandbytes(linear: nn.Linear, kind: str, dtype: torch.dtype) -> Any:
     """The same layer as NF4 or int8, which is packed when it moves to a device, also when that is the CPU."""
-    import bitsandbytes as bnb
+    from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 
     size = (linear.in_features, linear.out_features, linear.bias is not None)
     layer: Any
     with torch.device("meta"):
         if kind == "bitsandbytes_4bit":
-            layer = bnb.nn.Linear4bit(*size, compute_dtype=dtype, compress_statistics=False, quant_type="nf4")
+            layer = Linear4bit(*size, compute_dtype=dtype, compress_statistics=False, quant_type="nf4")
             # A CPU with AVX-512 bf16 would repack the weights in place at the first call, if their shape allows it.
             layer.support_avx512bf16_for_cpu = False
         else:
-            layer = bnb.nn.Linear8bitLt(*size, has_fp16_weights=False, threshold=0.0)
+            layer = Linear8bitLt(*size, has_fp16_weights=False, threshold=0.0)
     settings: dict[str, Any] = {"has_fp16_weights": False}
     if kind == "bitsandbytes_4bit":
         settings = {"compress_statistics": False, "quant_type": "nf4", "module": layer}
@@ -81,7 +80,7 @@ def _of_bitsandbytes(linear: nn.Linear, kind: str, dtype: torch.dtype) -> nn.Mod
 
 def _store_in_float8(component: nn.Module, dtype: torch.dtype) -> None:
     """float8_e4m3fn at rest, dtype while a layer works: diffusers' layerwise casting."""
-    if hasattr(component, "enable_layerwise_casting"):
+    if isinstance(component, ModelMixin):
         component.enable_layerwise_casting(storage_dtype=FLOAT8, compute_dtype=dtype)
         return
     # Embeddings stay: the first of them is what transformers calls the dtype of the model.

@@ -90,8 +90,8 @@ class PromptEncoder:
             do_classifier_free_guidance=False,  # negatives are texts like any other, encoded once
             max_sequence_length=length,
         )
-        # copy: a slice would keep all ENCODE_BATCH rows alive for as long as one of them is cached. In the transformer's
-        # dtype: encoders that have others give the widest of theirs.
+        # copy: a slice would keep all ENCODE_BATCH rows alive for as long as one of them is cached. Encoders of several
+        # dtypes give the widest of theirs; the transformer takes its own.
         return [
             Embedding(text[i].to(self.dtype, copy=True), pooled[i].to(self.dtype, copy=True)) for i in range(len(chunk))
         ]

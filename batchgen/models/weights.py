@@ -71,7 +71,7 @@ def _quantized(kind: str, count: int, rows: int) -> int:
 
 
 def streamed(component: str, shapes: Shapes, dtype: str, kind: str | None) -> int:
-    """Bytes that are on the device at most when a component's blocks come and go: all that is no block, and one block."""
+    """Bytes on the device when a component's blocks come and go one by one: all that is no block, and the largest."""
     blocks: dict[str, int] = {"": 0}
     for name in shapes:
         found = BLOCK.match(name)
@@ -81,6 +81,6 @@ def streamed(component: str, shapes: Shapes, dtype: str, kind: str | None) -> in
 
 
 def largest_unpacked(shapes: Shapes, dtype: str, kind: str | None) -> int:
-    """Bytes of the largest weight that is unpacked to its dtype while it is multiplied with; 0 where none is quantized."""
+    """Bytes of the largest weight that is unpacked to its dtype while a layer works; 0 where none is quantized."""
     counts = [math.prod(shape) for name, shape in shapes.items() if is_quantized(kind, name, shape)]
     return max(counts, default=0) * ELEMENT[dtype]

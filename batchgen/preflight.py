@@ -19,6 +19,7 @@ from batchgen.manifest.expansion import Expansion, deciding, refuse_impossible_s
 from batchgen.manifest.sources import Sources
 from batchgen.models.files import ModelFiles, locate
 from batchgen.models.lora import locate_adapters
+from batchgen.models.packages import refuse_unusable
 from batchgen.run import Run, refuse_foreign
 from batchgen.storage import PROBE_SECONDS, Store, StoreRefused, redact
 
@@ -81,6 +82,7 @@ def prepare(job: Job, *, extend: bool = False) -> Prepared:
     if found is not None:
         _gather(refusals, lambda: sources.refuse_swept_columns(job, found))
     _gather(refusals, lambda: refuse_impossible_sizes(job))
+    _gather(refusals, lambda: refuse_unusable(job.model))
     if refusals or store is None or found is None or model is None:
         raise Refused.together(refusals)
     environment.check_address(job.cluster)

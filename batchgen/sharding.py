@@ -62,6 +62,7 @@ class BucketCount:
     batch_size: int = 0
     tflop: float = 0.0
     pixels: int = 0  # of all its images together
+    key: Bucket | None = None
 
 
 @dataclass
@@ -239,7 +240,7 @@ class Sharder:
         tflop = len(rows) * self._tflop(key)
         count.images += len(rows)
         count.shards += 1
-        count.batch_size = batch_size
+        count.batch_size, count.key = batch_size, key
         count.tflop += tflop
         count.pixels += len(rows) * height * width
         number, self._next = self._next, self._next + 1

@@ -16,8 +16,9 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from batchgen.buckets import guidance_window
 from batchgen.models.adapters import Adapters
-from batchgen.models.device import device_name, on_device, peak_memory
+from batchgen.models.device import device_name, on_device, peak_memory, pick_device
 from batchgen.models.load import load_pipeline, versions
+from batchgen.models.placement import Placement
 from batchgen.models.renderer import ImageRow, ModelSpec, Pixels
 from batchgen.models.samplers import sampler_for
 from batchgen.models.sigmas import SCHEDULES, TRAINED
@@ -33,11 +34,14 @@ class SD3Renderer:
     def __init__(self, pipe: Any, spec: ModelSpec) -> None:
         self.spec = spec
         self.transformer, self.vae = pipe.transformer, pipe.vae
-        self.torch_device: torch.device = self.transformer.device
+        self.adapters = Adapters(pipe, spec.adapters)
+        self.placement = Placement(pipe, spec.model.offload, pick_device())
+        self.torch_device = self.placement.device
         self.scheduler_config = pipe.scheduler.config
         self.factor: int = pipe.vae_scale_factor  # pixels per latent, 8
-        self.prompts = PromptEncoder(pipe)
-        self.adapters = Adapters(pipe, spec.adapters)
+        self.prompts = PromptEncoder(pipe, device=self.torch_device)
+        if spec.model.vae_tiling:
+            self.vae.enable_tiling()
         self.device = device_name(self.torch_device)
         self.versions = versions()
 
@@ -79,6 +83,7 @@ class SD3Renderer:
     ) -> Tensor:
         """Denoise by a schedule, from its step `first` on."""
         self.adapters.use(rows[0].adapter)
+        self.placement.use("transformer")
         dtype, sampler = latents.dtype, sampler_for(self.spec.sampling.sampler, generators)
         sigmas, timesteps = schedule
         predict = self._predictor(rows, embeds, len(timesteps))
@@ -94,6 +99,7 @@ class SD3Renderer:
     @on_device
     def decode(self, latents: Tensor, rows: Sequence[int], *, upcast: bool = False) -> list[Pixels | None]:
         """Latents → (height, width, 3) uint8, one row at a time, so that memory and bits do not depend on the batch."""
+        self.placement.use("vae")
         dtype = self.vae.dtype
         if upcast:
             self.vae.to(torch.float32)

@@ -12,14 +12,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from batchgen.footprint import CACHE_BYTES, ENCODE_BATCH
 from batchgen.models.renderer import ImageRow
-
-# The batch shape chooses the kernels and so the last bits of an embedding: one size for all, short batches padded with
-# "". Eight, because a shard rarely brings fewer texts, and T5-XXL's activations for eight are well below 1 GB.
-ENCODE_BATCH = 8
-# One embedding of SD3.5 is 2.7 MB in bf16 (333 × 4096): this holds about 190, which is the prompts of a shard and the
-# negative prompts of a run. A larger cache would take memory from the batch, to save 0.5 % of the FLOPs.
-CACHE_BYTES = 512 * 2**20
 
 
 class Texts(NamedTuple):
@@ -57,8 +51,10 @@ class RowEmbeds(NamedTuple):
 class PromptEncoder:
     """Not thread-safe: tokenizers that two threads share give wrong lengths without a word."""
 
-    def __init__(self, pipe: Any, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, pipe: Any, cache_bytes: int = CACHE_BYTES, device: torch.device | None = None) -> None:
+        """device: where the arithmetic is done, if not where the transformer is now."""
         self.pipe = pipe
+        self.device, self.dtype = device or pipe.transformer.device, pipe.transformer.dtype
         self.cache_bytes = cache_bytes
         self.cache: OrderedDict[Texts, Embedding] = OrderedDict()
         self.cached_bytes = 0
@@ -94,12 +90,15 @@ class PromptEncoder:
             prompt=[texts.clip_l for texts in padded],
             prompt_2=[texts.clip_g for texts in padded],
             prompt_3=[texts.t5 for texts in padded],
-            device=self.pipe.transformer.device,
+            device=self.device,
             do_classifier_free_guidance=False,  # negatives are texts like any other, encoded once
             max_sequence_length=length,
         )
-        # clone: a slice would keep all ENCODE_BATCH rows alive for as long as one of them is cached
-        return [Embedding(text[i].clone(), pooled[i].clone()) for i in range(len(chunk))]
+        # copy: a slice would keep all ENCODE_BATCH rows alive for as long as one of them is cached. Encoders of several
+        # dtypes give the widest of theirs; the transformer takes its own.
+        return [
+            Embedding(text[i].to(self.dtype, copy=True), pooled[i].to(self.dtype, copy=True)) for i in range(len(chunk))
+        ]
 
     def _remember(self, texts: Texts, embedding: Embedding) -> None:
         if texts in self.cache:

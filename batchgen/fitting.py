@@ -116,17 +116,14 @@ class Fitting:
         (key, value), *_ = setting.change.items()
         if key == "quantization":
             (component,) = value
-            if component == "text_encoder_3" and self.model.text_encoder_3 is None:
-                return False
-            stored: str | None = getattr(self.model.quantization, component)
-            return stored is None
+            gone = component == "text_encoder_3" and self.model.text_encoder_3 is None
+            return not gone and getattr(self.model.quantization, component) is None
         if key == "batch_size":
             return int(value) < max(self._size(planned) for _, planned in self.batches)
         if key == "offload":
             steps = ("none", "encoders", "model", "group")
             return bool(steps.index(value) > steps.index(self.model.offload))
-        current: object = getattr(self.model, key)
-        return current != value
+        return bool(getattr(self.model, key) != value)
 
 
 def _beside(found: Footprint, others: int) -> Footprint:

@@ -12,10 +12,10 @@ from batchgen.models.renderer import load_renderer
 
 KINDS = ["bitsandbytes_4bit", "bitsandbytes_8bit", "torchao_int8", "torchao_float8", "float8"]
 QUANTIZED = ("transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
-# How far latents are from unquantized ones, mean absolute, of a demo model whose latents are 1.7 in the mean: measured
-# 0.48, 0.05, 0.08, 0.28, 0.14 in fp32 and 0.51, 0.07, 0.06, 0.16, 0.19 in bf16. 128 channels have little to spare.
+# How far latents are from unquantized ones, mean absolute; those are 1.7 in the mean. Measured, in fp32 and in bf16:
+# 0.42 and 0.43, 0.06 and 0.10, 0.08 and 0.07, 0.15 and 0.14, 0.35 and 0.33. 128 channels have little to spare.
 DISTANCE = {
-    "bitsandbytes_4bit": 0.7, "bitsandbytes_8bit": 0.12, "torchao_int8": 0.12, "torchao_float8": 0.4, "float8": 0.3,
+    "bitsandbytes_4bit": 0.6, "bitsandbytes_8bit": 0.15, "torchao_int8": 0.15, "torchao_float8": 0.25, "float8": 0.5,
 }  # fmt: skip
 
 
@@ -65,7 +65,6 @@ def test_pictures_change_a_little(quantized, renderer, bf16_renderer, make_row, 
     rows = [make_row(i) for i in range(2)]
     plain = render(renderer if dtype == "float32" else bf16_renderer, rows)
     distance = (render(quantized, rows).float() - plain.float()).abs().mean()
-    print(dtype, kind, distance)
     assert 0 < distance < DISTANCE[kind]
 
 

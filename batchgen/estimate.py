@@ -69,6 +69,8 @@ def lines(job: Job, summary: Summary, measured: Measured | None, job_file: str) 
     yield _storage(job, summary.pixels, measured)
     if measured is not None and measured.peak_memory is not None:
         yield f"peak memory of a renderer: {size(measured.peak_memory)}"
+    if measured is not None and measured.cold_start is not None:
+        yield f"cold start of a renderer: {measured.cold_start:.3g} s until its weights were loaded"
 
 
 def _per_image(summary: Summary, measured: Measured) -> str:

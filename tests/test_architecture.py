@@ -27,8 +27,12 @@ LAYERS = [
     {"manifest.parquet", "manifest.jsonl", "manifest.delimited"},
     {"manifest.lines"},
     {"manifest.sources", "manifest.values", "manifest.rows"},
-    {"manifest.expansion", "manifest.naming", "manifest.expand"},
-    {"models.fake", "models.files", "models.hub", "models.device", "models.load", "models.text", "models.sd3"},
+    {"models.files", "models.hub"},
+    {"models.lora", "manifest.expansion", "manifest.naming", "manifest.expand"},
+    {"models.fake", "models.device", "models.load", "models.text", "models.sigmas"},
+    {"models.adapters", "models.samplers"},
+    {"models.sd3"},
+    {"models.refine"},
     {"batches", "shard", "init"},
     {"comfyui", "comfyui.graph", "comfyui.percent", "comfyui.emphasis"},
     {"comfyui.drawing", "comfyui.findings"},
@@ -58,6 +62,8 @@ UPWARDS = {
     ("models.renderer", "batchgen.models.sd3"),
     ("models.renderer", "batchgen.models.fake.FakeRenderer"),
     ("models.renderer", "batchgen.models.sd3.SD3Renderer"),
+    ("models.renderer", "batchgen.models.refine"),
+    ("models.renderer", "batchgen.models.refine.TwoPassRenderer"),
     ("card", "batchgen.finalize"),  # for type hints
     ("batchgen", "batchgen.results"),  # batchgen.open, which imports it when it is called
     ("batchgen", "batchgen.results.Results"),

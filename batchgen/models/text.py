@@ -23,12 +23,16 @@ CACHE_BYTES = 512 * 2**20
 
 
 class Texts(NamedTuple):
-    """What one embedding is made of: a text per encoder, and the T5 length, on which every T5 value depends."""
+    """What one embedding is made of: a text per encoder, and the T5 length, on which every T5 value depends.
+
+    All texts that are encoded at once have one adapter, the one that is at work.
+    """
 
     clip_l: str
     clip_g: str
     t5: str
     max_sequence_length: int
+    adapter: str | None = None  # it may change the CLIP encoders
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +112,9 @@ class PromptEncoder:
 
 
 def positive_of(row: ImageRow) -> Texts:
-    return Texts(row.prompt, row.prompt_2 or row.prompt, row.prompt_3 or row.prompt, row.max_sequence_length)
+    return Texts(
+        row.prompt, row.prompt_2 or row.prompt, row.prompt_3 or row.prompt, row.max_sequence_length, row.adapter
+    )
 
 
 def negative_of(row: ImageRow) -> Texts | None:
@@ -117,5 +123,6 @@ def negative_of(row: ImageRow) -> Texts | None:
         return None
     negative = row.negative_prompt
     return Texts(
-        negative, row.negative_prompt_2 or negative, row.negative_prompt_3 or negative, row.max_sequence_length
-    )
+        negative, row.negative_prompt_2 or negative, row.negative_prompt_3 or negative, row.max_sequence_length,
+        row.adapter,
+    )  # fmt: skip

@@ -54,6 +54,9 @@ class Findings:
 
     def text(self, node: Node, name: str, default: str = "") -> str:
         value = self._value(node, name, str)
+        if isinstance(value, str) and not _is_plain(value):
+            self.wrong(node, f"{name} holds a control character or half a surrogate pair. Take it out, export again.")
+            return default
         if isinstance(value, str):
             return value
         if value is not None:
@@ -119,3 +122,8 @@ def _fits(value: Any, kind: type) -> bool:
 
 def _is_finite(value: float) -> bool:
     return isinstance(value, int) or math.isfinite(value)
+
+
+def _is_plain(text: str) -> bool:
+    """What a job file and a prompt table can hold (config.job, manifest.rows)."""
+    return not any((c < " " and c not in "\t\n\r") or "\ud800" <= c <= "\udfff" for c in text)

@@ -2,7 +2,8 @@
 
 In ComfyUI a percentage p is a noise level: of a flow model the level 1 - p, shifted. A step is inside a range when its
 level is, ends included (nodes_slg.py, passes.py). batchgen counts steps: i is inside from n × start to n × stop.
-Levels are computed in fp32 as ComfyUI does, because a step on an end of a range is in or out by its last bit.
+The levels that ComfyUI keeps in a table are computed in fp32 as there: one on the end of a range, as `simple` has them,
+is in or out by its last bit. Those between two of the table never lie on an end but for the first.
 """
 
 from __future__ import annotations
@@ -27,10 +28,9 @@ def levels(schedule: str, steps: int, shift: float) -> list[float]:
     elif schedule == "beta":
         found = trained[_beta(steps)]
     else:
-        # From and to timesteps of the first and last trained level, which are shifted already: shifted twice.
-        start, end = np.float32(TRAINED), trained[0] * np.float32(TRAINED)
-        timesteps = _linspace(start, end, steps + 1)[:-1] if schedule == "sgm_uniform" else _linspace(start, end, steps)
-        found = _shifted(timesteps / np.float32(TRAINED), shift)
+        # Between the last and the first trained level, which are shifted already: shifted twice.
+        uniform = np.linspace(1.0, trained[0], steps + (schedule == "sgm_uniform"), dtype=np.float32)
+        found = _shifted(uniform[:steps], shift)
     return [float(level) for level in found]
 
 
@@ -78,15 +78,6 @@ def _shifted(level: Levels, shift: float) -> Levels:
         return level
     factor, one = np.float32(shift), np.float32(1)
     return factor * level / (one + np.float32(shift - 1) * level)
-
-
-def _linspace(start: np.float32, end: np.float32, count: int) -> Levels:
-    """torch.linspace in fp32: from both ends to the middle."""
-    if count == 1:
-        return np.array([start], dtype=np.float32)
-    step = (end - start) / np.float32(count - 1)
-    at = np.arange(count, dtype=np.float32)
-    return np.where(at < count // 2, start + step * at, end - step * (np.float32(count - 1) - at)).astype(np.float32)
 
 
 def _beta(steps: int) -> list[int]:

@@ -14,7 +14,7 @@ from typing import Any, Self
 import torch
 from memory_settings import ENCODERS, Setting
 from random_model import PRESET_OF, WEIGHTS, build_part, build_pipeline, bytes_of, preset_of
-from rows_alike import GUIDANCE, batch_alike, generators, like_pipeline, make_rows, texts_alike
+from rows_alike import GUIDANCE, alone_difference, batch_alike, generators, like_pipeline, make_rows, texts_alike
 from stopwatch import Stopwatch
 
 from batchgen.buckets import Bucket, batch_size, image_tflop
@@ -110,6 +110,7 @@ def alike(bench: Bench, side: int) -> dict[str, Any]:
     return {
         "batch_size": count,
         "rows": batch_alike(bench.renderer, side, count, bench.tokens),
+        "alone_max_difference": alone_difference(bench.renderer, side, count, bench.tokens),
         "like_pipe": like_pipeline(bench.renderer, bench.pipe, side, count, bench.tokens),
     }
 

@@ -37,28 +37,27 @@ def make_rows(side: int, count: int, steps: int, tokens: int, *, first: int = 0,
     ]
 
 
-def batch_alike(renderer: Any, side: int, batch_size: int, tokens: int) -> dict[str, Any]:
-    """Bit by bit: the same batch again, in another order, and its first row among others, in another place.
-
-    alone_max_difference: of latents, the same row in a batch of one, whose kernels may be others; this is why the
-    batch shape is part of what decides an image.
-    """
-    rows = [
-        replace(row, guidance_scale=2.0 + number % 5)
-        for number, row in enumerate(make_rows(side, batch_size, STEPS, tokens))
-    ]
+def batch_alike(renderer: Any, side: int, batch_size: int, tokens: int) -> dict[str, bool]:
+    """Bit by bit: the same batch again, in another order, and its first row among others, in another place."""
+    rows = _of_all_scales(make_rows(side, batch_size, STEPS, tokens))
     strangers = make_rows(side, batch_size, STEPS, tokens, first=500, negative="blurry")
-    moved = [*strangers[1:], rows[0]]
     latents = _latents(renderer, rows)
-    among = _latents(renderer, moved)
-    alone = _latents(renderer, rows[:1])
+    among = _latents(renderer, [*strangers[1:], rows[0]])
     return {
         "again": torch.equal(latents, _latents(renderer, rows)),
         "order": torch.equal(latents, _latents(renderer, rows[::-1]).flip(0)),
         "neighbours": torch.equal(latents[0], among[-1]),
         "pixels": _same_pixels(renderer.decode(latents, [0]), renderer.decode(among, [batch_size - 1])),
-        "alone_max_difference": _max_difference(latents[0], alone[0]),
     }
+
+
+def alone_difference(renderer: Any, side: int, batch_size: int, tokens: int) -> float:
+    """The most that latents of a row in a batch of one differ from the same row's in the full batch.
+
+    A batch of another shape is computed by other kernels: why the shape is part of what decides an image.
+    """
+    rows = _of_all_scales(make_rows(side, batch_size, STEPS, tokens))
+    return _max_difference(_latents(renderer, rows)[0], _latents(renderer, rows[:1])[0])
 
 
 def texts_alike(renderer: Any, tokens: int) -> bool:
@@ -97,6 +96,11 @@ def like_pipeline(renderer: Any, pipe: Any, side: int, batch_size: int, tokens: 
 
 def generators(rows: Sequence[ImageRow]) -> list[torch.Generator]:
     return [torch.Generator("cpu").manual_seed(row.seed) for row in rows]
+
+
+def _of_all_scales(rows: Sequence[ImageRow]) -> list[ImageRow]:
+    """With guidance that differs from row to row, as it may in a batch."""
+    return [replace(row, guidance_scale=2.0 + number % 5) for number, row in enumerate(rows)]
 
 
 def _latents(renderer: Any, rows: Sequence[ImageRow]) -> torch.Tensor:

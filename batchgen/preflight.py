@@ -17,6 +17,7 @@ from batchgen.manifest import sources
 from batchgen.manifest.expansion import Expansion, deciding, refuse_impossible_sizes
 from batchgen.manifest.sources import Sources
 from batchgen.models.files import ModelFiles, locate
+from batchgen.models.singlefile import absolute
 from batchgen.run import Run, refuse_foreign
 from batchgen.storage import PROBE_SECONDS, Store, StoreRefused, redact
 
@@ -61,6 +62,7 @@ class Prepared:
             "digest": self.model.digest,
             "dtype": self.job.model.dtypes,
             "adapters": dict(self.model.adapters),
+            "files": dict(self.model.files),
             "refiner": None,
         }
 
@@ -71,6 +73,7 @@ def prepare(job: Job, *, extend: bool = False) -> Prepared:
     extend: another job's run will do if this job can be an extension of it.
     """
     refusals: list[Refused] = []
+    job = job.model_copy(update={"model": absolute(job.model)})
     store = _gather(refusals, lambda: _output(job))
     run = _gather(refusals, lambda: _find_run(store)) if store is not None else None
     found = _gather(refusals, lambda: sources.find_sources(job.input))

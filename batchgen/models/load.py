@@ -14,6 +14,7 @@ import torch
 import transformers
 
 import batchgen
+from batchgen.models import original
 from batchgen.models.device import pick_device
 from batchgen.models.files import verify
 from batchgen.models.renderer import ModelSpec
@@ -51,10 +52,15 @@ def load_pipeline(spec: ModelSpec) -> Any:
         logging.getLogger(name).addFilter(NEEDLESS)
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
+    given = original.components(spec, directory)  # those of single files
     # dtype goes in here and never through .to(): that would cast T5's `wo`, kept in fp32 for fp16 models, and corrupt
     # the embeddings (diffusers #8604).
     pipe = diffusers.StableDiffusion3Pipeline.from_pretrained(
-        directory, dtype=DTYPES[spec.model.dtype_of("transformer")], use_safetensors=True, local_files_only=True
+        directory,
+        dtype=DTYPES[spec.model.dtype_of("transformer")],
+        use_safetensors=True,
+        local_files_only=True,
+        **given,
     )
     pipe.to(pick_device())
     return pipe

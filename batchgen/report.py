@@ -96,10 +96,8 @@ def print_image(console: Console, run: Run, row: dict[str, Any]) -> None:
         _say(console, f"{name}: {value}")
     if row["status"] != "ok":
         return
-    sampling = run.plan_named(row["plan"]).job["sampling"]
-    names = ("skip_guidance_layers", "skip_layer_guidance_start", "skip_layer_guidance_stop")
     _say(console, f"\nTo render it again and compare: batchgen show {run.store} {row['image_id']} --rerender")
-    _say(console, "\n" + show.snippet(row, {name: sampling[name] for name in names}).rstrip())
+    _say(console, "\n" + show.snippet(row).rstrip())
 
 
 def print_sheet(console: Console, path: str | None) -> None:

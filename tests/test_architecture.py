@@ -21,22 +21,39 @@ LAYERS = [
     {"config.job"},
     {"config", "jobfile", "identity", "occurrences", "watchdog"},
     {"environment", "backends", "models.renderer", "buckets", "images"},
+    {"models.architecture"},
+    {"models.weights"},
+    {"footprint"},
     {"storage", "tokens", "demo", "demo.world"},
     {"demo.oracle", "models.mirror"},
     {"manifest", "manifest.columns", "manifest.formats"},
     {"manifest.parquet", "manifest.jsonl", "manifest.delimited"},
     {"manifest.lines"},
     {"manifest.sources", "manifest.values", "manifest.rows"},
-    {"manifest.expansion", "manifest.naming", "manifest.expand"},
-    {"models.fake", "models.files", "models.hub", "models.device", "models.load", "models.text", "models.sd3"},
+    {"models.files", "models.hub"},
+    {"models.lora", "manifest.expansion", "manifest.naming", "manifest.expand"},
+    {"models.packages", "models.quantize", "models.placement"},
+    {"models.fake", "models.device", "models.load", "models.text", "models.sigmas"},
+    {"models.adapters", "models.samplers"},
+    {"models.sd3"},
+    {"models.refine"},
     {"batches", "shard", "init"},
+    {"comfyui", "comfyui.graph", "comfyui.percent", "comfyui.emphasis"},
+    {"comfyui.drawing", "comfyui.findings"},
+    {"comfyui.workflow", "comfyui.places", "comfyui.prompts", "comfyui.passes", "comfyui.way"},
+    {"comfyui.weights"},
+    {"comfyui.second"},
+    {"comfyui.image"},
+    {"comfyui.reading"},
+    {"comfyui.writing"},
+    {"comfyui.importing"},
     {"run"},
     {"extension"},
     {"sharding", "preflight"},
     {"sample", "attempts", "budget", "planfiles", "card", "contact_sheet", "status", "progress"},
     {"cluster", "worker", "finalize", "plan", "show", "preview"},
     {"rendering", "retry"},
-    {"contact_page", "measured"},
+    {"contact_page", "measured", "fitting"},
     {"estimate"},
     {"sheets"},
     {"doctor", "session", "results"},
@@ -49,6 +66,8 @@ UPWARDS = {
     ("models.renderer", "batchgen.models.sd3"),
     ("models.renderer", "batchgen.models.fake.FakeRenderer"),
     ("models.renderer", "batchgen.models.sd3.SD3Renderer"),
+    ("models.renderer", "batchgen.models.refine"),
+    ("models.renderer", "batchgen.models.refine.TwoPassRenderer"),
     ("card", "batchgen.finalize"),  # for type hints
     ("batchgen", "batchgen.results"),  # batchgen.open, which imports it when it is called
     ("batchgen", "batchgen.results.Results"),
@@ -167,7 +186,7 @@ def test_planning_loads_no_torch_and_one_file_no_ray():
 def test_readme_has_every_module_in_its_table():
     table = (ROOT / "README.md").read_text().split("## Where things are")[1].split("## Limits")[0]
     named = set(re.findall(r"`([\w/]+)`", table))
-    for module in set().union(*LAYERS) - {"batchgen", "config", "models", "manifest", "demo", "__main__"}:
+    for module in set().union(*LAYERS) - {"batchgen", "config", "models", "manifest", "demo", "comfyui", "__main__"}:
         assert module.replace(".", "/") in named or module.rpartition(".")[2] in named, module
 
 

@@ -24,7 +24,7 @@ from batchgen.config import Model
 from batchgen.errors import Problem, Refused
 from batchgen.models.mirror import cache_folder, mirror
 from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.models.renderer import ModelSpec
+from batchgen.models.renderer import AdapterFile, ModelSpec
 from batchgen.storage import redact
 
 PIPELINE = "StableDiffusion3Pipeline"
@@ -65,7 +65,8 @@ class ModelFiles:
     revision: str | None
     digest: str
     tokenizers: Path
-    adapters: Mapping[str, str] = field(default_factory=dict)  # sha256 of each alias
+    adapters: Mapping[str, AdapterFile] = field(default_factory=dict)
+    refiner: ModelFiles | None = None
 
 
 def locate(model: Model) -> ModelFiles:

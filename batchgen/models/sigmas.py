@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 TRAINED = 1000  # num_train_timesteps of SD3's scheduler; ComfyUI's ModelSamplingDiscreteFlow has as many levels
 ALPHA = BETA = 0.6  # ComfyUI's beta_scheduler, after arXiv 2407.12173
@@ -43,6 +42,8 @@ def beta(steps: int, shift: float) -> Levels:
 
     Of many steps some coincide and are taken once, so that there are fewer than were asked for.
     """
+    from scipy import stats  # takes a second to load, and few jobs ask for it
+
     quantiles = 1 - np.linspace(0, 1, steps, endpoint=False)
     at = np.rint(stats.beta.ppf(quantiles, ALPHA, BETA) * (TRAINED - 1)).astype(int)
     kept = np.concatenate([[True], at[1:] != at[:-1]])

@@ -1,4 +1,4 @@
-"""Job files for small GPUs, with a tiny checkpoint of the same layout; and settings that are refused before any actor."""
+"""Job files for small GPUs, with a tiny checkpoint of the same layout; and settings that are refused early."""
 
 from __future__ import annotations
 

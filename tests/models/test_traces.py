@@ -1,4 +1,4 @@
-"""footprint.py's counts against the real architectures on the meta device: every tensor that lives, none that is filled."""
+"""The counts of footprint.py against the real architectures on the meta device, tensor by tensor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
 from batchgen import footprint
-from batchgen.models import architecture, weights
+from batchgen.models import shapes, weights
 from batchgen.models.presets import PRESETS
 
 LARGE = {"num_layers": 38, "num_attention_heads": 38, "pos_embed_max_size": 192, "qk_norm": "rms_norm"}
@@ -116,8 +116,8 @@ def test_decoding(height, width, dtype):
             use_post_quant_conv=False,
         )
     vae = torch.nn.Module.to(vae, dtype).eval()
-    assert sum(one.numel() for one in vae.parameters()) == architecture.VAE_PARAMETERS
-    assert tuple(vae.get_parameter(architecture.DECODER_END).shape) == (256,)
+    assert sum(one.numel() for one in vae.parameters()) == shapes.VAE_PARAMETERS
+    assert tuple(vae.get_parameter(shapes.DECODER_END).shape) == (256,)
     assert vae.tile_sample_min_size == footprint.TILE
     latents = meta(1, 16, height // 8, width // 8, dtype=dtype)
     found = traced(vae, lambda: vae.decode(latents, return_dict=False))
@@ -141,9 +141,9 @@ def test_encoding(t5, length):
 
 
 def test_shapes_of_t5(t5):
-    shapes = architecture.of_preset(PRESETS["sd3.5-medium"])["text_encoder_3"]
-    assert bytes_of(t5) == weights.stored("text_encoder_3", shapes, "bfloat16", None)
-    assert linears(t5) == {name: shape for name, shape in shapes.items() if weights.is_linear(name, shape)}
+    found = shapes.of_preset(PRESETS["sd3.5-medium"])["text_encoder_3"]
+    assert bytes_of(t5) == weights.stored("text_encoder_3", found, "bfloat16", None)
+    assert linears(t5) == {name: shape for name, shape in found.items() if weights.is_linear(name, shape)}
 
 
 @pytest.mark.parametrize(
@@ -160,13 +160,13 @@ def test_shapes_of_clip(name, width, inner, layers, heads):
             projection_dim=width,
         )
         module = CLIPTextModelWithProjection(config).to(torch.bfloat16)
-    shapes = architecture.of_preset(PRESETS["sd3.5-medium"])[name]
-    assert bytes_of(module) == weights.stored(name, shapes, "bfloat16", None)
-    assert linears(module) == {name: shape for name, shape in shapes.items() if weights.is_linear(name, shape)}
+    found = shapes.of_preset(PRESETS["sd3.5-medium"])[name]
+    assert bytes_of(module) == weights.stored(name, found, "bfloat16", None)
+    assert linears(module) == {name: shape for name, shape in found.items() if weights.is_linear(name, shape)}
 
 
 def test_shapes_of_a_transformer(transformer):
     name, module = transformer
-    shapes = architecture.of_preset(PRESETS[name])["transformer"]
-    assert bytes_of(module) == weights.stored("transformer", shapes, "bfloat16", None)
-    assert linears(module) == {name: shape for name, shape in shapes.items() if weights.is_linear(name, shape)}
+    found = shapes.of_preset(PRESETS[name])["transformer"]
+    assert bytes_of(module) == weights.stored("transformer", found, "bfloat16", None)
+    assert linears(module) == {name: shape for name, shape in found.items() if weights.is_linear(name, shape)}

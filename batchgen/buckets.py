@@ -44,6 +44,8 @@ class Bucket:
     """What images of one batch have in common. `str()` is the key that people read and plans group by.
 
     skip_layers is empty where skip-layer guidance is off; its scale may differ within a batch, as guidance may.
+    one_call: guidance_scale, and whether there is a negative prompt, where one call of diffusers renders the batch
+    (`engine: diffusers`) and all rows must agree in them.
     """
 
     height: int
@@ -55,6 +57,7 @@ class Bucket:
     skip_stop: float
     max_sequence_length: int
     adapter: str = ""
+    one_call: tuple[float, bool] | None = None
 
     @classmethod
     def of(
@@ -68,8 +71,12 @@ class Bucket:
         skip_layer_guidance_scale: float,
         max_sequence_length: int,
         adapter: str | None = None,
+        one_call: tuple[float, bool] | None = None,
     ) -> Bucket:
-        """The bucket of an image row; the keywords are columns of the plan, the rest of `sampling` is the job's."""
+        """The bucket of an image row; the keywords are columns of the plan, the rest of `sampling` is the job's.
+
+        one_call: guidance_scale and whether there is a negative prompt, where one call of diffusers shares them.
+        """
         guided = guidance_scale > 1
         skipped = guided and skip_layer_guidance_scale > 0
         return cls(
@@ -82,16 +89,21 @@ class Bucket:
             skip_stop=sampling.skip_layer_guidance_stop if skipped else 0.0,
             max_sequence_length=max_sequence_length,
             adapter=adapter or "",
+            one_call=one_call,
         )
 
     def __str__(self) -> str:
         layers = ",".join(map(str, self.skip_layers))
         skipping = f"{layers}@{self.skip_start:g}-{self.skip_stop:g}" if layers else "off"
         guidance = "on" if self.guidance else "off"
-        return (
+        said = (
             f"{self.height}x{self.width} steps={self.num_inference_steps} guidance={guidance} "
             f"slg={skipping} t5={self.max_sequence_length}" + (f" adapter={self.adapter}" if self.adapter else "")
         )
+        if self.one_call is None:
+            return said
+        scale, negative = self.one_call
+        return f"{said} guidance_scale={scale!r} negative={'on' if negative else 'off'}"
 
 
 def skip_layer_steps(num_inference_steps: int, start: float, stop: float) -> int:

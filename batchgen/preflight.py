@@ -16,6 +16,7 @@ from batchgen.errors import Refused
 from batchgen.manifest import sources
 from batchgen.manifest.expansion import Expansion, deciding, refuse_impossible_sizes
 from batchgen.manifest.sources import Sources
+from batchgen.manifest.taken import pipeline_of
 from batchgen.models.files import ModelFiles, locate
 from batchgen.run import Run, refuse_foreign
 from batchgen.storage import PROBE_SECONDS, Store, StoreRefused, redact
@@ -78,6 +79,7 @@ def prepare(job: Job, *, extend: bool = False) -> Prepared:
     if found is not None:
         _gather(refusals, lambda: sources.refuse_swept_columns(job, found))
     _gather(refusals, lambda: refuse_impossible_sizes(job))
+    pipeline = _gather(refusals, lambda: pipeline_of(job, model.tokenizers)) if model is not None else None
     if refusals or store is None or found is None or model is None:
         raise Refused.together(refusals)
     environment.check_address(job.cluster)
@@ -91,7 +93,7 @@ def prepare(job: Job, *, extend: bool = False) -> Prepared:
         run=run,
         sources=found,
         model=model,
-        expansion=Expansion.of(job, found.extras, model.digest, model.adapters),
+        expansion=Expansion.of(job, found.extras, model.digest, model.adapters, pipeline),
         facts=facts,
         fingerprint=fingerprint,
     )

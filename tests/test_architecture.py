@@ -14,10 +14,12 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # A module may import from the lines above its own, and from its own line.
 LAYERS = [
-    {"batchgen", "errors", "models", "models.presets", "schema"},
+    {"batchgen", "errors", "models", "models.presets", "models.signature", "schema"},
+    {"models.pipelines"},
     {"config.section"},
     {"config.model"},
     {"config.sampling"},
+    {"config.engine"},
     {"config.job"},
     {"config", "jobfile", "identity", "occurrences", "watchdog"},
     {"environment", "backends", "models.renderer", "buckets", "images"},
@@ -27,8 +29,18 @@ LAYERS = [
     {"manifest.parquet", "manifest.jsonl", "manifest.delimited"},
     {"manifest.lines"},
     {"manifest.sources", "manifest.values", "manifest.rows"},
-    {"manifest.expansion", "manifest.naming", "manifest.expand"},
-    {"models.fake", "models.files", "models.hub", "models.device", "models.load", "models.text", "models.sd3"},
+    {"manifest.expansion", "manifest.naming", "manifest.grouping", "manifest.taken", "manifest.expand"},
+    {
+        "models.fake",
+        "models.files",
+        "models.layout",
+        "models.hub",
+        "models.device",
+        "models.load",
+        "models.text",
+        "models.sd3",
+        "models.pipeline",
+    },
     {"batches", "shard", "init"},
     {"run"},
     {"extension"},
@@ -49,6 +61,8 @@ UPWARDS = {
     ("models.renderer", "batchgen.models.sd3"),
     ("models.renderer", "batchgen.models.fake.FakeRenderer"),
     ("models.renderer", "batchgen.models.sd3.SD3Renderer"),
+    ("models.renderer", "batchgen.models.pipeline"),
+    ("models.renderer", "batchgen.models.pipeline.DiffusersRenderer"),
     ("card", "batchgen.finalize"),  # for type hints
     ("batchgen", "batchgen.results"),  # batchgen.open, which imports it when it is called
     ("batchgen", "batchgen.results.Results"),

@@ -15,6 +15,7 @@ from batchgen.buckets import snap
 from batchgen.config import LOOP, Job, Model, OnOverflow, Sampling
 from batchgen.errors import Problem, Refused
 from batchgen.manifest.rows import limits_text, possible
+from batchgen.models.pipelines import Pipeline
 from batchgen.models.presets import Preset
 
 
@@ -23,6 +24,7 @@ class Expansion:
     """All that turns prompt rows into image rows. Small, frozen, picklable: it travels to every task.
 
     model: what decides images beside their rows. adapters: sha256 and scale of each alias.
+    pipeline: what one call of diffusers takes, where that is the engine.
     """
 
     sampling: Sampling
@@ -33,10 +35,16 @@ class Expansion:
     on_overflow: OnOverflow
     model: dict[str, Any]
     adapters: dict[str, list[Any]]
+    pipeline: Pipeline | None = None
 
     @classmethod
     def of(
-        cls, job: Job, extras: Sequence[pa.Field], model_digest: str, adapters: Mapping[str, str] | None = None
+        cls,
+        job: Job,
+        extras: Sequence[pa.Field],
+        model_digest: str,
+        adapters: Mapping[str, str] | None = None,
+        pipeline: Pipeline | None = None,
     ) -> Self:
         """Raises Refused where the job's own size, in some cell, is one that the model cannot make."""
         refuse_impossible_sizes(job)
@@ -49,6 +57,7 @@ class Expansion:
             on_overflow=job.errors.on_overflow,
             model={"model_digest": model_digest, "dtype": job.model.dtypes} | deciding(job),
             adapters={name: [sha256, job.model.adapters[name].scale] for name, sha256 in (adapters or {}).items()},
+            pipeline=pipeline,
         )
 
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchgen.config import Model
 from batchgen.errors import Problem, Refused
@@ -26,6 +26,9 @@ from batchgen.models.mirror import cache_folder, mirror
 from batchgen.models.presets import DEMO_CHECKPOINT
 from batchgen.models.renderer import ModelSpec
 from batchgen.storage import redact
+
+if TYPE_CHECKING:
+    from batchgen.models.layout import Layout
 
 PIPELINE = "StableDiffusion3Pipeline"
 TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
@@ -74,14 +77,14 @@ def locate(model: Model) -> ModelFiles:
         return ModelFiles("fake", None, FAKE_DIGEST, DEMO_CHECKPOINT)
     name = model.pretrained_model_name_or_path or model.defaults.pretrained_model_name_or_path
     if "://" in name:
-        directory = mirror(name, is_kept)
-        return ModelFiles(name, None, digest_of(checked(directory)), directory)
+        directory = mirror(name, _layout(model.engine).is_kept)
+        return ModelFiles(name, None, digest_of(checked(directory, model.engine)), directory)
     directory = Path(name).expanduser()
     if directory.is_dir():
         if model.revision is not None:
             raise Refused(f"model.revision {model.revision} is of the hub, but {name} is a directory: leave it out.")
         directory = directory.resolve()
-        return ModelFiles(str(directory), None, digest_of(checked(directory)), directory)
+        return ModelFiles(str(directory), None, digest_of(checked(directory, model.engine)), directory)
     if directory.is_file():
         raise Refused(f"{name} is one file. batchgen loads a diffusers directory: {_hint_convert()}")
     if not HUB_ID.fullmatch(name) or name.startswith((".", "~")):
@@ -91,23 +94,23 @@ def locate(model: Model) -> ModelFiles:
         )
     from batchgen.models.hub import locate_on_hub
 
-    return locate_on_hub(name, model.revision)
+    return locate_on_hub(name, model.revision, model.engine)
 
 
 def verify(spec: ModelSpec) -> Path:
     """Directory of the weights that the plan means, downloaded if need be. Raises Refused if they are others."""
     directory = Path(spec.path)
     if "://" in spec.path:
-        directory = mirror(spec.path, is_kept)
+        directory = mirror(spec.path, _layout(spec.model.engine).is_kept)
     elif spec.revision is not None:
         from batchgen.models.hub import download
 
-        directory = download(spec.path, spec.revision)
+        directory = download(spec.path, spec.revision, spec.model.engine)
     elif spec.model.preset == "demo" and not directory.is_dir():
         directory = DEMO_CHECKPOINT  # this machine has batchgen, and so the checkpoint, at another place
     if not directory.is_dir():
         raise Refused(f"The model directory {directory} does not exist on this machine: use a path all machines share.")
-    digest = digest_of(checked(directory))
+    digest = digest_of(checked(directory, spec.model.engine))
     if digest != spec.digest:
         raise Refused(
             f"The weights in {directory} are not those of the plan: digest {digest[:12]}, planned {spec.digest[:12]}. "
@@ -116,13 +119,22 @@ def verify(spec: ModelSpec) -> Path:
     return directory
 
 
-def checked(directory: Path) -> dict[str, Path]:
+def _layout(engine: str, directory: Path | None = None) -> Layout:
+    from batchgen.models.layout import layout_of
+
+    return layout_of(engine, read_json(directory / "model_index.json") if directory else None)
+
+
+def checked(directory: Path, engine: str = "batchgen") -> dict[str, Path]:
     """The pipeline's files, name → path. Raises Refused with all problems of the directory."""
+    layout = _layout(engine, directory)
     names = {file.name: file for file in directory.glob("*") if file.is_file()}
-    for part in COMPONENTS:
+    for part in layout.components:
         names |= {f.relative_to(directory).as_posix(): f for f in (directory / part).rglob("*") if f.is_file()}
-    problems = examine(names, {name: read_json(file) for name, file in names.items() if is_examined(name)})
-    kept = {name: file for name, file in names.items() if is_kept(name)}
+    problems = layout.examine(
+        names, {name: read_json(file) for name, file in names.items() if layout.is_examined(name)}
+    )
+    kept = {name: file for name, file in names.items() if layout.is_kept(name)}
     problems += [f"{name} {found}" for name, file in sorted(kept.items()) if (found := _broken_weights(file))]
     if problems:
         raise Refused([Problem(problem, str(directory)) for problem in problems])
@@ -188,7 +200,7 @@ def _examine_part(part: str, entry: Any, names: list[str], texts: Mapping[str, A
         return [f"the folder {part} is missing: download the model again."]
     if part == "scheduler":
         return _examine_scheduler(texts.get(SCHEDULER_CONFIG))
-    return _examine_weights(part, names, texts) if part in WEIGHTS else []
+    return examine_weights(part, names, texts) if part in WEIGHTS else []
 
 
 def _examine_scheduler(config: Any) -> list[str]:
@@ -201,9 +213,9 @@ def _examine_scheduler(config: Any) -> list[str]:
     ]
 
 
-def _examine_weights(part: str, names: list[str], texts: Mapping[str, Any]) -> list[str]:
+def examine_weights(part: str, names: list[str], texts: Mapping[str, Any]) -> list[str]:
     problems = [] if f"{part}/config.json" in names else [f"{part}/config.json is missing: download the model again."]
-    if not any(name.endswith(".safetensors") and is_kept(name) for name in names):
+    if not any(name.endswith(".safetensors") and not VARIANT.search(PurePosixPath(name).name) for name in names):
         if pickles := [name for name in names if name.endswith(PICKLES)]:
             found = f"has pickled weights only ({pickles[0]}), which can run code: convert them to safetensors."
         else:

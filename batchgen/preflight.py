@@ -63,6 +63,7 @@ class Prepared:
             "dtype": self.job.model.dtypes,
             "adapters": dict(self.model.adapters),
             "refiner": None,
+            "pipeline": self.expansion.pipeline.name if self.expansion.pipeline else None,
         }
 
 

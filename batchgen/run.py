@@ -114,6 +114,8 @@ class Plan:
             for name, sha256 in self.model["adapters"].items()
         }
         said = {"model": self.job["model"] | {"adapters": adapters}, "sampling": sampling, "refine": self.job["refine"]}
+        if pipeline := self.model.get("pipeline"):  # of `engine: diffusers`: which class rendered
+            said["pipeline"] = pipeline
         return json.dumps(said, sort_keys=True)
 
 

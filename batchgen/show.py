@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from batchgen.manifest.naming import DECIDING
+from batchgen.models.pipelines import SD3, Pipeline
 
 SNIPPET = """\
 import torch
-from diffusers import StableDiffusion3Pipeline
+from diffusers import {pipeline}
 
-pipe = StableDiffusion3Pipeline.from_pretrained({model}, dtype=torch.{dtype})
+pipe = {pipeline}.from_pretrained({model}, dtype=torch.{dtype})
 image = pipe(
 {arguments}
     generator=torch.Generator("cpu").manual_seed({seed}),
@@ -38,9 +39,12 @@ def snippet(row: dict[str, Any], skip_layers: dict[str, Any]) -> str:
 
     skip_layers: skip_guidance_layers, skip_layer_guidance_start and _stop of the run.
     """
-    values = {name: row[name] for name in ARGUMENTS if name not in OPTIONAL or row[name]}
+    pipeline = json.loads(row.get("settings") or "{}").get("pipeline", SD3)
+    lacks = Pipeline.named(pipeline).lacks if pipeline != SD3 else []
+    values = {name: row[name] for name in ARGUMENTS if name not in lacks and (name not in OPTIONAL or row[name])}
     if row["skip_layer_guidance_scale"]:
         values |= skip_layers
     lines = [f"    {name}={value!r}," for name, value in values.items()]
     model = repr(row["model"]) + (f", revision={row['revision']!r}" if row["revision"] else "")
-    return SNIPPET.format(model=model, dtype=row["dtype"], arguments="\n".join(lines), seed=row["seed"])
+    arguments = "\n".join(lines)
+    return SNIPPET.format(pipeline=pipeline, model=model, dtype=row["dtype"], arguments=arguments, seed=row["seed"])

@@ -182,7 +182,10 @@ def examine(names: Collection[str], texts: Mapping[str, Any]) -> list[str]:
     index = texts.get("model_index.json")
     if not isinstance(index, dict) or index.get("_class_name") != PIPELINE:
         found = index.get("_class_name") if isinstance(index, dict) else "unreadable JSON"
-        return [f"model_index.json says {found}, batchgen renders with {PIPELINE}: choose a Stable Diffusion 3 model."]
+        return [
+            f"model_index.json says {found}, batchgen renders with {PIPELINE}: choose a Stable Diffusion 3 model, or "
+            "write model.preset: diffusers, which renders other models through their own pipeline."
+        ]
     code = sorted(name for name in names if name.endswith(".py"))
     problems = [f"{name} is Python code, and batchgen never runs code from a model: remove it." for name in code]
     for part in COMPONENTS:

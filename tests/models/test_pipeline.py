@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections import Counter
 
 import diffusers
@@ -11,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from batchgen import session
+import batchgen
+from batchgen import session, show
 from batchgen.models.files import checked, digest_of
 from batchgen.models.pipelines import ALSO_TEXT_TO_IMAGE, KNOWN, Pipeline
 from batchgen.models.presets import DEMO_CHECKPOINT
@@ -20,7 +22,7 @@ from batchgen.models.signature import parameters_of, text_to_image
 from tests.models import tiny
 from tests.specs import spec_of
 
-NAMES = ["sdxl", "flux", "sd15"]
+NAMES = [*tiny.MAKERS]
 # EulerDiscreteScheduler of diffusers 0.42.1 hands torch's tensors to numpy 2 in the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
@@ -86,6 +88,7 @@ CASES = {
         {"prompt_2": ["a blue cat"] * 2, "max_sequence_length": 32},
     ),
     "sd15": ("sd15", {}, {}),
+    "pixart": ("pixart", {"negative_prompt": "grey"}, {"negative_prompt": ["grey"] * 2, "max_sequence_length": 16}),
     "sd15, negative": ("sd15", {"negative_prompt": "grey"}, {"negative_prompt": ["grey"] * 2}),
 }
 
@@ -218,5 +221,19 @@ def test_a_run_of_another_model(make_job, console, saved):
     assert table["tokens_t5"].null_count == 6
     assert table["tokens_clip_l"].null_count == 0
     metadata = pq.read_table(f"{job.output.path}/metadata")
-    assert '"engine": "diffusers"' in metadata["settings"][0].as_py()
+    settings = json.loads(metadata["settings"][0].as_py())
+    assert (settings["model"]["engine"], settings["pipeline"]) == ("diffusers", "StableDiffusionXLPipeline")
     assert len(metadata["sigmas"][0].as_py()) == 3
+    _draws_it_again(batchgen.open(job.output.path))
+
+
+def _draws_it_again(results):
+    """What `batchgen show` prints: up to the rounding of another batch size, the same picture."""
+    table = results.to_pandas()
+    row = results.row(table["image_id"][table["negative_prompt"].notna()].iloc[0])
+    code = show.snippet(row, {})
+    assert "StableDiffusionXLPipeline.from_pretrained" in code
+    names = {}
+    exec(code, names)
+    again = np.asarray(names["image"]).astype(int)
+    assert np.abs(again - np.asarray(results.image(row["image_id"]))).max() <= 1

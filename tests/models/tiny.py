@@ -10,10 +10,13 @@ from pathlib import Path
 import torch
 from diffusers import (
     AutoencoderKL,
+    DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    PixArtSigmaPipeline,
+    PixArtTransformer2DModel,
     PNDMScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
@@ -120,7 +123,26 @@ def sd15() -> StableDiffusionPipeline:
     )
 
 
-MAKERS = {"sdxl": sdxl, "flux": flux, "sd15": sd15}
+def pixart() -> PixArtSigmaPipeline:
+    """One that batchgen knows nothing of but its signature; it draws at a trained size and scales the picture."""
+    return PixArtSigmaPipeline(
+        tokenizer=T5Tokenizer.from_pretrained(DEMO_CHECKPOINT / "tokenizer_3"),
+        text_encoder=T5EncoderModel.from_pretrained(DEMO_CHECKPOINT / "text_encoder_3"),
+        vae=vae(4),
+        transformer=PixArtTransformer2DModel(
+            num_attention_heads=2,
+            attention_head_dim=16,
+            num_layers=1,
+            sample_size=32,  # 256 pixels, the smallest that the pipeline has sizes for
+            norm_num_groups=4,
+            cross_attention_dim=32,
+            caption_channels=WIDTH_T5,
+        ),
+        scheduler=DPMSolverMultistepScheduler(),
+    )
+
+
+MAKERS = {"sdxl": sdxl, "flux": flux, "sd15": sd15, "pixart": pixart}
 
 
 def save(name: str, directory: Path) -> Path:

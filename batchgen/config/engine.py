@@ -34,6 +34,8 @@ def _of_model(model: Model) -> Iterator[str]:
     for name in LOADING:
         if getattr(model, name) != Model.model_fields[name].default:
             yield f"model.{name}"
+    if model.pretrained_model_name_or_path.endswith(".safetensors"):
+        yield "model.pretrained_model_name_or_path of one file"
     if model.adapters:
         yield "model.adapters"
 

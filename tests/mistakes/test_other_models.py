@@ -9,7 +9,6 @@ import sys
 
 import pytest
 
-from batchgen.jobfile import load_job
 from batchgen.models.presets import DEMO_CHECKPOINT
 from tests.models.test_files import weights
 
@@ -120,11 +119,6 @@ def test_planning_another_model_loads_no_torch(put, other, job, tmp_path):
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "set()\n"
 
 
-def test_the_example_is_a_job(monkeypatch):
-    found = load_job("jobs/configs/compare-sdxl.yaml")
-    assert (found.model.engine, found.model.preset) == ("diffusers", "diffusers")
-
-
 # --- rows
 
 
@@ -216,6 +210,7 @@ def test_another_model_without_the_engine(put, refused, other):
         ({"refine": {"scale": 2}}, "refine"),
         ({"model": {"vae_tiling": True}, "refine": {}, "sampling": {"shift": 2}}, "vae_tiling, sampling.shift, refine"),
         ({"model": {"engine": "batchgen"}}, "leave engine out"),
+        ({"model": {"pretrained_model_name_or_path": "sdxl.safetensors"}}, "of one file"),
         ({"model": {"pretrained_model_name_or_path": ""}}, "write pretrained_model_name_or_path"),
     ],
 )  # fmt: skip

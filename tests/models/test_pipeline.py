@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections import Counter
+from pathlib import Path
 
 import diffusers
 import numpy as np
@@ -14,14 +15,19 @@ import torch
 
 import batchgen
 from batchgen import session, show
+from batchgen.jobfile import load_job
 from batchgen.models.files import checked, digest_of
 from batchgen.models.pipelines import ALSO_TEXT_TO_IMAGE, KNOWN, Pipeline
 from batchgen.models.presets import DEMO_CHECKPOINT
 from batchgen.models.renderer import load_renderer
 from batchgen.models.signature import parameters_of, text_to_image
+from batchgen.preflight import prepare
 from tests.models import tiny
 from tests.specs import spec_of
+from tests.test_preview import rendered
 
+ROOT = Path(__file__).parents[2]
+EXAMPLE = "jobs/configs/compare-sdxl.yaml"
 NAMES = [*tiny.MAKERS]
 # EulerDiscreteScheduler of diffusers 0.42.1 hands torch's tensors to numpy 2 in the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -205,6 +211,16 @@ def test_what_pipelines_take():
 # --- the whole way
 
 
+def test_the_example_renders_with_weights_of_its_layout(saved, tmp_path, monkeypatch, one_thread):
+    monkeypatch.chdir(ROOT)
+    small = {"height": 64, "width": 64, "num_inference_steps": 1}
+    changes = [f"sampling.{name}={value}" for name, value in small.items()]
+    changes += [f"model.pretrained_model_name_or_path={saved['sdxl']}", f"output.path={tmp_path / 'run'}"]
+    assert load_job(EXAMPLE).model.pretrained_model_name_or_path == "stabilityai/stable-diffusion-xl-base-1.0"
+    _, pictures = rendered(prepare(load_job(EXAMPLE, changes)))
+    assert len(set(pictures.values())) == 6
+
+
 @pytest.mark.usefixtures("ray_session")
 def test_a_run_of_another_model(make_job, console, saved):
     rows = [
@@ -230,7 +246,7 @@ def test_a_run_of_another_model(make_job, console, saved):
 def _draws_it_again(results):
     """What `batchgen show` prints: up to the rounding of another batch size, the same picture."""
     table = results.to_pandas()
-    row = results.row(table["image_id"][table["negative_prompt"].notna()].iloc[0])
+    row = results.row(table["image_id"][table["negative_prompt"] == "grey"].iloc[0])
     code = show.snippet(row, {})
     assert "StableDiffusionXLPipeline.from_pretrained" in code
     names = {}

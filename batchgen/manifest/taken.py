@@ -55,6 +55,9 @@ def _of_job(job: Job, pipeline: Pipeline) -> Iterator[Problem]:
         if height % pipeline.side or width % pipeline.side:
             where = "sampling: height, width" if cell == "default" else f"sweep: cell {cell}"
             yield Problem(f"{height} × {width}: {_sides(pipeline)}.", where)
+    if pipeline.ragged and job.model.batch_size != 1:
+        told = f"{pipeline.name} pads prompts to the longest of a batch, so neighbours would change an image: write 1."
+        yield Problem(told, "model.batch_size")
     for encoder, counters in ENCODERS.items():
         wish = getattr(job.errors.on_overflow, encoder)
         if wish != "keep" and not any(name in pipeline.counted for name in counters):

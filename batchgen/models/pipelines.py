@@ -33,12 +33,14 @@ class Known:
 
     counted: counter of tokens.py → (folder of its tokenizer, the text that it reads). A pipeline that rewrites prompts
     before it reads them (PixArt, Sana) or has another tokenizer than CLIP's or T5's is not counted.
+    ragged: prompts are padded to the longest of a batch, so that an image depends on its neighbours' prompts.
     side: height and width are multiples of it. negative: negative prompts work with guidance_scale alone.
     """
 
     counted: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     side: int = 16
     negative: bool = True
+    ragged: bool = False
 
 
 KNOWN = {
@@ -55,6 +57,11 @@ KNOWN = {
     # guidance_scale is an input of the distilled transformer; negative prompts would need true_cfg_scale.
     "FluxPipeline": Known({"clip_l": ("tokenizer", "prompt"), "t5": ("tokenizer_2", "prompt_2")}, negative=False),
     "ChromaPipeline": Known({"t5": ("tokenizer", "prompt")}),
+    "CogView4Pipeline": Known(ragged=True),
+    "GlmImagePipeline": Known(ragged=True),
+    "LuminaPipeline": Known(ragged=True),
+    "NucleusMoEImagePipeline": Known(ragged=True),
+    "ZImagePipeline": Known(ragged=True),  # in the transformer
     "SanaPipeline": Known(side=32),  # check_inputs
     "SanaSprintPipeline": Known(side=32),
 }
@@ -68,6 +75,7 @@ class Pipeline:
     takes: frozenset[str]
     side: int
     counted: Mapping[str, tuple[str, str]]
+    ragged: bool = False
 
     @classmethod
     def named(cls, name: str) -> Pipeline:
@@ -76,7 +84,7 @@ class Pipeline:
         taken = parameters_of(name) & {*NEEDED, *OPTIONAL}
         if not known.negative:
             taken -= {parameter for parameter in OPTIONAL if parameter.startswith("negative")}
-        return cls(name, taken, known.side, known.counted)
+        return cls(name, taken, known.side, known.counted, known.ragged)
 
     @property
     def lacks(self) -> list[str]:

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from batchgen import estimate
 from batchgen.models.presets import DEMO_CHECKPOINT
 from tests.models.test_files import weights
 
@@ -29,6 +30,10 @@ PARTS = {  # name → components: (library, class), and which of the demo checkp
     "SanaPipeline": {
         "tokenizer": ("transformers", "GemmaTokenizer", "tokenizer"),
         "transformer": ("diffusers", "SanaTransformer2DModel", None),
+    },
+    "CogView4Pipeline": {
+        "tokenizer": ("transformers", "GlmTokenizer", "tokenizer"),
+        "transformer": ("diffusers", "CogView4Transformer2DModel", None),
     },
     "StableDiffusionPipeline": {
         "tokenizer": ("transformers", "CLIPTokenizer", "tokenizer"),
@@ -109,6 +114,12 @@ def test_overflow_is_skipped_where_it_is_counted(put, outcome, other):
     assert [row["skip_code"] for row in found.skipped] == ["OVERFLOW_CLIP"]
 
 
+def test_costs_are_said_to_be_assumed(put, accepted, other):
+    found = accepted(put([{"prompt": "a"}]), model=other("FluxPipeline"))
+    said = " ".join(estimate.lines(found.prepared.job, found.summary, None, "job.yaml"))
+    assert "assumed: a renderer sustains 300 TFLOP/s, and an image costs what it does with SD3.5 Large" in said
+
+
 def test_planning_another_model_loads_no_torch(put, other, job, tmp_path):
     values = job(put([{"prompt": "a"}]), model=other("FluxPipeline"))
     code = (
@@ -178,6 +189,12 @@ def test_a_sweep_over_what_the_pipeline_lacks(put, refused, other):
         model=other("FluxPipeline"),
         sweep=sweep,
     )
+
+
+def test_neighbours_that_would_change_an_image(put, refused, accepted, other):
+    rows, model = put([{"prompt": "a"}, {"prompt": "a longer one"}]), other("CogView4Pipeline")
+    refused(rows, "neighbours would change an image: write 1", where="model.batch_size", model=model)
+    accepted(rows, model=model | {"batch_size": 1})
 
 
 def test_a_preset_of_sd3_for_another_model(put, refused, other):

@@ -28,6 +28,7 @@ fuzz: .venv/installed
 
 gpu: .venv/installed
 	$(BIN)/python -m pytest tests/gpu
+	$(BIN)/python jobs/bench/gpu.py
 
 bench: .venv/installed
 	$(BIN)/python jobs/bench/plan.py

@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from batchgen.config import Sampling
+from batchgen.config import Model, Refine, Sampling
 from batchgen.models.presets import Preset
 
 SNAP = 16  # StableDiffusion3Pipeline.check_inputs, diffusers 0.42.1: VAE factor 8 times patch size 2
@@ -39,6 +39,13 @@ def snap(height: int, width: int) -> tuple[int, int]:
     return snap_side(height), snap_side(width)
 
 
+def refined_size(refine: Refine | None, height: int, width: int) -> tuple[int, int]:
+    """Height and width of the picture that is stored, after a second pass if there is one."""
+    if refine is None:
+        return height, width
+    return snap(round(height * refine.scale), round(width * refine.scale))
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
     """What images of one batch have in common. `str()` is the key that people read and plans group by.
@@ -46,6 +53,7 @@ class Bucket:
     skip_layers is empty where skip-layer guidance is off; its scale may differ within a batch, as guidance may.
     one_call: guidance_scale, and whether there is a negative prompt, where one call of diffusers renders the batch
     (`engine: diffusers`) and all rows must agree in them.
+    guided_steps: how many steps run the second half of the batch.
     """
 
     height: int
@@ -58,6 +66,7 @@ class Bucket:
     max_sequence_length: int
     adapter: str = ""
     one_call: tuple[float, bool] | None = None
+    guided_steps: int = 0
 
     @classmethod
     def of(
@@ -79,6 +88,7 @@ class Bucket:
         """
         guided = guidance_scale > 1
         skipped = guided and skip_layer_guidance_scale > 0
+        first, last = guidance_window(num_inference_steps, sampling)
         return cls(
             height=height,
             width=width,
@@ -90,6 +100,7 @@ class Bucket:
             max_sequence_length=max_sequence_length,
             adapter=adapter or "",
             one_call=one_call,
+            guided_steps=max(0, last - first) if guided else 0,
         )
 
     def __str__(self) -> str:
@@ -104,6 +115,11 @@ class Bucket:
             return said
         scale, negative = self.one_call
         return f"{said} guidance_scale={scale!r} negative={'on' if negative else 'off'}"
+
+
+def guidance_window(steps: int, sampling: Sampling) -> tuple[int, int]:
+    """First guided step and the one after the last: those of diffusers 0.42.1's ClassifierFreeGuidance guider."""
+    return int(sampling.guidance_start * steps), int(sampling.guidance_stop * steps)
 
 
 def skip_layer_steps(num_inference_steps: int, start: float, stop: float) -> int:
@@ -136,13 +152,23 @@ def image_tflop(preset: Preset, bucket: Bucket) -> float:
     Encoding prompts is left out: at most 3 % of an image, and shared by all images of a prompt.
     """
     forward = forward_tflop(preset, bucket.height, bucket.width, bucket.max_sequence_length)
-    total = bucket.num_inference_steps * forward * (2 if bucket.guidance else 1)
+    total = (bucket.num_inference_steps + bucket.guided_steps) * forward
     if bucket.skip_layers:
         skipping = forward_tflop(
             preset, bucket.height, bucket.width, bucket.max_sequence_length, len(bucket.skip_layers)
         )
         total += skip_layer_steps(bucket.num_inference_steps, bucket.skip_start, bucket.skip_stop) * skipping
     return total + preset.decode_tflop_per_megapixel * bucket.height * bucket.width / 1e6
+
+
+def refine_tflop(refine: Refine, model: Model, bucket: Bucket) -> float:
+    """Cost of the second pass of one image, and of decoding at its size rather than at the first's."""
+    height, width = refined_size(refine, bucket.height, bucket.width)
+    preset = (refine.model or model).defaults
+    steps = refine.num_inference_steps - int(refine.num_inference_steps * (1 - refine.strength))
+    halves = 2 if refine.guidance_scale > 1 else 1
+    decoded = preset.decode_tflop_per_megapixel * (height * width - bucket.height * bucket.width) / 1e6
+    return steps * halves * forward_tflop(preset, height, width, bucket.max_sequence_length) + decoded
 
 
 def batch_size(preset: Preset, height: int, width: int, rows: int, fixed: int | Literal["auto"] = "auto") -> int:

@@ -191,6 +191,35 @@ def init(
         _console().print(f"Wrote {job}. Look at it, then: batchgen plan {job}", markup=False, highlight=False)
 
 
+import_app = typer.Typer(help="Make a job file of what another program wrote.", no_args_is_help=True)
+app.add_typer(import_app, name="import", epilog=_examples("batchgen import comfyui workflow.json"))
+
+
+@import_app.command(
+    epilog=_examples(
+        "batchgen import comfyui workflow.json",
+        "batchgen import comfyui workflow.json --models ~/ComfyUI/models --job castle.yaml --out out/castle",
+    )
+)
+def comfyui(
+    workflow: Annotated[
+        Path, typer.Argument(help="Workflow of ComfyUI, in API or UI format.", metavar="WORKFLOW.json")
+    ],
+    job: Annotated[Path, typer.Option(help="The job file to write; its prompts go beside it.")] = Path("job.yaml"),
+    out: Annotated[str, typer.Option(help="Where the pictures will go.")] = "out/run",
+    models: Annotated[
+        Path | None, typer.Option(help="ComfyUI's folder of models, with checkpoints/, text_encoders/, vae/, loras/.")
+    ] = None,
+) -> None:
+    """Write a job file and a prompt table for a ComfyUI workflow of SD3.5, and list what they cannot say."""
+    from batchgen.comfyui import importing
+
+    with _errors():
+        imported, manifest = importing.run(workflow, job, out, models)
+        for line in importing.said(imported, job, manifest):
+            _console().print(line, markup=False, highlight=False)
+
+
 @app.command(epilog=_examples("batchgen schema > job.schema.json"))
 def schema() -> None:
     """Print the JSON Schema of the job file, for editors."""

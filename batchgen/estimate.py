@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from batchgen import fitting
 from batchgen.config import Job
 from batchgen.images import FORMATS, usual_quality
 from batchgen.measured import Measured
@@ -69,8 +70,12 @@ def lines(job: Job, summary: Summary, measured: Measured | None, job_file: str) 
         f"{duration(found.seconds / found.renderers)} on {devices:g} {unit}{plural}{money}"
     )
     yield _storage(job, summary.pixels, measured)
+    if found.counts_gpus:
+        yield from fitting.lines(job, summary)
     if measured is not None and measured.peak_memory is not None:
         yield f"peak memory of a renderer: {size(measured.peak_memory)}"
+    if measured is not None and measured.cold_start is not None:
+        yield f"cold start of a renderer: {measured.cold_start:.3g} s until its weights were loaded"
 
 
 def _per_image(summary: Summary, measured: Measured) -> str:

@@ -30,11 +30,11 @@ def job_text(manifest: str, out: str, preset: str = "sd3.5-medium") -> str:
     columns = guess(column_names(manifest))
     sources = find_sources(Input(path=manifest, columns=columns))
     return TEMPLATE.format(
-        manifest=_yaml(manifest),
+        manifest=inline_yaml(manifest),
         looked=_looked(sources, columns),
-        columns=_yaml(columns),
+        columns=inline_yaml(columns),
         preset=preset,
-        out=_yaml(out),
+        out=inline_yaml(out),
         **_defaults(PRESETS[preset]),
     )
 
@@ -64,8 +64,8 @@ def _defaults(preset: Preset) -> dict[str, object]:
     return {name: getattr(preset, name) for name in names}
 
 
-def _yaml(value: object) -> str:
-    """On one line, whatever is in it."""
+def inline_yaml(value: object) -> str:
+    """A value as YAML on one line, whatever is in it."""
     return (
         yaml.safe_dump(value, default_flow_style=True, width=10**9, allow_unicode=True).removesuffix("\n...\n").strip()
     )

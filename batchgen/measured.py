@@ -36,6 +36,7 @@ class Measured:
     """place: where it was measured. seconds: bucket → seconds that an image of a full batch takes on the device.
 
     tflop_per_s: for other buckets. bytes_per_pixel: by format. peak_memory: bytes, where the renderer knows.
+    cold_start: seconds from a renderer's beginning until its weights were loaded, the longest.
     """
 
     place: str
@@ -44,6 +45,7 @@ class Measured:
     tflop_per_s: float
     bytes_per_pixel: dict[str, float]
     peak_memory: int | None
+    cold_start: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ def _together(found: Run, read: list[_Read], output: Output) -> Measured:
     for item in read:
         by_bucket.setdefault(item.shard["bucket"], []).append(item.seconds)
     memory = [item.footer.constants.get("peak_memory_bytes") for item in read]
+    starts = [item.footer.constants.get("cold_start_seconds") for item in read]
     return Measured(
         place=str(found.store),
         device=", ".join(sorted({item.footer.constants["device"] for item in read})),
@@ -86,6 +89,7 @@ def _together(found: Run, read: list[_Read], output: Output) -> Measured:
         tflop_per_s=median(item.shard["cost_tflop"] / item.shard["rows"] / item.seconds for item in read),
         bytes_per_pixel=_bytes_per_pixel(found, read, output),
         peak_memory=max((taken for taken in memory if taken is not None), default=None),
+        cold_start=max((seconds for seconds in starts if seconds is not None), default=None),
     )
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from batchgen import environment, identity, images
@@ -18,6 +19,9 @@ from batchgen.manifest.expansion import Expansion, deciding, refuse_impossible_s
 from batchgen.manifest.sources import Sources
 from batchgen.manifest.taken import pipeline_of
 from batchgen.models.files import ModelFiles, locate
+from batchgen.models.lora import locate_adapters
+from batchgen.models.packages import refuse_unusable
+from batchgen.models.singlefile import absolute
 from batchgen.run import Run, refuse_foreign
 from batchgen.storage import PROBE_SECONDS, Store, StoreRefused, redact
 
@@ -56,13 +60,15 @@ class Prepared:
 
     def model_spec(self) -> dict[str, Any]:
         """What was found of the model, as the plan records it and ModelSpec.from_plan takes it."""
+        refiner = self.model.refiner
         return {
             "path": self.model.path,
             "revision": self.model.revision,
             "digest": self.model.digest,
             "dtype": self.job.model.dtypes,
-            "adapters": dict(self.model.adapters),
-            "refiner": None,
+            "adapters": {alias: asdict(adapter) for alias, adapter in self.model.adapters.items()},
+            "refiner": refiner and {"path": refiner.path, "revision": refiner.revision, "digest": refiner.digest},
+            "files": dict(self.model.files),
             "pipeline": self.expansion.pipeline.name if self.expansion.pipeline else None,
         }
 
@@ -73,14 +79,16 @@ def prepare(job: Job, *, extend: bool = False) -> Prepared:
     extend: another job's run will do if this job can be an extension of it.
     """
     refusals: list[Refused] = []
+    job = job.model_copy(update={"model": absolute(job.model)})
     store = _gather(refusals, lambda: _output(job))
     run = _gather(refusals, lambda: _find_run(store)) if store is not None else None
     found = _gather(refusals, lambda: sources.find_sources(job.input))
-    model = _gather(refusals, lambda: locate(job.model))
+    model = _gather(refusals, lambda: _model(job))
     if found is not None:
         _gather(refusals, lambda: sources.refuse_swept_columns(job, found))
     _gather(refusals, lambda: refuse_impossible_sizes(job))
     pipeline = _gather(refusals, lambda: pipeline_of(job, model.tokenizers)) if model is not None else None
+    _gather(refusals, lambda: refuse_unusable(job.model))
     if refusals or store is None or found is None or model is None:
         raise Refused.together(refusals)
     environment.check_address(job.cluster)
@@ -94,7 +102,7 @@ def prepare(job: Job, *, extend: bool = False) -> Prepared:
         run=run,
         sources=found,
         model=model,
-        expansion=Expansion.of(job, found.extras, model.digest, model.adapters, pipeline),
+        expansion=Expansion.of(job, found.extras, model, pipeline),
         facts=facts,
         fingerprint=fingerprint,
     )
@@ -124,6 +132,19 @@ def _gather(refusals: list[Refused], check: Callable[[], T]) -> T | None:
     except StoreRefused as refusal:
         refusals.append(Refused(str(refusal)))
     return None
+
+
+def _model(job: Job) -> ModelFiles:
+    """Everything that is loaded: the checkpoint, its adapters, the checkpoint of a second pass."""
+    refusals: list[Refused] = []
+    found = _gather(refusals, lambda: locate(job.model))
+    here = Path(found.path) if found and Path(found.path).is_dir() else None
+    adapters = _gather(refusals, lambda: locate_adapters(job.model, here))
+    again = job.refine.model if job.refine else None
+    refiner = _gather(refusals, lambda: locate(again)) if again else None
+    if refusals or found is None or adapters is None:
+        raise Refused.together(refusals)
+    return replace(found, adapters=adapters, refiner=refiner)
 
 
 def _find_run(store: Store) -> Run | None:
@@ -176,8 +197,9 @@ def _facts(job: Job, found: Sources, model: ModelFiles) -> dict[str, Any]:
         "model.dtype": job.model.dtypes,
         "model.batch_size": job.model.batch_size,
         "model.adapters (sha256 and scale)": {
-            name: [sha256, job.model.adapters[name].scale] for name, sha256 in sorted(model.adapters.items())
+            alias: [adapter.sha256, adapter.scale] for alias, adapter in sorted(model.adapters.items())
         },
+        "refine.model (digest of its files)": model.refiner and model.refiner.digest,
         "model (other settings), refine": {k: v for k, v in deciding(job).items() if k not in LOOP},
         "output.image_format": job.output.image_format,
     }

@@ -34,7 +34,7 @@ MAX_EXECUTIONS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What a driver renders: a plan of a run, for a job whose weights lie at model_path. session: for markers.
+    """What a driver renders: a plan of a run, for a job. model: where its weights lie. session: for markers.
 
     budget: None where the session may take as long as it takes.
     """
@@ -42,7 +42,7 @@ class Work:
     run: Run
     plan: Plan
     job: Job
-    model_path: str
+    model: dict[str, Any]
     session: str
     budget: Budget | None = None
 
@@ -54,7 +54,7 @@ class Work:
 def render_missing(
     run: Run,
     job: Job,
-    model_path: str,
+    model: dict[str, Any],
     display: Display,
     patience: Patience | None = None,
     max_gpu_hours: float | None = None,
@@ -68,7 +68,7 @@ def render_missing(
     if max_gpu_hours is not None:
         budget = Budget(run.store, session, max_gpu_hours, cluster.gpus_per_renderer(job.cluster))
     for plan in run.plans:
-        work = Work(run=run, plan=plan, job=job, model_path=model_path, session=session, budget=budget)
+        work = Work(run=run, plan=plan, job=job, model=model, session=session, budget=budget)
         for execution in range(MAX_EXECUTIONS):
             shards = missing(run, plan)
             if not shards or work.spent:
@@ -158,7 +158,7 @@ def _graph(work: Work, shards: list[dict[str, Any]]) -> Iterator[dict[str, Any]]
             fn_constructor_args=(
                 work.run.store.url,
                 work.plan.plan,
-                work.model_path,
+                work.model,
                 job.output.image_format,
                 work.session,
                 job.output.image_quality,

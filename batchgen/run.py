@@ -90,9 +90,9 @@ class Plan:
     def directory(self) -> str:
         return plan_directory(self.plan)
 
-    def model_spec(self, path: str | None = None) -> ModelSpec:
-        """What a renderer is built from. path: where the weights are now, if not where the planner saw them."""
-        return ModelSpec.from_plan({**self.model, "path": path or self.model["path"]}, self.job)
+    def model_spec(self, model: dict[str, Any] | None = None) -> ModelSpec:
+        """What a renderer is built from. model: where the weights are now, if not where the planner saw them."""
+        return ModelSpec.from_plan(model or self.model, self.job)
 
     def constants(self) -> dict[str, Any]:
         """What every image of this plan shares: those of schema.CONSTANT_FIELDS that are known before rendering."""
@@ -103,20 +103,20 @@ class Plan:
             "revision": self.model["revision"],
             "model_digest": self.model["digest"],
             "dtype": self.model["dtype"],
-            "settings": self._settings(),
+            "settings": settings(self.job, self.model),
         }
 
-    def _settings(self) -> str:
-        """JSON of what the job says of the model, of the loop and of a second pass."""
-        sampling = {name: self.job["sampling"][name] for name in LOOP}
-        adapters = {
-            name: {"sha256": sha256, "scale": self.job["model"]["adapters"][name]["scale"]}
-            for name, sha256 in self.model["adapters"].items()
-        }
-        said = {"model": self.job["model"] | {"adapters": adapters}, "sampling": sampling, "refine": self.job["refine"]}
-        if pipeline := self.model.get("pipeline"):  # of `engine: diffusers`: which class rendered
-            said["pipeline"] = pipeline
-        return json.dumps(said, sort_keys=True)
+
+def settings(job: dict[str, Any], model: dict[str, Any]) -> str:
+    """JSON of what a job says of its model, with the adapters that were found, of the loop and of a second pass."""
+    said = {
+        "model": job["model"] | {"adapters": model["adapters"]},
+        "sampling": {name: job["sampling"][name] for name in LOOP},
+        "refine": job["refine"],
+    }
+    if pipeline := model.get("pipeline"):  # of `engine: diffusers`: which class rendered
+        said["pipeline"] = pipeline
+    return json.dumps(said, sort_keys=True)
 
 
 def are_among(image_ids: set[str], rows: pa.Table) -> pa.ChunkedArray:

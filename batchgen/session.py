@@ -120,7 +120,7 @@ def _render(run: Run, prepared: Prepared, console: Console, max_gpu_hours: float
     with Display(tally, console) as display, cluster.connected(job.cluster):
         if note := cluster.check_room(job):
             display.note(note)
-        render_missing(run, job, prepared.model.path, display, max_gpu_hours=max_gpu_hours)
+        render_missing(run, job, prepared.model_spec(), display, max_gpu_hours=max_gpu_hours)
     return tally.done - done
 
 

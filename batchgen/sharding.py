@@ -62,6 +62,7 @@ class BucketCount:
     batch_size: int = 0
     tflop: float = 0.0
     pixels: int = 0  # of all its images together
+    key: Bucket | None = None
 
 
 @dataclass
@@ -222,18 +223,26 @@ class Sharder:
         batch_size = self._batch_size(key, 2**31)
         if wanted != "auto":
             return -(-wanted // batch_size) * batch_size
-        return buckets.images_per_shard(preset, key.height, key.width, buckets.image_tflop(preset, key), batch_size)
+        height, width = buckets.refined_size(self._job.refine, key.height, key.width)
+        return buckets.images_per_shard(preset, height, width, self._tflop(key), batch_size)
+
+    def _tflop(self, key: Bucket) -> float:
+        """Of one image, with its second pass if there is one."""
+        tflop = buckets.image_tflop(self._job.model.defaults, key)
+        refine = self._job.refine
+        return tflop + (buckets.refine_tflop(refine, self._job.model, key) if refine else 0.0)
 
     def _close(self, bucket: str, rows: pa.Table) -> Shard:
-        preset, key = self._job.model.defaults, self._key(rows)
+        key = self._key(rows)
+        height, width = buckets.refined_size(self._job.refine, key.height, key.width)
         count = self.summary.buckets.setdefault(bucket, BucketCount())
         batch_size = count.batch_size or self._batch_size(key, len(rows))
-        tflop = len(rows) * buckets.image_tflop(preset, key)
+        tflop = len(rows) * self._tflop(key)
         count.images += len(rows)
         count.shards += 1
-        count.batch_size = batch_size
+        count.batch_size, count.key = batch_size, key
         count.tflop += tflop
-        count.pixels += len(rows) * key.height * key.width
+        count.pixels += len(rows) * height * width
         number, self._next = self._next, self._next + 1
         return Shard(number, self._planned(rows, number, batch_size), batch_size, bucket, tflop)
 
@@ -247,7 +256,8 @@ class Sharder:
         return pa.table(columns, schema=self._schema)
 
     def _batch_size(self, key: Bucket, rows: int) -> int:
-        return buckets.batch_size(self._job.model.defaults, key.height, key.width, rows, self._job.model.batch_size)
+        height, width = buckets.refined_size(self._job.refine, key.height, key.width)
+        return buckets.batch_size(self._job.model.defaults, height, width, rows, self._job.model.batch_size)
 
     def _key(self, rows: pa.Table) -> Bucket:
         names = (

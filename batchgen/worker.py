@@ -37,16 +37,17 @@ COMPRESSION_THREADS = 2  # per renderer; PNG of 1024² takes a third of a CPU se
 class RenderShard:
     """What Ray Data makes an actor of.
 
-    url: the run directory. plan: id of the plan. model_path: where this job has the weights, whose digest is the
-    plan's. image_format, quality: how pictures are stored. session: name of the driver's session, for markers.
-    budgeted: whether the session has a budget, at whose end no shard is taken any more.
+    url: the run directory. plan: id of the plan. model: where this job has the weights, whose digest is the plan's, as
+    Prepared.model_spec says it; None: where the planner saw them. image_format, quality: how pictures are stored.
+    session: name of the driver's session, for markers. budgeted: whether the session has a budget, at whose end no
+    shard is taken any more.
     """
 
     def __init__(
         self,
         url: str,
         plan: str,
-        model_path: str,
+        model: dict[str, Any] | None,
         image_format: str,
         session: str,
         quality: int | None = None,
@@ -66,7 +67,8 @@ class RenderShard:
             self._run, self._plan = _read_plan(self._store, plan)
             self._replaced = self._run.replaced_after(self._plan)
             if not self._stop.asked():
-                self._batches = Batches(load_renderer(self._plan.model_spec(model_path)))
+                self._batches = Batches(load_renderer(self._plan.model_spec(model)))
+            self._cold_start = time.monotonic() - self._began
         except RendererBroken as error:  # leaving the process would only bring the next one here
             self._error = Infrastructure(f"The renderer cannot be started on {socket.gethostname()}: {error}")
         except BatchgenError as error:
@@ -192,6 +194,7 @@ class RenderShard:
             "versions": renderer.versions,
             "sigmas": renderer.sigmas(rows["num_inference_steps"][0].as_py()),
             "peak_memory_bytes": renderer.peak_memory(),
+            "cold_start_seconds": round(self._cold_start, 3),
         }
         return Footer(
             shard=shard,

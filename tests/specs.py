@@ -7,6 +7,8 @@ from typing import Any
 
 from batchgen.config import Sampling
 from batchgen.jobfile import job_from
+from batchgen.models.files import ModelFiles
+from batchgen.models.presets import DEMO_CHECKPOINT
 from batchgen.models.renderer import ModelSpec
 
 
@@ -19,6 +21,11 @@ def spec_of(*, path: str = "fake", revision: str | None = None, digest: str = "d
     return ModelSpec(
         path=path, revision=revision, digest=digest, model=job.model, sampling=job.sampling, refine=job.refine
     )
+
+
+def files_of(digest: str = "digest") -> ModelFiles:
+    """What a planner would have found of a model."""
+    return ModelFiles("fake", None, digest, DEMO_CHECKPOINT)
 
 
 def with_sampling(spec: ModelSpec, **changes: Any) -> ModelSpec:

@@ -17,7 +17,7 @@ run = prepared.run or plan.make(prepared)[0]
 patience = Patience(first_s=10.0, least_s=4.0, factor=1.0)
 with Display(Tally(run.plans[0].images, 0, 0), Console(width=200)) as display, cluster.connected(job.cluster):
     try:
-        rendering.render_missing(run, job, prepared.model.path, display, patience)
+        rendering.render_missing(run, job, prepared.model_spec(), display, patience)
     except BatchgenError as error:
         print(error)
         sys.exit(error.exit_code)

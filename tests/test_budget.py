@@ -78,7 +78,7 @@ def made(make_job):
     index = run.index(run.plans[0]).select(["shard", "file", "row_group"]).to_pylist()
     return (
         run,
-        lambda: RenderShard(run.store.url, run.plans[0].plan, "fake", "png", "s", None, True),
+        lambda: RenderShard(run.store.url, run.plans[0].plan, None, "png", "s", None, True),
         [pa.Table.from_pylist([item]) for item in index],
     )
 

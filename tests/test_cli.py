@@ -153,14 +153,23 @@ def test_every_command_has_help():
 
 def test_the_examples_of_help_are_commands():
     """Each is parsed as if it were typed; none is run."""
-    commands = typer.main.get_command(app).commands
-    for name, command in commands.items():
+    commands = dict(commands_of(typer.main.get_command(app)))
+    assert ("import", "comfyui") in commands
+    for names, command in commands.items():
         heading, *examples = command.epilog.split("\n\n")
         assert (heading, len(examples) > 0) == ("Examples:", True)
         for example in examples:
-            program, verb, *words = shlex.split(example.partition(" > ")[0])
-            assert (program, verb) == ("batchgen", name)
-            command.make_context(verb, words)
+            program, *words = shlex.split(example.partition(" > ")[0])
+            assert (program, *words[: len(names)]) == ("batchgen", *names)
+            command.make_context(names[-1], words[len(names) :])
+
+
+def commands_of(group, names=()):
+    """(names, command) of all commands, those of groups too, and of the groups."""
+    for name, command in group.commands.items():
+        yield (*names, name), command
+        if hasattr(command, "commands"):
+            yield from commands_of(command, (*names, name))
 
 
 def test_completion_can_be_installed():

@@ -21,6 +21,7 @@ from batchgen.manifest.expansion import Expansion
 from batchgen.manifest.sources import find_sources
 from batchgen.models.presets import DEMO_CHECKPOINT
 from batchgen.tokens import TokenCounter
+from tests.specs import files_of
 
 PROMPTS = Path(__file__).parent.parent.parent / "shared" / "prompts"
 DIGEST = "digest-of-the-model"
@@ -47,7 +48,7 @@ def expand(tmp_path, counter):
             }
         )
         found = find_sources(job.input)
-        settings = pickle.loads(pickle.dumps(Expansion.of(job, found.extras, digest)))
+        settings = pickle.loads(pickle.dumps(Expansion.of(job, found.extras, files_of(digest))))
         parts = [part for source in found.items for part in manifest.expand_in_parts(source, settings, counter)]
         for part in parts:
             part.validate(full=True)
@@ -591,7 +592,7 @@ def test_float_columns_of_other_files_cannot_hold_every_integer(tmp_path, expand
     job = job_from({"input": {"path": str(folder)}, "output": {"path": "out"}})
     found = find_sources(job.input)
     counter = TokenCounter.load(DEMO_CHECKPOINT)
-    table = manifest.expand(found.items[0], Expansion.of(job, found.extras, DIGEST), counter)
+    table = manifest.expand(found.items[0], Expansion.of(job, found.extras, files_of(DIGEST)), counter)
     assert table["skip_code"].to_pylist() == ["BAD_VALUE", None]
     assert table["score"].to_pylist() == [None, 3.0]
 

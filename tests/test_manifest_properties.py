@@ -22,6 +22,7 @@ from batchgen.manifest.expansion import Expansion
 from batchgen.manifest.sources import find_sources
 from batchgen.models.presets import DEMO_CHECKPOINT
 from batchgen.tokens import TokenCounter
+from tests.specs import files_of
 
 QUICK = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -107,7 +108,7 @@ def job(path, **sections):
 def expanded(path, counter, **sections):
     """Sources and all image rows; Refused only from find_sources."""
     found = find_sources(job(path, **sections).input)
-    settings = Expansion.of(job(path, **sections), found.extras, "digest")
+    settings = Expansion.of(job(path, **sections), found.extras, files_of())
     tables = [manifest.expand(source, settings, counter) for source in found.items]
     for table in tables:
         table.validate(full=True)

@@ -33,7 +33,8 @@ def summary():
 
 def measure(**values):
     usual = {"place": "out/run-preview/20-abc", "device": "H100", "seconds": {"small": 100.0}, "tflop_per_s": 0.05,
-             "bytes_per_pixel": {"png": 2.0, "webp": 0.2, "jpeg": 0.5}, "peak_memory": 21_300_000_000}  # fmt: skip
+             "bytes_per_pixel": {"png": 2.0, "webp": 0.2, "jpeg": 0.5}, "peak_memory": 21_300_000_000,
+             "cold_start": 41.3}  # fmt: skip
     return Measured(**usual | values)
 
 
@@ -67,6 +68,7 @@ def test_what_is_said_of_cost():
         "about 180 kB as PNG, 18 kB as WebP (quality 90), 45 kB as JPEG (quality 95), by the pictures there; this job "
         "stores PNG",
         "peak memory of a renderer: 21.3 GB",
+        "cold start of a renderer: 41.3 s until its weights were loaded",
     ]
     first, second, third = lines(job(), whole, None, "my job.yaml")
     assert first.startswith("nothing is measured yet; assumed")
@@ -91,6 +93,7 @@ def test_a_preview_is_found_and_its_speed_is_that_of_full_batches(make_job, monk
     rendered(preview.prepare_preview(whole, 3), 3)
     found = measured.find(prepare(whole))
     assert (found.device, found.peak_memory, len(found.seconds)) == ("fake", 5000, 3)
+    assert 0 <= found.cold_start < 60
     assert all(0.025 <= each < 0.1 for each in found.seconds.values()), "batches of four with one row each"
     bucket = Bucket.of(whole.sampling, height=32, width=32, num_inference_steps=4, guidance_scale=4.5,
                        skip_layer_guidance_scale=0, max_sequence_length=64)  # fmt: skip

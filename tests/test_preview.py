@@ -23,7 +23,7 @@ def rows(count):
 def rendered(prepared, limit=None):
     """Render in this process, without Ray; returns the run and pixel_sha256 by image_id."""
     run, _ = plan.make(prepared, limit)
-    actor = RenderShard(run.store.url, run.plans[0].plan, prepared.model.path, "png", "driver")
+    actor = RenderShard(run.store.url, run.plans[0].plan, prepared.model_spec(), "png", "driver")
     for item in run.index(run.plans[0]).select(["shard", "file", "row_group"]).to_pylist():
         (receipt,) = actor(pa.Table.from_pylist([item])).to_pylist()
         assert receipt["error"] is None, receipt

@@ -15,6 +15,7 @@ from batchgen.manifest.sources import find_sources
 from batchgen.models.presets import DEMO_CHECKPOINT
 from batchgen.sharding import Sharder
 from batchgen.tokens import TokenCounter
+from tests.specs import files_of
 
 SIZES = [(32, 32), (32, 64), (64, 32), (48, 48)]
 
@@ -37,7 +38,7 @@ def shard(tmp_path, counter):
         }
         job = job_from({name: {**values.get(name, {}), **sections.get(name, {})} for name in {*values, *sections}})
         found = find_sources(job.input)
-        expansion = Expansion.of(job, found.extras, "digest")
+        expansion = Expansion.of(job, found.extras, files_of())
         sharder, shards = Sharder(job, expansion, found), []
         for number, source in enumerate(found.items):
             for table in expand_in_parts(source, expansion, counter):

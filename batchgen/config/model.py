@@ -75,7 +75,8 @@ class Model(Section):
     text_encoder_3 null: no T5, its embeddings are zeros, as in diffusers.
     dtype: one for all, or one per component and `default`, as diffusers takes it.
     engine: 'diffusers' renders through the checkpoint's own pipeline class, whatever model it is, for comparisons.
-    offload: 'encoders' parks the text encoders on the CPU while a shard is denoised; 'model', 'group' are diffusers'.
+    offload: 'encoders' parks the text encoders on the CPU, and their blocks visit the GPU; with 'model' transformer and
+    VAE take turns too; with 'group' the transformer's blocks come and go in every step.
     mirror: a URL that has the same files as the hub. batch_size: 'auto' takes the preset's table. It is part of what
     decides an image (README, promise P2).
     """

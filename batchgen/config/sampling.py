@@ -136,12 +136,6 @@ class Refine(Section):
     upscale_method: Literal["nearest-exact", "bilinear", "bicubic"] = "nearest-exact"  # the default of ComfyUI
     model: Model | None = None
 
-    @model_validator(mode="after")
-    def check_steps(self) -> Self:
-        if int(self.num_inference_steps * self.strength) < 1:
-            raise ValueError("num_inference_steps × strength is less than one step: raise one of them.")
-        return self
-
 
 def cell_name(values: Mapping[str, Any]) -> str:
     return ",".join(f"{key}={value}" for key, value in values.items()) or "default"

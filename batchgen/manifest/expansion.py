@@ -5,8 +5,8 @@ Data and one check of the job itself; knows no rows and no files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from batchgen.buckets import snap
 from batchgen.config import LOOP, Job, Model, OnOverflow, Sampling
 from batchgen.errors import Problem, Refused
 from batchgen.manifest.rows import limits_text, possible
+from batchgen.models.files import ModelFiles
 from batchgen.models.pipelines import Pipeline
 from batchgen.models.presets import Preset
 
@@ -38,14 +39,7 @@ class Expansion:
     pipeline: Pipeline | None = None
 
     @classmethod
-    def of(
-        cls,
-        job: Job,
-        extras: Sequence[pa.Field],
-        model_digest: str,
-        adapters: Mapping[str, str] | None = None,
-        pipeline: Pipeline | None = None,
-    ) -> Self:
+    def of(cls, job: Job, extras: Sequence[pa.Field], model: ModelFiles, pipeline: Pipeline | None = None) -> Self:
         """Raises Refused where the job's own size, in some cell, is one that the model cannot make."""
         refuse_impossible_sizes(job)
         return cls(
@@ -53,10 +47,12 @@ class Expansion:
             cells=job.sweep.cells(),
             columns=job.input.columns,
             extras=tuple(extras),
-            preset=job.model.defaults,
+            preset=limits(job),
             on_overflow=job.errors.on_overflow,
-            model={"model_digest": model_digest, "dtype": job.model.dtypes} | deciding(job),
-            adapters={name: [sha256, job.model.adapters[name].scale] for name, sha256 in (adapters or {}).items()},
+            model={"model_digest": model.digest, "dtype": job.model.dtypes}
+            | ({"refiner": model.refiner.digest} if model.refiner else {})
+            | deciding(job),
+            adapters={alias: [adapter.sha256, adapter.scale] for alias, adapter in model.adapters.items()},
             pipeline=pipeline,
         )
 
@@ -75,9 +71,18 @@ def deciding(job: Job) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value != usual.get(name)}
 
 
+def limits(job: Job) -> Preset:
+    """The preset, with sides that a second pass, if there is one, can still enlarge."""
+    preset = job.model.defaults
+    if job.refine is None:
+        return preset
+    longest = (job.refine.model or job.model).defaults.max_side
+    return replace(preset, max_side=min(preset.max_side, int(longest / job.refine.scale)))
+
+
 def refuse_impossible_sizes(job: Job) -> None:
     """Raises Refused where the job's own size, in some cell, is one that the model cannot make."""
-    preset, problems = job.model.defaults, []
+    preset, problems = limits(job), []
     for cell, values in job.sweep.cells().items():
         height, width = values.get("height", job.sampling.height), values.get("width", job.sampling.width)
         if not possible(*snap(height, width), preset):

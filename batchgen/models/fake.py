@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 import batchgen
+from batchgen.buckets import refined_size
 from batchgen.errors import OutOfMemory
 from batchgen.models.renderer import ImageRow, ModelSpec, Pixels
 
@@ -63,14 +64,15 @@ class FakeRenderer:
         """Blocky noise whose seed is everything that decides the image; the corner marks a VAE that gives NaN."""
         if "fake:nan" in row.prompt:
             return None
+        height, width = refined_size(self.spec.refine, row.height, row.width)
         if "fake:flat" in row.prompt:
-            return np.full((row.height, row.width, 3), 128, np.uint8)
+            return np.full((height, width, 3), 128, np.uint8)
         decides = (
             embed, row.seed, row.height, row.width, row.num_inference_steps, row.guidance_scale,
-            row.skip_layer_guidance_scale, row.max_sequence_length, self.spec.digest, batch_size,
+            row.skip_layer_guidance_scale, row.max_sequence_length, row.adapter, self.spec.digest, batch_size,
         )  # fmt: skip
         seed = int.from_bytes(hashlib.sha256(repr(decides).encode()).digest()[:8], "big")
-        blocks = np.random.default_rng(seed).integers(0, 250, (row.height // 8, row.width // 8, 3), np.uint8)
+        blocks = np.random.default_rng(seed).integers(0, 250, (height // 8, width // 8, 3), np.uint8)
         pixels = blocks.repeat(8, 0).repeat(8, 1)
         if "fake:vae-nan" in row.prompt:
             pixels[0, 0, 0] = 254

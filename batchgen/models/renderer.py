@@ -40,12 +40,21 @@ class ImageRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterFile:
+    """A LoRA. path: a local file, or its URL. sha256: what the planner saw."""
+
+    path: str
+    sha256: str
+    scale: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
     """What an actor needs to build its renderer: resolved, so that every actor builds the same one.
 
     path: local directory or file, or a hub id together with `revision` (a commit). digest: what the planner saw.
-    model, sampling: sections of the job. adapters: sha256 of each alias. refiner: of the second pass, if it has a
-    checkpoint of its own.
+    model, sampling: sections of the job. adapters: LoRAs by alias. refiner: of the second pass, if it has a checkpoint
+    of its own.
     """
 
     path: str
@@ -54,7 +63,7 @@ class ModelSpec:
     model: Model
     sampling: Sampling
     refine: Refine | None = None
-    adapters: Mapping[str, str] = field(default_factory=dict)
+    adapters: Mapping[str, AdapterFile] = field(default_factory=dict)
     refiner: ModelSpec | None = None
 
     @classmethod
@@ -72,7 +81,7 @@ class ModelSpec:
             model=Model.model_validate(job["model"]),
             sampling=sampling,
             refine=refine or None,
-            adapters=found["adapters"],
+            adapters={alias: AdapterFile(**adapter) for alias, adapter in found["adapters"].items()},
             refiner=refiner,
         )
 
@@ -126,4 +135,9 @@ def load_renderer(spec: ModelSpec) -> Renderer:
         return DiffusersRenderer.load(spec)
     from batchgen.models.sd3 import SD3Renderer
 
-    return SD3Renderer.load(spec)
+    first = SD3Renderer.load(spec)
+    if spec.refine is None:
+        return first
+    from batchgen.models.refine import TwoPassRenderer
+
+    return TwoPassRenderer(first, SD3Renderer.load(spec.refiner) if spec.refiner else first, spec.refine)

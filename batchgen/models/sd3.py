@@ -14,13 +14,18 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.utils.torch_utils import randn_tensor
 
-from batchgen.models.device import device_name, on_device, peak_memory
+from batchgen.buckets import guidance_window
+from batchgen.models.adapters import Adapters
+from batchgen.models.device import device_name, on_device, peak_memory, pick_device
 from batchgen.models.load import load_pipeline, versions
+from batchgen.models.placement import Placement
 from batchgen.models.renderer import ImageRow, ModelSpec, Pixels
+from batchgen.models.samplers import sampler_for
+from batchgen.models.sigmas import SCHEDULES, TRAINED
 from batchgen.models.text import Embedding, PromptEncoder, RowEmbeds
 
 Tensor = torch.Tensor
-SHARED = ("height", "width", "num_inference_steps", "max_sequence_length")  # of the bucket key
+SHARED = ("height", "width", "num_inference_steps", "max_sequence_length", "adapter")  # of the bucket key
 
 
 class SD3Renderer:
@@ -29,10 +34,14 @@ class SD3Renderer:
     def __init__(self, pipe: Any, spec: ModelSpec) -> None:
         self.spec = spec
         self.transformer, self.vae = pipe.transformer, pipe.vae
-        self.torch_device: torch.device = self.transformer.device
+        self.adapters = Adapters(pipe, spec.adapters)
+        self.placement = Placement(pipe, spec.model.offload, pick_device())
+        self.torch_device = self.placement.device
         self.scheduler_config = pipe.scheduler.config
         self.factor: int = pipe.vae_scale_factor  # pixels per latent, 8
-        self.prompts = PromptEncoder(pipe)
+        self.prompts = PromptEncoder(pipe, device=self.torch_device)
+        if spec.model.vae_tiling:
+            self.vae.enable_tiling()
         self.device = device_name(self.torch_device)
         self.versions = versions()
 
@@ -43,20 +52,45 @@ class SD3Renderer:
 
     @on_device
     def encode(self, rows: Sequence[ImageRow]) -> list[RowEmbeds]:
+        _check_one(rows, "adapter")
+        self.adapters.use(rows[0].adapter)
         return self.prompts(rows)
 
     @on_device
-    def denoise(self, rows: Sequence[ImageRow], embeds: Sequence[RowEmbeds]) -> Tensor:
-        """Noise → latents (batch, 16, height/8, width/8), in the dtype of the model."""
+    def denoise(
+        self,
+        rows: Sequence[ImageRow],
+        embeds: Sequence[RowEmbeds],
+        generators: Sequence[torch.Generator] | None = None,
+    ) -> Tensor:
+        """Noise → latents (batch, 16, height/8, width/8), in the dtype of the model.
+
+        generators: one per row, already seeded, for who goes on drawing from them.
+        """
         _check_one_bucket(rows)
-        predict = self._predictor(rows, embeds)
-        latents = self._noise(rows, embeds[0].positive.text.dtype)
-        sigmas, timesteps = self._schedule(rows[0].num_inference_steps)
-        for step, timestep in enumerate(timesteps):
-            velocity = predict(latents, timestep, step)
-            # FlowMatchEulerDiscreteScheduler.step: the sum in fp32, then the model's dtype
-            latents = (latents.float() + (sigmas[step + 1] - sigmas[step]) * velocity).to(velocity.dtype)
-        return latents
+        generators = generators or [torch.Generator("cpu").manual_seed(row.seed) for row in rows]
+        noise = self.noise(rows, embeds[0].positive.text.dtype, generators)
+        return self.loop(rows, embeds, noise, generators, self.schedule(rows[0].num_inference_steps))
+
+    def loop(
+        self,
+        rows: Sequence[ImageRow],
+        embeds: Sequence[RowEmbeds],
+        latents: Tensor,
+        generators: Sequence[torch.Generator],
+        schedule: tuple[Tensor, Tensor],
+        first: int = 0,
+    ) -> Tensor:
+        """Denoise by a schedule, from its step `first` on."""
+        self.adapters.use(rows[0].adapter)
+        self.placement.use("transformer")
+        dtype, sampler = latents.dtype, sampler_for(self.spec.sampling.sampler, generators)
+        sigmas, timesteps = schedule
+        predict = self._predictor(rows, embeds, len(timesteps))
+        for step in range(first, len(timesteps)):
+            velocity = predict(latents.to(dtype), timesteps[step], step)
+            latents = sampler.step(latents, velocity, sigmas[step], sigmas[step + 1])
+        return latents.to(dtype)
 
     @on_device
     def finite(self, latents: Tensor) -> list[bool]:
@@ -65,6 +99,7 @@ class SD3Renderer:
     @on_device
     def decode(self, latents: Tensor, rows: Sequence[int], *, upcast: bool = False) -> list[Pixels | None]:
         """Latents → (height, width, 3) uint8, one row at a time, so that memory and bits do not depend on the batch."""
+        self.placement.use("vae")
         dtype = self.vae.dtype
         if upcast:
             self.vae.to(torch.float32)
@@ -79,18 +114,31 @@ class SD3Renderer:
         return [pixels.numpy().copy() if bool(good) else None for pixels, good in decoded]
 
     def sigmas(self, num_inference_steps: int) -> list[float]:
-        return [float(sigma) for sigma in self._schedule(num_inference_steps)[0].tolist()]
+        return [float(sigma) for sigma in self.schedule(num_inference_steps)[0].tolist()]
 
     def peak_memory(self) -> int:
         return peak_memory(self.torch_device)
 
-    def _schedule(self, num_inference_steps: int) -> tuple[Tensor, Tensor]:
-        """(steps + 1) noise levels and (steps) timesteps. From a scheduler of its own: diffusers' keeps state."""
-        scheduler = FlowMatchEulerDiscreteScheduler.from_config(self.scheduler_config)
-        scheduler.set_timesteps(num_inference_steps, device=self.torch_device)
+    def schedule(self, num_inference_steps: int, *, own: bool = True) -> tuple[Tensor, Tensor]:
+        """(steps + 1) noise levels and (steps) timesteps. From a scheduler of its own: diffusers' keeps state.
+
+        own: by sampling.sigmas, where they are given.
+        """
+        sampling, changed = self.spec.sampling, {}
+        if sampling.shift is not None:
+            changed["shift"] = sampling.shift
+        scheduler = FlowMatchEulerDiscreteScheduler.from_config(self.scheduler_config, **changed)
+        if sampling.sigmas is not None and own:
+            scheduler.set_timesteps(sigmas=sampling.sigmas, device=self.torch_device)
+        elif sampling.schedule == "normal":
+            scheduler.set_timesteps(num_inference_steps, device=self.torch_device)
+        else:
+            levels = SCHEDULES[sampling.schedule](num_inference_steps, scheduler.shift)
+            sigmas = torch.tensor([*levels, 0.0], dtype=torch.float32, device=self.torch_device)
+            return sigmas, sigmas[:-1] * TRAINED
         return scheduler.sigmas, scheduler.timesteps
 
-    def _noise(self, rows: Sequence[ImageRow], dtype: torch.dtype) -> Tensor:
+    def noise(self, rows: Sequence[ImageRow], dtype: torch.dtype, generators: Sequence[torch.Generator]) -> Tensor:
         """(batch, 16, height/8, width/8), each row drawn on the CPU by a generator of its own: equal on all devices."""
         shape = (
             len(rows),
@@ -98,12 +146,11 @@ class SD3Renderer:
             rows[0].height // self.factor,
             rows[0].width // self.factor,
         )
-        generators = [torch.Generator("cpu").manual_seed(row.seed) for row in rows]
-        noise: Tensor = randn_tensor(shape, generator=generators, device=self.torch_device, dtype=dtype)
+        noise: Tensor = randn_tensor(shape, generator=list(generators), device=self.torch_device, dtype=dtype)
         return noise
 
     def _predictor(
-        self, rows: Sequence[ImageRow], embeds: Sequence[RowEmbeds]
+        self, rows: Sequence[ImageRow], embeds: Sequence[RowEmbeds], steps: int
     ) -> Callable[[Tensor, Tensor, int], Tensor]:
         """The function (latents, timestep, step) → velocity for this batch, with what all steps share computed once."""
         text, pooled = _stack([row.positive for row in embeds])
@@ -114,9 +161,12 @@ class SD3Renderer:
         both_text, both_pooled = torch.cat([negative_text, text]), torch.cat([negative_pooled, pooled])
         guidance = self._column([row.guidance_scale for row in rows])
         skip_scale = self._column([row.skip_layer_guidance_scale for row in rows])
-        skip_steps = self._skip_steps(rows)
+        skip_steps = self._skip_steps(rows, steps)
+        guided_steps = range(*guidance_window(steps, self.spec.sampling))
 
         def guided(latents: Tensor, timestep: Tensor, step: int) -> Tensor:
+            if step not in guided_steps:
+                return self._forward(latents, timestep, text, pooled)
             doubled = torch.cat([latents, latents])
             without, with_text = self._forward(doubled, timestep, both_text, both_pooled).chunk(2)
             # The products round to the model's dtype as a Python float times a tensor does.
@@ -141,11 +191,10 @@ class SD3Renderer:
         )[0]
         return velocity
 
-    def _skip_steps(self, rows: Sequence[ImageRow]) -> set[int]:
+    def _skip_steps(self, rows: Sequence[ImageRow], steps: int) -> set[int]:
         """Steps with a skip-layer forward: strictly inside the window, as in the pipeline."""
         if not any(row.skip_layer_guidance_scale for row in rows):
             return set()
-        steps = rows[0].num_inference_steps
         start, stop = self.spec.sampling.skip_layer_guidance_start, self.spec.sampling.skip_layer_guidance_stop
         return {step for step in range(steps) if steps * start < step < steps * stop}
 
@@ -170,9 +219,13 @@ def _stack(embeddings: Sequence[Embedding]) -> tuple[Tensor, Tensor]:
     return torch.stack([one.text for one in embeddings]), torch.stack([one.pooled for one in embeddings])
 
 
+def _check_one(rows: Sequence[ImageRow], name: str) -> None:
+    if len({getattr(row, name) for row in rows}) != 1:
+        raise ValueError(f"rows of one batch differ in {name}")
+
+
 def _check_one_bucket(rows: Sequence[ImageRow]) -> None:
     for name in SHARED:
-        if len({getattr(row, name) for row in rows}) != 1:
-            raise ValueError(f"rows of one batch differ in {name}")
+        _check_one(rows, name)
     if len({row.guidance_scale > 1 for row in rows}) != 1:
         raise ValueError("rows of one batch differ in whether guidance is on")

@@ -12,23 +12,21 @@ from typing import Any, NamedTuple
 
 import torch
 
+from batchgen.footprint import CACHE_BYTES, ENCODE_BATCH
 from batchgen.models.renderer import ImageRow
-
-# The batch shape chooses the kernels and so the last bits of an embedding: one size for all, short batches padded with
-# "". Eight, because a shard rarely brings fewer texts, and T5-XXL's activations for eight are well below 1 GB.
-ENCODE_BATCH = 8
-# One embedding of SD3.5 is 2.7 MB in bf16 (333 × 4096): this holds about 190, which is the prompts of a shard and the
-# negative prompts of a run. A larger cache would take memory from the batch, to save 0.5 % of the FLOPs.
-CACHE_BYTES = 512 * 2**20
 
 
 class Texts(NamedTuple):
-    """What one embedding is made of: a text per encoder, and the T5 length, on which every T5 value depends."""
+    """What one embedding is made of: a text per encoder, and the T5 length, on which every T5 value depends.
+
+    All texts that are encoded at once have one adapter, the one that is at work.
+    """
 
     clip_l: str
     clip_g: str
     t5: str
     max_sequence_length: int
+    adapter: str | None = None  # it may change the CLIP encoders
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,8 +51,10 @@ class RowEmbeds(NamedTuple):
 class PromptEncoder:
     """Not thread-safe: tokenizers that two threads share give wrong lengths without a word."""
 
-    def __init__(self, pipe: Any, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, pipe: Any, cache_bytes: int = CACHE_BYTES, device: torch.device | None = None) -> None:
+        """device: where the arithmetic is done, if not where the transformer is now."""
         self.pipe = pipe
+        self.device, self.dtype = device or pipe.transformer.device, pipe.transformer.dtype
         self.cache_bytes = cache_bytes
         self.cache: OrderedDict[Texts, Embedding] = OrderedDict()
         self.cached_bytes = 0
@@ -90,12 +90,15 @@ class PromptEncoder:
             prompt=[texts.clip_l for texts in padded],
             prompt_2=[texts.clip_g for texts in padded],
             prompt_3=[texts.t5 for texts in padded],
-            device=self.pipe.transformer.device,
+            device=self.device,
             do_classifier_free_guidance=False,  # negatives are texts like any other, encoded once
             max_sequence_length=length,
         )
-        # clone: a slice would keep all ENCODE_BATCH rows alive for as long as one of them is cached
-        return [Embedding(text[i].clone(), pooled[i].clone()) for i in range(len(chunk))]
+        # copy: a slice would keep all ENCODE_BATCH rows alive for as long as one of them is cached. Encoders of several
+        # dtypes give the widest of theirs; the transformer takes its own.
+        return [
+            Embedding(text[i].to(self.dtype, copy=True), pooled[i].to(self.dtype, copy=True)) for i in range(len(chunk))
+        ]
 
     def _remember(self, texts: Texts, embedding: Embedding) -> None:
         if texts in self.cache:
@@ -108,7 +111,9 @@ class PromptEncoder:
 
 
 def positive_of(row: ImageRow) -> Texts:
-    return Texts(row.prompt, row.prompt_2 or row.prompt, row.prompt_3 or row.prompt, row.max_sequence_length)
+    return Texts(
+        row.prompt, row.prompt_2 or row.prompt, row.prompt_3 or row.prompt, row.max_sequence_length, row.adapter
+    )
 
 
 def negative_of(row: ImageRow) -> Texts | None:
@@ -117,5 +122,6 @@ def negative_of(row: ImageRow) -> Texts | None:
         return None
     negative = row.negative_prompt
     return Texts(
-        negative, row.negative_prompt_2 or negative, row.negative_prompt_3 or negative, row.max_sequence_length
-    )
+        negative, row.negative_prompt_2 or negative, row.negative_prompt_3 or negative, row.max_sequence_length,
+        row.adapter,
+    )  # fmt: skip

@@ -2,53 +2,23 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
 import torch
 
 from batchgen.errors import OutOfMemory
-from batchgen.models.files import locate
-from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.models.renderer import ImageRow, load_renderer
-from tests.specs import spec_of
+from tests.gpu.drawing import render, renderer_of, rows, same
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
 def renderer(request):
-    from batchgen.config import Model
-
-    files = locate(Model(preset="demo", pretrained_model_name_or_path=str(DEMO_CHECKPOINT)))
-    return load_renderer(spec_of(preset="demo", path=files.path, digest=files.digest, dtype=request.param))
-
-
-def rows(*prompts, **values):
-    defaults = {"height": 128, "width": 128, "num_inference_steps": 8, "guidance_scale": 4.5, "max_sequence_length": 64}
-    return [
-        ImageRow(image_id=str(n), prompt=prompt, seed=n, **{**defaults, **values}) for n, prompt in enumerate(prompts)
-    ]
-
-
-def render(renderer, todo):
-    return renderer.decode(renderer.denoise(todo, renderer.encode(todo)), range(len(todo)))
-
-
-def test_neighbours_do_not_matter(renderer):
-    row = rows("a red circle")[0]
-    first = render(renderer, [row, *rows(*"bcd")])[0]
-    for others in (rows(*"xyz"), rows("a much longer prompt than the others", "", "q")):
-        assert np.array_equal(render(renderer, [row, *others])[0], first)
-
-
-def test_place_in_the_batch_does_not_matter(renderer):
-    todo = rows(*"abcd")
-    assert np.array_equal(render(renderer, todo)[0], render(renderer, todo[::-1])[3])
+    return renderer_of(dtype=request.param)
 
 
 def test_the_same_call_gives_the_same_bytes(renderer):
     todo = rows(*"abcd")
-    assert all(np.array_equal(x, y) for x, y in zip(render(renderer, todo), render(renderer, todo), strict=True))
+    assert same(render(renderer, todo), render(renderer, todo))
 
 
 def test_out_of_memory_is_ours_and_leaves_the_device_usable(renderer):
@@ -61,7 +31,7 @@ def test_out_of_memory_is_ours_and_leaves_the_device_usable(renderer):
             render(renderer, [dataclasses.replace(row, height=512, width=512) for row in rows(*["x"] * 64)])
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert all(np.array_equal(x, y) for x, y in zip(before, render(renderer, todo), strict=True))
+    assert same(before, render(renderer, todo))
 
 
 def test_the_device_is_named(renderer):

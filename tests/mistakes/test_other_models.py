@@ -118,6 +118,7 @@ def test_costs_are_said_to_be_assumed(put, accepted, other):
     found = accepted(put([{"prompt": "a"}]), model=other("FluxPipeline"))
     said = " ".join(estimate.lines(found.prepared.job, found.summary, None, "job.yaml"))
     assert "assumed: a renderer sustains 300 TFLOP/s, and an image costs what it does with SD3.5 Large" in said
+    assert "predicted peak memory" not in said
 
 
 def test_planning_another_model_loads_no_torch(put, other, job, tmp_path):

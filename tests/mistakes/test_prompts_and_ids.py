@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from batchgen import report, show
+from batchgen import report, run, show
 from batchgen.manifest.rows import MAX_CHARACTERS
 from tests.mistakes.outcome import look
 
@@ -139,8 +139,9 @@ def test_38_templates(unchanged):
     found = unchanged([text * 40 for text in TEMPLATES])
     assert any(text in printed(found) for text in TEMPLATES)
     for image in found.images:
-        row = image | {"model": "m", "revision": None, "dtype": "float32"}
-        calls = [node for node in ast.walk(ast.parse(show.snippet(row, {}))) if isinstance(node, ast.Call)]
+        said = run.settings(found.prepared.job.model_dump(mode="json"), found.prepared.model_spec())
+        row = image | {"model": "m", "revision": None, "settings": said, "sigmas": [1.0, 0.0]}
+        calls = [node for node in ast.walk(ast.parse(show.snippet(row))) if isinstance(node, ast.Call)]
         prompts = [keyword.value for call in calls for keyword in call.keywords if keyword.arg == "prompt"]
         assert [ast.literal_eval(prompt) for prompt in prompts] == [image["prompt"]]
 

@@ -195,9 +195,9 @@ def test_without_a_path_the_preset_says_it(monkeypatch, tmp_path):
     assert locate(Model(preset="demo")).path == str(DEMO_CHECKPOINT)
 
 
-def test_a_single_file_is_refused(tmp_path):
+def test_a_single_file_that_is_none_is_refused(tmp_path):
     (tmp_path / "sd3.5_medium.safetensors").write_bytes(b"x")
-    with pytest.raises(Refused, match="is one file"):
+    with pytest.raises(Refused, match="is no safetensors file: download it again"):
         locate(model(tmp_path / "sd3.5_medium.safetensors"))
 
 

@@ -34,8 +34,7 @@ def call(pipe, rows, embeds, **more):
         width=row.width,
         num_inference_steps=row.num_inference_steps,
         guidance_scale=row.guidance_scale,
-        generator=generators(rows),
-        **more,
+        **{"generator": generators(rows)} | more,
     ).images
 
 

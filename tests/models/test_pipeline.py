@@ -41,7 +41,7 @@ def saved(tmp_path_factory):
 def load(directory, **model):
     values = {"preset": "diffusers", "dtype": "float32"} | model
     values["pretrained_model_name_or_path"] = str(directory)
-    return load_renderer(spec_of(path=str(directory), digest=digest_of(checked(directory, "diffusers")), **values))
+    return load_renderer(spec_of(path=str(directory), digest=digest_of(checked(directory, (), "diffusers")), **values))
 
 
 @pytest.fixture(scope="session")
@@ -247,7 +247,7 @@ def _draws_it_again(results):
     """What `batchgen show` prints: up to the rounding of another batch size, the same picture."""
     table = results.to_pandas()
     row = results.row(table["image_id"][table["negative_prompt"] == "grey"].iloc[0])
-    code = show.snippet(row, {})
+    code = show.snippet(row)
     assert "StableDiffusionXLPipeline.from_pretrained" in code
     names = {}
     exec(code, names)

@@ -28,7 +28,7 @@ def render(job, extend=False, retry=False):
     found = plan_retry(found) if retry else found
     committed = found.committed()
     for generation in found.plans:
-        actor = RenderShard(found.store.url, generation.plan, "", job.output.image_format, "driver")
+        actor = RenderShard(found.store.url, generation.plan, None, job.output.image_format, "driver")
         for shard in found.index(generation).to_pylist():
             if shard["shard"] not in committed:
                 item = {name: shard[name] for name in ("shard", "file", "row_group")}

@@ -194,7 +194,7 @@ def test_a_pool_grows_to_its_largest_size(make_job, console):
     )
     prepared = prepare(job)
     run, _ = plan.make(prepared)
-    work = rendering.Work(run=run, plan=run.plans[0], job=job, model_path="fake", session="s")
+    work = rendering.Work(run=run, plan=run.plans[0], job=job, model=run.plans[0].model, session="s")
     receipts = list(rendering._graph(work, rendering.missing(run, run.plans[0])))
     assert sum(receipt["images"] for receipt in receipts) == 40
     assert len({receipt["renderer"] for receipt in receipts}) == 2

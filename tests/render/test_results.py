@@ -138,7 +138,7 @@ def test_the_snippet_draws_the_same_picture(demo_out, prompt):
     results = batchgen.open(demo_out)
     row = results.row(an_image(results, prompt=prompt))
     names = {}
-    exec(show.snippet(row, {}), names)
+    exec(show.snippet(row), names)
     theirs = np.asarray(names["image"]).astype(int)
     ours = np.asarray(results.image(row["image_id"])).astype(int)
     assert np.abs(theirs - ours).max() <= 1

@@ -28,8 +28,8 @@ def made(make_job):
         prepared = prepare(make_job(rows, **sections))
         run, _ = plan.make(prepared)
 
-        def actor(session="driver", path=prepared.model.path, plan_id=None):
-            return RenderShard(run.store.url, plan_id or run.plans[0].plan, path, "png", session)
+        def actor(session="driver", model=None, plan_id=None):
+            return RenderShard(run.store.url, plan_id or run.plans[0].plan, model, "png", session)
 
         todo = [
             {name: item[name] for name in ("shard", "file", "row_group")}
@@ -88,11 +88,11 @@ def test_a_renderer_that_cannot_start_ends_the_job(made, monkeypatch):
 
 
 def test_other_weights_than_the_plans_are_refused(made, tmp_path):
-    _, actor, todo = made(["a"], model={"preset": "demo"})
+    run, actor, todo = made(["a"], model={"preset": "demo"})
     other = shutil.copytree(DEMO_CHECKPOINT, tmp_path / "other")
     config = other / "scheduler" / "scheduler_config.json"
     config.write_text(config.read_text() + " ")
-    receipt = call(actor(path=str(other)), todo[0])
+    receipt = call(actor(model=run.plans[0].model | {"path": str(other)}), todo[0])
     assert (receipt["exit_code"], "other" in receipt["error"]) == (2, True)
 
 
@@ -125,7 +125,7 @@ def test_a_broken_context_leaves_the_process_and_its_marker(made, tmp_path):
         "    device, versions = 'x', {}\n"
         "    def encode(self, rows): raise RendererBroken('CUDA error')\n"
         "worker.load_renderer = lambda spec: Broken()\n"
-        f"actor = worker.RenderShard({run.store.url!r}, {run.plans[0].plan!r}, 'fake', 'png', 'driver')\n"
+        f"actor = worker.RenderShard({run.store.url!r}, {run.plans[0].plan!r}, None, 'png', 'driver')\n"
         "actor(pa.Table.from_pylist([{'shard': 0, 'file': 'rows-00000.parquet', 'row_group': 0}]))\n"
         "print('not reached')"
     )
@@ -138,7 +138,7 @@ def test_sigterm_marks_a_preemption_and_ends_the_process(made, tmp_path):
     run, _, _ = made(["fake:slow=30"])
     script = (
         "import pyarrow as pa\nfrom batchgen import worker\n"
-        f"actor = worker.RenderShard({run.store.url!r}, {run.plans[0].plan!r}, 'fake', 'png', 'driver')\n"
+        f"actor = worker.RenderShard({run.store.url!r}, {run.plans[0].plan!r}, None, 'png', 'driver')\n"
         "actor(pa.Table.from_pylist([{'shard': 0, 'file': 'rows-00000.parquet', 'row_group': 0}]))"
     )
     process = subprocess.Popen([sys.executable, "-c", script])
@@ -183,7 +183,7 @@ def test_pictures_are_stored_at_the_quality_of_the_job(made):
     sizes = []
     for quality in (20, 90):
         run, _, todo = made(["a", "b"], out=f"q{quality}", output={"image_format": "jpeg", "image_quality": quality})
-        actor = RenderShard(run.store.url, run.plans[0].plan, "fake", "jpeg", "driver", quality)
+        actor = RenderShard(run.store.url, run.plans[0].plan, None, "jpeg", "driver", quality)
         assert call(actor, todo[0])["images"] == 2
         with run.store.open_file(data_path(0)) as file:
             sizes.append(len(pq.read_table(file)["image"][0].as_py()["bytes"]))

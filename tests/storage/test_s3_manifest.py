@@ -15,13 +15,14 @@ from batchgen.manifest.sources import find_sources
 from batchgen.models.presets import DEMO_CHECKPOINT
 from batchgen.storage import Store
 from batchgen.tokens import TokenCounter
+from tests.specs import files_of
 
 
 def expanded(path):
     job = job_from({"input": {"path": str(path)}, "output": {"path": "out"}})
     found = find_sources(job.input)
     counter = TokenCounter.load(DEMO_CHECKPOINT)
-    settings = Expansion.of(job, found.extras, "digest")
+    settings = Expansion.of(job, found.extras, files_of())
     return found, pa.concat_tables([manifest.expand(source, settings, counter) for source in found.items])
 
 

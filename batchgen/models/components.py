@@ -27,7 +27,7 @@ class Layout:
     wanted: Sequence[str]
     is_kept: Callable[[str], bool]
     is_examined: Callable[[str], bool]
-    examine: Callable[[Collection[str], Mapping[str, Any]], list[str]]
+    examine: Callable[[Collection[str], Mapping[str, Any], Collection[str]], list[str]]
 
 
 def layout_of(engine: str, index: Any) -> Layout:
@@ -64,7 +64,7 @@ def _is_kept(name: str, folders: Sequence[str]) -> bool:
     return inside and name.endswith(SUFFIXES) and not files.VARIANT.search(path.name)
 
 
-def _examine(names: Collection[str], texts: Mapping[str, Any]) -> list[str]:
+def _examine(names: Collection[str], texts: Mapping[str, Any], without: Collection[str]) -> list[str]:
     """Everything that keeps a directory from being a pipeline that `engine: diffusers` renders with."""
     if "model_index.json" not in names:
         return [
@@ -77,7 +77,7 @@ def _examine(names: Collection[str], texts: Mapping[str, Any]) -> list[str]:
     problems = pipelines.complaints(index.get("_class_name"))
     code = sorted(name for name in names if name.endswith(".py"))
     problems += [f"{name} is Python code, and batchgen never runs code from a model: remove it." for name in code]
-    for part in _components(index):
+    for part in (part for part in _components(index) if part not in without):
         inside = sorted(name for name in names if name.startswith(part + "/"))
         problems += _examine_part(part, index[part], inside, texts)
     return problems

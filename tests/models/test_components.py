@@ -12,8 +12,8 @@ from huggingface_hub import constants
 
 from batchgen.errors import Refused
 from batchgen.models import hub
+from batchgen.models.components import layout_of
 from batchgen.models.files import locate, verify
-from batchgen.models.layout import layout_of
 from tests.models.test_files import COMMIT, NAME, model, weights, write_hub_cache
 from tests.specs import spec_of
 

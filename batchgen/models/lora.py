@@ -1,0 +1,105 @@
+"""The LoRA files of a job: where they lie, whether they fit the model, what they are by sha256.
+
+For the planner: reads names and shapes of tensors, no weights; imports no torch. diffusers loads what it knows and
+leaves the rest out with a log line at most, so what it would leave out is refused here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from batchgen.config import Model
+from batchgen.errors import Problem, Refused
+from batchgen.models.files import hash_all
+from batchgen.models.mirror import mirror
+from batchgen.models.renderer import AdapterFile
+from batchgen.storage import redact
+
+PARTS = ("transformer", "text_encoder", "text_encoder_2")  # SD3LoraLoaderMixin._lora_loadable_modules, diffusers 0.42.1
+# PEFT's names and those of older diffusers: the factor that comes first, and the one that comes second.
+FACTOR = re.compile(r"(?P<layer>.+)\.(?:(?P<down>lora_A|lora\.down|lora_linear_layer\.down)|(?P<up>lora_B|lora\.up|lora_linear_layer\.up))\.weight")  # fmt: skip  # noqa: E501
+Shape = tuple[int, ...]
+Shapes = dict[str, Shape]  # name of a tensor → its shape
+
+
+def locate_adapters(model: Model, directory: Path | None) -> dict[str, AdapterFile]:
+    """Alias → file. directory: of the base model, where its weights are here. Raises Refused with all problems."""
+    problems, found = list[Problem](), dict[str, AdapterFile]()
+    base = {part: _shapes_of(directory / part) for part in PARTS} if directory and model.adapters else {}
+    for alias, adapter in model.adapters.items():
+        where = f"model.adapters.{alias}"
+        try:
+            file = fetch(adapter.path)
+            sha256 = hash_all({"": file})[""]
+            complaints = list(_complaints(file, base))
+        except Refused as refused:
+            problems += [Problem(problem.message, where) for problem in refused.problems]
+            continue
+        if adapter.sha256 not in (None, sha256):
+            complaints.insert(0, f"is {sha256[:12]}..., not {adapter.sha256[:12]}... as sha256 says: another file.")
+        problems += [Problem(f"{redact(adapter.path)} {text}", where) for text in complaints]
+        path = adapter.path if "://" in adapter.path else str(file)
+        found[alias] = AdapterFile(path=path, sha256=sha256, scale=adapter.scale)
+    if problems:
+        raise Refused(problems)
+    return found
+
+
+def fetch(path: str) -> Path:
+    """The file on this machine's disk; one at a URL is copied there once. Raises Refused where there is none."""
+    if "://" in path:
+        folder, _, name = path.rpartition("/")
+        return mirror(folder, lambda entry: entry == name) / name
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise Refused(f"{redact(path)} does not exist: write the path of one *.safetensors file.")
+    return file.resolve()
+
+
+def _shapes_of(folder: Path) -> Shapes:
+    shapes: Shapes = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        shapes |= _read(file)
+    return shapes
+
+
+def _read(file: Path) -> Shapes:
+    try:
+        with safe_open(file, framework="numpy") as tensors:
+            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise Refused(f"{file} is no safetensors file ({error}): download it again.") from None
+
+
+def _complaints(file: Path, base: Mapping[str, Shapes]) -> Iterable[str]:
+    """What keeps this file from being a LoRA of this model, one line each."""
+    shapes = _read(file)
+    foreign = [name for name in shapes if "lora" not in name or name.partition(".")[0] not in PARTS]
+    if len(foreign) == len(shapes):
+        yield (
+            "is no LoRA that diffusers can read: its tensors must be called transformer.*.lora_A.weight or the like "
+            f"(found: {foreign[0] if foreign else 'none'}). Convert it, or write another file."
+        )
+        return
+    if foreign:
+        yield f"has {len(foreign)} tensors that would be left out, such as {foreign[0]}: take them out, or convert it."
+    wrong = [text for name, shape in shapes.items() if (text := _misfit(name, shape, base))]
+    if wrong:
+        yield f"is a LoRA of another model: {wrong[0]}" + (f" (and {len(wrong) - 1} more)." if wrong[1:] else ".")
+
+
+def _misfit(name: str, shape: Shape, base: Mapping[str, Shapes]) -> str:
+    """Nothing where the factor fits the layer that it is for, or where it is not known."""
+    part, _, rest = name.partition(".")
+    match = FACTOR.fullmatch(rest)
+    if not match or not base.get(part):
+        return ""
+    layer = base[part].get(f"{match['layer']}.weight")
+    if layer is None:
+        return f"there is no {part}.{match['layer']}"
+    wide, given = (layer[1], shape[1]) if match["down"] else (layer[0], shape[0])
+    return "" if wide == given else f"{name} is {given} wide, the layer {wide}"

@@ -1,0 +1,81 @@
+"""Two passes over each image: rendered, enlarged, partly noised again, and denoised at that size in the same shard.
+
+The second pass is StableDiffusion3Img2ImgPipeline's (diffusers 0.42.1), given latents and the generators of the first.
+Knows two SD3 renderers, which may be one, and no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from batchgen.buckets import refined_size
+from batchgen.config import Refine
+from batchgen.models.device import on_device
+from batchgen.models.renderer import ImageRow, Pixels
+from batchgen.models.sd3 import SD3Renderer
+from batchgen.models.text import RowEmbeds
+
+
+class TwoPassRenderer:
+    """Implements batchgen.models.renderer.Renderer. Both checkpoints must have the same latents, as all of SD3 do."""
+
+    def __init__(self, first: SD3Renderer, second: SD3Renderer, refine: Refine) -> None:
+        self.first, self.second, self.refine = first, second, refine
+        self.device, self.versions = first.device, first.versions
+
+    def encode(self, rows: Sequence[ImageRow]) -> list[tuple[RowEmbeds, RowEmbeds]]:
+        return [*zip(self.first.encode(rows), self.second.encode(self.again(rows)), strict=True)]
+
+    @on_device
+    def denoise(self, rows: Sequence[ImageRow], embeds: Sequence[tuple[RowEmbeds, RowEmbeds]]) -> Tensor:
+        """Noise → latents (batch, 16, height/8 × scale, width/8 × scale)."""
+        generators = [torch.Generator("cpu").manual_seed(row.seed) for row in rows]
+        latents = self.first.denoise(rows, [one for one, _ in embeds], generators)
+        rows, texts = self.again(rows), [two for _, two in embeds]
+        dtype, size = texts[0].positive.text.dtype, (rows[0].height // 8, rows[0].width // 8)
+        enlarged = functional.interpolate(latents.float(), size=size, mode=self.refine.upscale_method).to(dtype)
+        sigmas, timesteps = self.second.schedule(self.refine.num_inference_steps, own=False)
+        first = self._first_step(len(timesteps))
+        sigma = sigmas[first].to(dtype)
+        noised = sigma * self.second.noise(rows, dtype, generators) + (1.0 - sigma) * enlarged
+        return self.second.loop(rows, texts, noised, generators, (sigmas, timesteps), first)
+
+    def finite(self, latents: Tensor) -> list[bool]:
+        return self.second.finite(latents)
+
+    def decode(self, latents: Tensor, rows: Sequence[int], *, upcast: bool = False) -> list[Pixels | None]:
+        return self.second.decode(latents, rows, upcast=upcast)
+
+    def sigmas(self, num_inference_steps: int) -> list[float]:
+        """Of both passes, one after the other: the second begins after the first 0."""
+        sigmas, timesteps = self.second.schedule(self.refine.num_inference_steps, own=False)
+        return self.first.sigmas(num_inference_steps) + sigmas[self._first_step(len(timesteps)) :].tolist()
+
+    def peak_memory(self) -> int:
+        return self.first.peak_memory()
+
+    def _first_step(self, steps: int) -> int:
+        """Of the second pass: get_timesteps of diffusers' image-to-image pipelines."""
+        return int(max(steps - min(steps * self.refine.strength, steps), 0))
+
+    def again(self, rows: Sequence[ImageRow]) -> list[ImageRow]:
+        """The rows of the second pass. Skip-layer guidance is the first's alone, as diffusers has it."""
+        height, width = refined_size(self.refine, rows[0].height, rows[0].width)
+        same = self.second is self.first
+        return [
+            replace(
+                row,
+                height=height,
+                width=width,
+                num_inference_steps=self.refine.num_inference_steps,
+                guidance_scale=self.refine.guidance_scale,
+                skip_layer_guidance_scale=0.0,
+                adapter=row.adapter if same else None,
+            )
+            for row in rows
+        ]

@@ -1,0 +1,120 @@
+"""Promise P2 on a device: do a row's bits depend on its neighbours, its place in the batch, or the moment?
+
+Compares a renderer with itself, and with diffusers' pipeline on the same embeddings. A few steps are enough: what
+differs in the first step stays different. Knows nothing of timing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from batchgen.models.renderer import ImageRow
+
+STEPS = 4
+GUIDANCE = 4.5
+
+
+def make_rows(side: int, count: int, steps: int, tokens: int, *, first: int = 0, negative: str = "") -> list[ImageRow]:
+    """Rows of one bucket with prompts and seeds of their own. first: number of the first one."""
+    return [
+        ImageRow(
+            image_id=str(number),
+            prompt=f"{number} red circles on {number + 1} blue squares, {'a long way down ' * (number % 4)}",
+            negative_prompt=negative,
+            height=side,
+            width=side,
+            num_inference_steps=steps,
+            guidance_scale=GUIDANCE,
+            max_sequence_length=tokens,
+            seed=1000 + number,
+        )
+        for number in range(first, first + count)
+    ]
+
+
+def batch_alike(renderer: Any, side: int, batch_size: int, tokens: int) -> dict[str, bool]:
+    """Bit by bit: the same batch again, in another order, and its first row among others, in another place."""
+    rows = _of_all_scales(make_rows(side, batch_size, STEPS, tokens))
+    strangers = make_rows(side, batch_size, STEPS, tokens, first=500, negative="blurry")
+    latents = _latents(renderer, rows)
+    among = _latents(renderer, [*strangers[1:], rows[0]])
+    return {
+        "again": torch.equal(latents, _latents(renderer, rows)),
+        "order": torch.equal(latents, _latents(renderer, rows[::-1]).flip(0)),
+        "neighbours": torch.equal(latents[0], among[-1]),
+        "pixels": _same_pixels(renderer.decode(latents, [0]), renderer.decode(among, [batch_size - 1])),
+    }
+
+
+def alone_difference(renderer: Any, side: int, batch_size: int, tokens: int) -> float:
+    """The most that latents of a row in a batch of one differ from the same row's in the full batch.
+
+    A batch of another shape is computed by other kernels: why the shape is part of what decides an image.
+    """
+    rows = _of_all_scales(make_rows(side, batch_size, STEPS, tokens))
+    return _max_difference(_latents(renderer, rows)[0], _latents(renderer, rows[:1])[0])
+
+
+def texts_alike(renderer: Any, tokens: int) -> bool:
+    """Embeddings of the same texts encoded among other texts, in another order."""
+    rows, strangers = (make_rows(512, 3, STEPS, tokens, first=first) for first in (0, 500))
+    renderer.prompts.cache.clear()
+    first = renderer.encode(rows)
+    renderer.prompts.cache.clear()
+    again = renderer.encode([*strangers, *rows[::-1]])[3:][::-1]
+    return all(
+        torch.equal(one.positive.text, other.positive.text) and torch.equal(one.positive.pooled, other.positive.pooled)
+        for one, other in zip(first, again, strict=True)
+    )
+
+
+def like_pipeline(renderer: Any, pipe: Any, side: int, batch_size: int, tokens: int) -> dict[str, Any]:
+    """Latents of the same embeddings and noise in the same batch: ours against pipe()'s (promise P3)."""
+    rows = make_rows(side, batch_size, STEPS, tokens)
+    embeds = renderer.encode(rows)
+    ours = renderer.denoise(rows, embeds)
+    with torch.no_grad():
+        theirs = pipe(
+            prompt_embeds=_stacked(embeds, "positive", "text"),
+            pooled_prompt_embeds=_stacked(embeds, "positive", "pooled"),
+            negative_prompt_embeds=_stacked(embeds, "negative", "text"),
+            negative_pooled_prompt_embeds=_stacked(embeds, "negative", "pooled"),
+            height=side,
+            width=side,
+            num_inference_steps=STEPS,
+            guidance_scale=GUIDANCE,
+            generator=generators(rows),
+            output_type="latent",
+        ).images
+    return {"identical": torch.equal(ours, theirs), "max_difference": _max_difference(ours, theirs)}
+
+
+def generators(rows: Sequence[ImageRow]) -> list[torch.Generator]:
+    return [torch.Generator("cpu").manual_seed(row.seed) for row in rows]
+
+
+def _of_all_scales(rows: Sequence[ImageRow]) -> list[ImageRow]:
+    """With guidance that differs from row to row, as it may in a batch."""
+    return [replace(row, guidance_scale=2.0 + number % 5) for number, row in enumerate(rows)]
+
+
+def _latents(renderer: Any, rows: Sequence[ImageRow]) -> torch.Tensor:
+    latents: torch.Tensor = renderer.denoise(rows, renderer.encode(rows))
+    return latents
+
+
+def _stacked(embeds: Sequence[Any], side: str, part: str) -> torch.Tensor:
+    return torch.stack([getattr(getattr(row, side), part) for row in embeds])
+
+
+def _same_pixels(ours: list[Any], theirs: list[Any]) -> bool:
+    return all(x is not None and y is not None and np.array_equal(x, y) for x, y in zip(ours, theirs, strict=True))
+
+
+def _max_difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one.float() - other.float()).abs().max())

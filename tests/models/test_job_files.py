@@ -1,0 +1,85 @@
+"""Every job file in jobs/configs: it is one, it is planned, and it renders with tiny weights of the same layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from safetensors.torch import save_file
+
+import batchgen
+from batchgen import finalize, plan
+from batchgen.buckets import refined_size
+from batchgen.jobfile import job_from, load_job
+from batchgen.preflight import prepare
+from batchgen.worker import RenderShard
+from tests.models.test_adapters import lora
+
+CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
+NAMES = sorted(file.stem for file in CONFIGS.glob("*.yaml"))
+
+
+def test_there_are_job_files():
+    assert len(NAMES) > 8
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_a_job_file_that_says_what_it_is(name):
+    file = CONFIGS / f"{name}.yaml"
+    assert file.read_text().startswith("# ")
+    load_job(file)
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """tiny(name): the job of a file, with two prompts, the demo's weights and small pictures; all else as it says."""
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "a red circle"}\n{"prompt": "two blue stars"}\n')
+
+    def make(name):
+        values = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+        values["input"] = {"path": str(tmp_path / "prompts.jsonl")}
+        values["output"] = {"path": str(tmp_path / "run")}
+        full = load_job(CONFIGS / f"{name}.yaml")
+        values["model"] |= {"preset": "demo", "dtype": "float32"}
+        sampling = values.setdefault("sampling", {})
+        sampling |= {"height": 64, "width": 64, "guidance_scale": full.sampling.guidance_scale}
+        sampling |= {"num_inference_steps": min(4, full.sampling.num_inference_steps), "num_images_per_prompt": 1}
+        if "sigmas" in sampling:
+            del sampling["num_inference_steps"]
+        for number, adapter in enumerate(values["model"].get("adapters", {}).values()):
+            adapter["path"] = str(tmp_path / f"{number}.safetensors")
+            save_file(lora(number), adapter["path"])
+        if "refine" in values:
+            values["refine"] |= {"num_inference_steps": 4}
+            if "model" in values["refine"]:
+                values["refine"]["model"] = {"preset": "demo"}
+        return job_from(values)
+
+    return make
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("demo",)])
+def test_it_renders(tiny, one_thread, name):
+    job = tiny(name)
+    run, summary = plan.make(prepare(job))
+    actor = RenderShard(run.store.url, run.plans[0].plan, None, "png", "driver")
+    for item in run.index(run.plans[0]).select(["shard", "file", "row_group"]).to_pylist():
+        (receipt,) = actor(pa.Table.from_pylist([item])).to_pylist()
+        assert receipt["error"] is None, receipt
+    finalize.finalize(run)
+    frame = batchgen.open(job.output.path).to_pandas()
+    assert (frame["status"] == "ok").all()
+    assert len(frame) == 2 * len(job.sweep.cells()) == sum(bucket.images for bucket in summary.buckets.values())
+    size = refined_size(job.refine, 64, 64)
+    assert {(row.image_height, row.image_width) for row in frame.itertuples()} == {size}
+    settings = json.loads(frame["settings"][0])
+    assert settings["sampling"]["sampler"] == job.sampling.sampler
+    assert frame["sigmas"][0][0] == pytest.approx(1.0)
+    data = pq.read_table(Path(job.output.path, "data"))
+    assert len(set(data["pixel_sha256"].to_pylist())) == len(frame), "two settings gave one picture"
+    assert np.isfinite(frame["render_seconds"]).all()

@@ -6,11 +6,11 @@ Of a preset they follow from its numbers, of a directory they stand in its heade
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from batchgen.models import headers
 from batchgen.models.presets import Preset
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -38,19 +38,12 @@ def of_directory(directory: Path) -> dict[str, Shapes] | None:
         shapes: dict[str, tuple[int, ...]] = {}
         for file in sorted((directory / component).glob("*.safetensors")):
             if "fp16" not in file.name and "fp8" not in file.name:
-                shapes |= read_header(file)
+                shapes |= {name: tensor.shape for name, tensor in headers.read(file).items()}
         if shapes:
             if "shared.weight" in shapes:
                 shapes.pop("encoder.embed_tokens.weight", None)  # T5's one embedding under its second name
             found[component] = shapes
     return found if "transformer" in found else None
-
-
-def read_header(file: Path) -> dict[str, tuple[int, ...]]:
-    """Name → shape, of a safetensors file: 8 bytes, little-endian, are the length of the JSON that follows."""
-    with file.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
 
 
 def _transformer(preset: Preset) -> Shapes:

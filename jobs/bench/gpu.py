@@ -15,7 +15,9 @@ Needs torch, transformers, diffusers and pydantic, and batchgen on PYTHONPATH. T
     alike      by side: are rows bit-identical again, in another order, among other rows; are latents those of pipe()
     speed      by side: tflop_per_image counts the matrix products of denoising and decoding, not those of the text
                encoders; tflop_per_s is of the seconds of these two
-    memory     by setting, by side and batch: the most bytes that tensors took, weights included; null without a GPU
+    memory     by setting (`model`), by side and batch: the most bytes that tensors took, weights included, in all and
+               in each stage; null without a GPU. `predicted`: what `batchgen plan` says, less what it assumes of CUDA
+    context_bytes      that CUDA and its libraries took at the end, beside tensors
     compiled   denoising in compiled blocks against eager
     failed, left_out   sections, and why
 """
@@ -38,8 +40,7 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's library reads it: nothing here may ask the network
 
 import torch
-from measurements import Bench, alike, ceiling, compiled, encode, memory, speed
-from memory_settings import SETTINGS
+from measurements import SETTINGS, Bench, alike, ceiling, compiled, context, encode, memory, speed
 from random_model import PRESET_OF, preset_of
 from stopwatch import Stopwatch
 
@@ -63,7 +64,7 @@ def main() -> int:
     watch = Stopwatch(device, time.perf_counter() + 60 * arguments.minutes)
     result = Result(arguments.out, watch, facts(arguments, device))
     result.section("ceiling", lambda: ceiling(watch, PRODUCT_SIDE[arguments.size], dtype))
-    build_s, bench = watch.timed(lambda: Bench.build(arguments.size, arguments.steps, watch, dtype))
+    build_s, bench = watch.timed(lambda: Bench(arguments.size, arguments.steps, watch, dtype))
     result.values["build_s"] = round(build_s, 1)
     result.section("weights_bytes", bench.weights)
     result.section("encode", lambda: encode(bench))
@@ -71,11 +72,12 @@ def main() -> int:
         result.section("alike", lambda side=side: alike(bench, side), str(side))
     for side in arguments.sides:
         result.section("speed", lambda side=side: speed(bench, side, result.ceiling), str(side))
-    for name, setting in SETTINGS.items():
-        result.section("memory", lambda setting=setting: memory(bench, setting, arguments.sides), name)
+    for name, settings in SETTINGS.items():
+        result.section("memory", lambda settings=settings: memory(bench, settings, arguments.sides), name)
     usual = preset_of(arguments.size).height
     side = usual if usual in arguments.sides else arguments.sides[0]
     result.section("compiled", lambda: compiled(bench, side), str(side), needs=COMPILE_SECONDS)
+    result.values["context_bytes"] = context(watch)
     return result.finish()
 
 

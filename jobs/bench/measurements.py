@@ -6,19 +6,23 @@ happens to one that fails.
 
 from __future__ import annotations
 
+import gc
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
-from memory_settings import ENCODERS, Setting
-from random_model import PRESET_OF, WEIGHTS, build_part, build_pipeline, bytes_of, preset_of
+from random_model import PRESET_OF, WEIGHTS, build_pipeline, bytes_of, preset_of
 from rows_alike import GUIDANCE, alone_difference, batch_alike, generators, like_pipeline, make_rows, texts_alike
 from stopwatch import Stopwatch
 
 from batchgen.buckets import Bucket, batch_size, image_tflop
 from batchgen.config import Job
+from batchgen.errors import Refused
+from batchgen.footprint import CONTEXT, predict, shapes_of
+from batchgen.models.packages import refuse_unusable
+from batchgen.models.quantize import quantize
 from batchgen.models.renderer import ImageRow, ModelSpec
 from batchgen.models.sd3 import SD3Renderer
 from batchgen.models.text import ENCODE_BATCH
@@ -26,35 +30,61 @@ from batchgen.models.text import ENCODE_BATCH
 REPEATS = 3
 SPEED_SECONDS = 60.0  # that the repeats of one size may take: four sizes, and there are ten minutes for all
 MEMORY_STEPS = 2  # all steps take the same memory
+# What a job file says of its `model:` to need less memory.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "all resident": {},
+    "text encoders parked": {"offload": "encoders"},
+    "model offload": {"offload": "model"},
+    "group offload": {"offload": "group"},
+    "no T5": {"text_encoder_3": None},
+    "VAE tiling": {"vae_tiling": True},
+    "transformer in float8": {"quantization": {"transformer": "float8"}},
+    "transformer in NF4": {"quantization": {"transformer": "bitsandbytes_4bit"}},
+    "transformer in torchao int8": {"quantization": {"transformer": "torchao_int8"}},
+    "transformer in torchao float8": {"quantization": {"transformer": "torchao_float8"}},
+    "T5 in int8": {"quantization": {"text_encoder_3": "bitsandbytes_8bit"}},
+    "T5 in NF4": {"quantization": {"text_encoder_3": "bitsandbytes_4bit"}},
+    "text encoders parked, transformer in NF4": {
+        "offload": "encoders",
+        "quantization": {"transformer": "bitsandbytes_4bit"},
+    },
+}
 NEGATIVE = "blurry, low quality"
 
 
 @dataclass
 class Bench:
-    """A pipeline of random weights, and batchgen's renderer of the same modules. tokens: the T5 length."""
+    """A pipeline of random weights, and batchgen's renderer of it. settings: of `model:` in a job file."""
 
     size: str
     steps: int
     watch: Stopwatch
     dtype: torch.dtype
-    pipe: Any
-    renderer: SD3Renderer
-    tokens: int
+    settings: dict[str, Any] | None = None
+    pipe: Any = None
+    renderer: SD3Renderer | None = None
 
-    @classmethod
-    def build(cls, size: str, steps: int, watch: Stopwatch, dtype: torch.dtype) -> Self:
-        pipe = build_pipeline(size, watch.device, dtype)
-        tokens = preset_of(size).max_sequence_length
-        return cls(size, steps, watch, dtype, pipe, SD3Renderer(pipe, spec_of(size)), tokens)
+    def __post_init__(self) -> None:
+        self.use({})
 
-    def rebuild(self, parts: Sequence[str]) -> None:
-        """Components anew, after a setting that cannot be undone."""
-        spec = self.renderer.spec
-        del self.renderer  # it holds them too
-        for part in parts:
-            setattr(self.pipe, part, None)
-            setattr(self.pipe, part, build_part(self.size, part, self.watch.device, self.dtype))
-        self.renderer = SD3Renderer(self.pipe, spec)
+    def use(self, settings: dict[str, Any]) -> None:
+        """Build everything anew as this job would load it. Raises Refused where a package is missing."""
+        if settings == self.settings:
+            return
+        spec = spec_of(self.size, settings)
+        refuse_unusable(spec.model)
+        self.pipe = self.renderer = self.settings = None
+        gc.collect()  # hooks know their modules
+        t5 = spec.model.text_encoder_3 is not None
+        self.pipe = build_pipeline(self.size, self.watch.device, self.dtype, t5=t5)
+        for part, kind in spec.model.quantization.model_dump(exclude_none=True).items():
+            quantize(getattr(self.pipe, part), kind, self.dtype, self.watch.device)
+        self.renderer, self.settings = SD3Renderer(self.pipe, spec), settings
+
+    @property
+    def tokens(self) -> int:
+        """The T5 length."""
+        return preset_of(self.size).max_sequence_length
 
     def batch_size(self, side: int) -> int:
         """That of the preset's table."""
@@ -63,8 +93,8 @@ class Bench:
     def rows(self, side: int, count: int, steps: int | None = None, first: int = 0) -> list[ImageRow]:
         return make_rows(side, count, steps or self.steps, self.tokens, first=first, negative=NEGATIVE)
 
-    def tflop_per_image(self, side: int) -> float:
-        bucket = Bucket.of(
+    def bucket(self, side: int) -> Bucket:
+        return Bucket.of(
             self.renderer.spec.sampling,
             height=side,
             width=side,
@@ -73,7 +103,9 @@ class Bench:
             skip_layer_guidance_scale=0.0,
             max_sequence_length=self.tokens,
         )
-        return image_tflop(preset_of(self.size), bucket)
+
+    def tflop_per_image(self, side: int) -> float:
+        return image_tflop(preset_of(self.size), self.bucket(side))
 
     def weights(self) -> dict[str, Any]:
         return {part: bytes_of(getattr(self.pipe, part)) for part in WEIGHTS}
@@ -84,9 +116,18 @@ class Bench:
         return self.renderer.encode(rows)
 
 
-def spec_of(size: str) -> ModelSpec:
-    job = Job.model_validate({"input": {"path": "-"}, "output": {"path": "-"}, "model": {"preset": PRESET_OF[size]}})
+def spec_of(size: str, settings: dict[str, Any]) -> ModelSpec:
+    model = {"preset": PRESET_OF[size]} | settings
+    job = Job.model_validate({"input": {"path": "-"}, "output": {"path": "-"}, "model": model})
     return ModelSpec(path="random", revision=None, digest="random", model=job.model, sampling=job.sampling)
+
+
+def context(watch: Stopwatch) -> int | None:
+    """Bytes of the GPU that are taken and are not torch's: CUDA and its libraries, if nobody else works here."""
+    if watch.device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(watch.device)
+    return total - free - torch.cuda.memory_reserved(watch.device)
 
 
 def ceiling(watch: Stopwatch, side: int, dtype: torch.dtype) -> dict[str, Any]:
@@ -174,46 +215,47 @@ def _pipe_call(bench: Bench, rows: Sequence[ImageRow]) -> None:
     )
 
 
-def memory(bench: Bench, setting: Setting, sides: Sequence[int]) -> dict[str, Any]:
+def memory(bench: Bench, settings: dict[str, Any], sides: Sequence[int]) -> dict[str, Any]:
     """Peaks of each stage, for one image and for the preset's batch at the two largest sizes: '1024 x 4'."""
-    if setting.missing:
-        return {"left_out": setting.missing}
-    cases = dict.fromkeys((side, count) for side in sorted(sides)[-2:] for count in (1, bench.batch_size(side)))
     try:
-        with setting.applied(bench.pipe, bench.watch.device):
-            return {f"{side} x {count}": _stages(bench, setting, side, count) for side, count in cases}
-    finally:
-        if setting.parks:
-            _park(bench, bench.watch.device)
-        bench.rebuild(setting.rebuilds)
+        bench.use(settings)
+    except Refused as refusal:
+        return {"left_out": str(refusal)}
+    cases = dict.fromkeys((side, count) for side in sorted(sides)[-2:] for count in (1, bench.batch_size(side)))
+    return {"model": settings} | {f"{side} x {count}": _stages(bench, side, count) for side, count in cases}
 
 
-def _stages(bench: Bench, setting: Setting, side: int, count: int) -> dict[str, Any]:
+def _stages(bench: Bench, side: int, count: int) -> dict[str, Any]:
     renderer, watch = bench.renderer, bench.watch
     rows = bench.rows(side, count, steps=MEMORY_STEPS)
-    for warm in (True, False):  # the first round brings kernels and workspaces, the second is the one that counts
+    for _ in range(2):  # the first round brings kernels and workspaces, the second is the one that counts
         began = watch.elapsed
-        if setting.parks:
-            _park(bench, watch.device)
         encoding, embeds = watch.peak(lambda: bench.encode_anew(rows))
-        if setting.parks:
-            _park(bench, torch.device("cpu"))
         denoising, latents = watch.peak(lambda embeds=embeds: renderer.denoise(rows, embeds))
         decoding, pixels = watch.peak(lambda latents=latents: renderer.decode(latents, range(count)))
-        if not warm and any(one is None for one in pixels):
-            raise ValueError("the pictures are not finite")
+    if any(one is None for one in pixels):
+        raise ValueError("the pictures are not finite")
     peaks = {"encode": encoding, "denoise": denoising, "decode": decoding}
     known = [peak for peak in peaks.values() if peak is not None]
-    return {"peak_bytes": max(known, default=None), **peaks, "seconds": _rounded(watch.elapsed - began)}
+    return {
+        "peak_bytes": max(known, default=None),
+        **peaks,
+        "predicted": predicted(bench, side, count),
+        "seconds": _rounded(watch.elapsed - began),
+    }
 
 
-def _park(bench: Bench, device: torch.device) -> None:
-    for part in ENCODERS:
-        getattr(bench.pipe, part).to(device)
+def predicted(bench: Bench, side: int, count: int) -> dict[str, int]:
+    """What `batchgen plan` says of each stage, without the part that is no tensor's. One text a row and a negative."""
+    model = bench.renderer.spec.model
+    footprint = predict(model, shapes_of(model), bench.bucket(side), count, texts=count + 1)
+    stages = {"encode": footprint.encoding, "denoise": footprint.denoising, "decode": footprint.decoding}
+    return {name: size - CONTEXT for name, size in stages.items()}
 
 
 def compiled(bench: Bench, side: int) -> dict[str, Any]:
     """Each kind of block of the transformer compiled for one shape, as an experiment: batchgen does not do this."""
+    bench.use({})
     renderer, watch, count = bench.renderer, bench.watch, bench.batch_size(side)
     rows = bench.rows(side, count, steps=4)
     embeds = renderer.encode(rows)

@@ -102,14 +102,15 @@ def preset_of(size: str) -> Preset:
     return PRESETS[PRESET_OF[size]]
 
 
-def build_pipeline(size: str, device: torch.device, dtype: torch.dtype) -> StableDiffusion3Pipeline:
+def build_pipeline(size: str, device: torch.device, dtype: torch.dtype, *, t5: bool = True) -> StableDiffusion3Pipeline:
     """All components on the device; the tokenizers are the demo checkpoint's, whose ids every size knows."""
+    parts = [part for part in WEIGHTS if t5 or part != "text_encoder_3"]
     pipe = StableDiffusion3Pipeline(
         scheduler=FlowMatchEulerDiscreteScheduler.from_config(config_of(size, "scheduler")),
         tokenizer=CLIPTokenizer.from_pretrained(DEMO_CHECKPOINT / "tokenizer"),
         tokenizer_2=CLIPTokenizer.from_pretrained(DEMO_CHECKPOINT / "tokenizer_2"),
         tokenizer_3=T5Tokenizer.from_pretrained(DEMO_CHECKPOINT / "tokenizer_3"),
-        **{part: build_part(size, part, device, dtype) for part in WEIGHTS},
+        **{part: build_part(size, part, device, dtype) for part in parts} | ({} if t5 else {"text_encoder_3": None}),
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe

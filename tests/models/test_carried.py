@@ -99,6 +99,15 @@ def test_clips_words(assembled, part, pad):
     assert padded == [49406, 320, 1125, 539, 320, 2368, 49407] + [pad] * 70
 
 
+def test_two_that_assemble_at_once(assembled, tmp_path):
+    """The second finds the first one's directory, which stays as it is."""
+    (tmp_path / "mine").mkdir()
+    before = sorted(assembled.rglob("*"))
+    architecture._move(tmp_path / "mine", assembled)
+    assert sorted(assembled.rglob("*")) == before
+    assert not (tmp_path / "mine").exists()
+
+
 def test_what_is_dropped_is_none_in_the_index(assembled):
     index = json.loads((assembled / "model_index.json").read_text())
     assert index["text_encoder_3"] == index["tokenizer_3"] == [None, None]

@@ -28,7 +28,10 @@ class Hiding(importlib.machinery.PathFinder):
 sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Hiding
 """
 BENCH = "sys.path.insert(0, 'jobs/bench'); runpy.run_path('jobs/bench/gpu.py', run_name='__main__')"
-SETTINGS = {"all resident", "text encoders parked", "no T5", "VAE tiling", "transformer in float8"}
+SETTINGS = {
+    "all resident", "text encoders parked", "model offload", "group offload", "no T5", "VAE tiling",
+    "transformer in float8",
+}  # fmt: skip
 
 
 def run(code, *arguments):
@@ -48,11 +51,12 @@ def result(tmp_path_factory):
 def test_every_section_ran_or_says_why_not(result):
     assert result["failed"] == {}
     assert set(result["left_out"]) == {
-        "memory model offload",  # accelerate is hidden
         "memory transformer in NF4",
-        "memory transformer and T5 in NF4",
+        "memory text encoders parked, transformer in NF4",
+        "memory T5 in NF4",
         "memory T5 in int8",
         "memory transformer in torchao int8",
+        "memory transformer in torchao float8",
         "compiled 96",  # takes more than the minutes that it was given
     }
     assert "bitsandbytes is not installed" in result["left_out"]["memory T5 in int8"]
@@ -84,9 +88,13 @@ def test_speed_is_a_share_of_the_ceiling(result):
 def test_bytes_are_not_known_on_a_cpu(result):
     assert set(result["memory"]) == SETTINGS
     for cases in result["memory"].values():
-        assert set(cases) == {"64 x 1", "64 x 4", "96 x 1", "96 x 4"}
-        assert all(case["peak_bytes"] is case["denoise"] is None and case["seconds"] > 0 for case in cases.values())
-    assert result["speed"]["64"]["peak_bytes"] is None
+        assert set(cases) == {"model", "64 x 1", "64 x 4", "96 x 1", "96 x 4"}
+        measured = [cases[case] for case in sorted(cases) if case != "model"]
+        assert all(case["peak_bytes"] is case["denoise"] is None and case["seconds"] > 0 for case in measured)
+        assert all(min(case["predicted"].values()) > 0 for case in measured)
+    assert result["speed"]["64"]["peak_bytes"] is result["context_bytes"] is None
+    plain, parked = (result["memory"][name]["96 x 4"] for name in ("all resident", "text encoders parked"))
+    assert parked["predicted"]["denoise"] < plain["predicted"]["denoise"]
     weights = result["weights_bytes"]
     assert set(weights) == set(WEIGHTS)
     assert weights["transformer"] > 4 * PRESETS["demo"].transformer[3]  # fp32, and the table of positions

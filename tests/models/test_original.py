@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from batchgen.config import Model
+from batchgen.errors import Refused
+from batchgen.jobfile import load_job
 from batchgen.models.files import locate, verify
 from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.models.renderer import load_renderer
+from batchgen.models.renderer import ModelSpec, load_renderer
+from batchgen.preflight import prepare
 from tests.models import comfy
 from tests.specs import spec_of
 
+JOB = Path(__file__).parent.parent.parent / "jobs/configs/single-file.yaml"
 WEIGHTS = ("transformer", "vae")
 
 
@@ -172,9 +177,23 @@ def test_dtypes(folder):
     assert t5["encoder.block.1.layer.1.DenseReluDense.wo.weight"].dtype == torch.float32
 
 
-def test_a_file_that_changed_after_planning_is_refused(folder, tmp_path):
-    from batchgen.errors import Refused
+def test_the_job_file_of_the_repository_renders_tiny_files(folder, make_row, tmp_path):
+    """As a driver hands it to a renderer: by way of the plan's JSON."""
+    (tmp_path / "prompts.txt").write_text("a cat\n")
+    tiny = settings(folder, text_encoder_3=str(folder / "text_encoders/t5xxl_fp8_e4m3fn.safetensors"))
+    paths = {f"model.{name}": path for name, path in tiny.items() if name != "preset"}
+    paths |= {"model.config": DEMO_CHECKPOINT, "input.path": tmp_path / "prompts.txt", "output.path": tmp_path / "run"}
+    job = load_job(JOB, [f"{name}={value}" for name, value in paths.items()])
+    prepared = prepare(job)
+    spec = ModelSpec.from_plan(prepared.model_spec(), prepared.job.model_dump(mode="json"))
+    renderer = load_renderer(spec)
+    found = latents(renderer, [make_row()])
+    assert found.dtype == torch.bfloat16
+    assert renderer.finite(found) == [True]
+    assert renderer.decode(found, [0])[0].shape == (64, 48, 3)
 
+
+def test_a_file_that_changed_after_planning_is_refused(folder, tmp_path):
     file = tmp_path / "clip_l.safetensors"
     shutil.copy(folder / "text_encoders/clip_l.safetensors", file)
     model = settings(folder, text_encoder=str(file))

@@ -7,8 +7,10 @@ import sys
 
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from batchgen import doctor
+from batchgen.cli import app
 from batchgen.config import Model
 from batchgen.errors import Refused
 from batchgen.models.files import is_kept, locate
@@ -50,8 +52,8 @@ def test_a_run_on_s3_is_planned_rendered_resumed_and_proven(s3_url, tmp_path, mo
         assert len(pq.read_table(opened)) == 4
     run.store.delete(data_path(1))
     assert any("is missing" in problem for problem in doctor.examine(run).problems)
-    again = subprocess.run([*command, "--set", "model.dtype=float16"], capture_output=True, text=True, timeout=200)
-    assert (again.returncode, "model.dtype: there" in again.stderr) == (4, True)
+    again = CliRunner().invoke(app, ["render", str(job), "--set", "model.dtype=float16"])
+    assert (again.exit_code, "model.dtype: there" in " ".join(again.output.split())) == (4, True)
 
 
 def test_a_model_on_s3_is_copied_once_and_again_when_it_changes(s3_url, tmp_path, monkeypatch):

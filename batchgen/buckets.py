@@ -51,6 +51,8 @@ class Bucket:
     """What images of one batch have in common. `str()` is the key that people read and plans group by.
 
     skip_layers is empty where skip-layer guidance is off; its scale may differ within a batch, as guidance may.
+    one_call: guidance_scale, and whether there is a negative prompt, where one call of diffusers renders the batch
+    (`engine: diffusers`) and all rows must agree in them.
     guided_steps: how many steps run the second half of the batch.
     """
 
@@ -63,6 +65,7 @@ class Bucket:
     skip_stop: float
     max_sequence_length: int
     adapter: str = ""
+    one_call: tuple[float, bool] | None = None
     guided_steps: int = 0
 
     @classmethod
@@ -77,8 +80,12 @@ class Bucket:
         skip_layer_guidance_scale: float,
         max_sequence_length: int,
         adapter: str | None = None,
+        one_call: tuple[float, bool] | None = None,
     ) -> Bucket:
-        """The bucket of an image row; the keywords are columns of the plan, the rest of `sampling` is the job's."""
+        """The bucket of an image row; the keywords are columns of the plan, the rest of `sampling` is the job's.
+
+        one_call: guidance_scale and whether there is a negative prompt, where one call of diffusers shares them.
+        """
         guided = guidance_scale > 1
         skipped = guided and skip_layer_guidance_scale > 0
         first, last = guidance_window(num_inference_steps, sampling)
@@ -92,6 +99,7 @@ class Bucket:
             skip_stop=sampling.skip_layer_guidance_stop if skipped else 0.0,
             max_sequence_length=max_sequence_length,
             adapter=adapter or "",
+            one_call=one_call,
             guided_steps=max(0, last - first) if guided else 0,
         )
 
@@ -99,10 +107,14 @@ class Bucket:
         layers = ",".join(map(str, self.skip_layers))
         skipping = f"{layers}@{self.skip_start:g}-{self.skip_stop:g}" if layers else "off"
         guidance = "on" if self.guidance else "off"
-        return (
+        said = (
             f"{self.height}x{self.width} steps={self.num_inference_steps} guidance={guidance} "
             f"slg={skipping} t5={self.max_sequence_length}" + (f" adapter={self.adapter}" if self.adapter else "")
         )
+        if self.one_call is None:
+            return said
+        scale, negative = self.one_call
+        return f"{said} guidance_scale={scale!r} negative={'on' if negative else 'off'}"
 
 
 def guidance_window(steps: int, sampling: Sampling) -> tuple[int, int]:

@@ -55,6 +55,8 @@ def lines(job: Job, summary: Summary, measured: Measured | None, job_file: str) 
     found = estimate(job, summary, measured)
     if measured is None:
         assumed = f"a renderer sustains {job.model.defaults.tflop_per_s:g} TFLOP/s"
+        if job.model.preset == "diffusers":
+            assumed += ", and an image costs what it does with SD3.5 Large"
         yield f"nothing is measured yet; assumed: {assumed}. To measure: batchgen render {job_file} --limit 20"
     else:
         yield f"measured in {measured.place} on {measured.device}: {_per_image(summary, measured)}"

@@ -134,6 +134,8 @@ def _beside(found: Footprint, others: int) -> Footprint:
 
 def lines(job: Job, summary: Summary) -> Iterator[str]:
     """What `batchgen plan` says of a GPU's memory; nothing where nothing is known."""
+    if job.model.engine == "diffusers":  # whatever stays on the GPU there is the pipeline's business
+        return
     fitting = Fitting.of(job, summary)
     found = fitting.footprint()
     if found is None:

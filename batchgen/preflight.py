@@ -17,6 +17,7 @@ from batchgen.errors import Refused
 from batchgen.manifest import sources
 from batchgen.manifest.expansion import Expansion, deciding, refuse_impossible_sizes
 from batchgen.manifest.sources import Sources
+from batchgen.manifest.taken import pipeline_of
 from batchgen.models.files import ModelFiles, locate
 from batchgen.models.lora import locate_adapters
 from batchgen.models.packages import refuse_unusable
@@ -68,6 +69,7 @@ class Prepared:
             "adapters": {alias: asdict(adapter) for alias, adapter in self.model.adapters.items()},
             "refiner": refiner and {"path": refiner.path, "revision": refiner.revision, "digest": refiner.digest},
             "files": dict(self.model.files),
+            "pipeline": self.expansion.pipeline.name if self.expansion.pipeline else None,
         }
 
 
@@ -85,6 +87,7 @@ def prepare(job: Job, *, extend: bool = False) -> Prepared:
     if found is not None:
         _gather(refusals, lambda: sources.refuse_swept_columns(job, found))
     _gather(refusals, lambda: refuse_impossible_sizes(job))
+    pipeline = _gather(refusals, lambda: pipeline_of(job, model.tokenizers)) if model is not None else None
     _gather(refusals, lambda: refuse_unusable(job.model))
     if refusals or store is None or found is None or model is None:
         raise Refused.together(refusals)
@@ -99,7 +102,7 @@ def prepare(job: Job, *, extend: bool = False) -> Prepared:
         run=run,
         sources=found,
         model=model,
-        expansion=Expansion.of(job, found.extras, model),
+        expansion=Expansion.of(job, found.extras, model, pipeline),
         facts=facts,
         fingerprint=fingerprint,
     )

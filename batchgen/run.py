@@ -114,6 +114,8 @@ def settings(job: dict[str, Any], model: dict[str, Any]) -> str:
         "sampling": {name: job["sampling"][name] for name in LOOP},
         "refine": job["refine"],
     }
+    if pipeline := model.get("pipeline"):  # of `engine: diffusers`: which class rendered
+        said["pipeline"] = pipeline
     return json.dumps(said, sort_keys=True)
 
 

@@ -11,6 +11,7 @@ from jinja2 import Environment
 from batchgen.buckets import refined_size
 from batchgen.config import Refine
 from batchgen.manifest.naming import DECIDING
+from batchgen.models.pipelines import SD3, Pipeline
 
 # Levels are given as they were used: a shift of 1 leaves them as they are.
 SNIPPET = """\
@@ -20,7 +21,7 @@ from diffusers import {{ classes | join(", ") }}
 {% for note in notes %}
 # {{ note }}
 {% endfor %}
-pipe = StableDiffusion3Pipeline.from_pretrained({{ model }}, dtype={{ dtype }})
+pipe = {{ classes[-1] }}.from_pretrained({{ model }}, dtype={{ dtype }})
 {% if sigmas %}
 pipe.scheduler = FlowMatchEulerDiscreteScheduler.from_config(pipe.scheduler.config, shift=1.0)
 {% endif %}
@@ -74,7 +75,9 @@ def snippet(row: dict[str, Any]) -> str:
     settings = json.loads(row["settings"])
     model, sampling = settings["model"], settings["sampling"]
     refine = Refine.model_validate(settings["refine"]) if settings["refine"] else None
-    arguments = {name: row[name] for name in ARGUMENTS if name not in OPTIONAL or row[name]}
+    pipeline = settings.get("pipeline", SD3)
+    lacks = Pipeline.named(pipeline).lacks if pipeline != SD3 else []
+    arguments = {name: row[name] for name in ARGUMENTS if name not in lacks and (name not in OPTIONAL or row[name])}
     if row["skip_layer_guidance_scale"]:
         arguments |= {name: value for name, value in sampling.items() if name.startswith("skip_")}
     sigmas = _first_levels(row["sigmas"]) if _has_own_levels(sampling) else []
@@ -84,7 +87,7 @@ def snippet(row: dict[str, Any]) -> str:
     height, width = refined_size(refine, row["height"], row["width"])
     where = repr(row["model"]) + (f", revision={row['revision']!r}" if row["revision"] else "")
     return TEMPLATE.render(
-        classes=[*classes, "StableDiffusion3Pipeline"],
+        classes=[*classes, pipeline],
         notes=[*_notes(model, sampling, refine)],
         model=where + (", text_encoder_3=None" if model["text_encoder_3"] is None else ""),
         dtype=_dtype(model["dtype"]),

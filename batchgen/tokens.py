@@ -6,7 +6,7 @@ tokenizers' own, no Ray. A counter is not for several threads at once: tokenizer
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,7 @@ import pyarrow as pa
 from transformers import CLIPTokenizer, T5Tokenizer
 
 from batchgen.errors import Refused
+from batchgen.models.pipelines import SD3, Pipeline, class_in
 from batchgen.schema import TOKEN_FIELDS
 
 CLIP_TOKENS = 77  # StableDiffusion3Pipeline, diffusers 0.42.1: tokenizer.model_max_length, with start and end token
@@ -67,18 +68,39 @@ class NoEncoder:
         return Measured(nothing, nothing.astype(np.bool_), [None] * len(texts))
 
 
-class TokenCounter:
-    """The three tokenizers of a Stable Diffusion 3 checkpoint."""
+class Uncounted(NoEncoder):
+    """Stands where another model has no such encoder, or none that is counted: its columns are null."""
 
-    def __init__(self, clip_l: Encoder, clip_g: Encoder, t5: Encoder | NoEncoder) -> None:
-        self._clip_l, self._clip_g, self._t5 = clip_l, clip_g, t5
+
+AnyEncoder = Encoder | NoEncoder
+
+
+class TokenCounter:
+    """The three tokenizers of a Stable Diffusion 3 checkpoint, or what another model has of them.
+
+    t5_reads: the column that T5 reads, which is prompt_3 in Stable Diffusion 3 and prompt_2 in Flux.
+    """
+
+    def __init__(self, clip_l: AnyEncoder, clip_g: AnyEncoder, t5: AnyEncoder, t5_reads: str = "prompt_3") -> None:
+        self._clip_l, self._clip_g, self._t5, self._t5_reads = clip_l, clip_g, t5, t5_reads
 
     @classmethod
     def load(cls, tokenizers_dir: Path) -> TokenCounter:
         """Read tokenizer, tokenizer_2 and, where there is one, tokenizer_3. Raises Refused where they are missing."""
+        if (name := class_in(tokenizers_dir)) not in ("", SD3):
+            return cls._of_pipeline(tokenizers_dir, Pipeline.named(name).counted)
         clip = [_load(CLIPTokenizer, tokenizers_dir / name) for name in ("tokenizer", "tokenizer_2")]
         t5 = tokenizers_dir / "tokenizer_3"
         return cls(clip[0], clip[1], _load(T5Tokenizer, t5) if t5.is_dir() else NoEncoder())
+
+    @classmethod
+    def _of_pipeline(cls, tokenizers_dir: Path, counted: Mapping[str, tuple[str, str]]) -> TokenCounter:
+        kinds = {"clip_l": CLIPTokenizer, "clip_g": CLIPTokenizer, "t5": T5Tokenizer}
+        found = {
+            name: _load(kind, tokenizers_dir / counted[name][0]) if name in counted else Uncounted()
+            for name, kind in kinds.items()
+        }
+        return cls(found["clip_l"], found["clip_g"], found["t5"], counted.get("t5", ("", "prompt"))[1])
 
     def count(
         self,
@@ -98,13 +120,16 @@ class TokenCounter:
         t5_limits = np.asarray(max_sequence_lengths, np.int64)
         clip_l = self._clip_l.measure(prompts, clip_limits)
         clip_g = self._clip_g.measure(_or(prompts_2, prompts), clip_limits)
-        t5 = self._t5.measure(_or(prompts_3, prompts), t5_limits)
+        t5_texts = {"prompt_2": prompts_2, "prompt_3": prompts_3}.get(self._t5_reads, prompts)
+        t5 = self._t5.measure(_or(t5_texts, prompts), t5_limits)
+        none: Sequence[str | None] = [None] * len(negatives)
+        t5_negatives = {"prompt_2": negatives_2, "prompt_3": negatives_3}.get(self._t5_reads) or none
         negative = (
             self._clip_l.measure(negatives, clip_limits).overflow
-            | self._clip_g.measure(_or(negatives_2 or [None] * len(negatives), negatives), clip_limits).overflow
-            | self._t5.measure(_or(negatives_3 or [None] * len(negatives), negatives), t5_limits).overflow
+            | self._clip_g.measure(_or(negatives_2 or none, negatives), clip_limits).overflow
+            | self._t5.measure(_or(t5_negatives, negatives), t5_limits).overflow
         )
-        columns = {
+        columns: dict[str, Any] = {
             "tokens_clip_l": clip_l.tokens,
             "tokens_clip_g": clip_g.tokens,
             "tokens_t5": t5.tokens,
@@ -117,6 +142,10 @@ class TokenCounter:
             "truncated_t5": t5.cut,
             "negative_overflow": negative,
         }
+        for name, encoder in (("clip_l", self._clip_l), ("clip_g", self._clip_g), ("t5", self._t5)):
+            if isinstance(encoder, Uncounted):
+                unknown = [f"tokens_{name}", f"overflow_{name}", f"truncated_{name}", *["t5_over_256"] * (name == "t5")]
+                columns |= dict.fromkeys(unknown, [None] * len(prompts))
         return pa.table(columns, schema=pa.schema(TOKEN_FIELDS))
 
 

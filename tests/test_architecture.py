@@ -14,10 +14,12 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # A module may import from the lines above its own, and from its own line.
 LAYERS = [
-    {"batchgen", "errors", "models", "models.presets", "schema"},
+    {"batchgen", "errors", "models", "models.presets", "models.signature", "schema"},
+    {"models.pipelines"},
     {"config.section"},
     {"config.model"},
     {"config.sampling"},
+    {"config.engine"},
     {"config.job"},
     {"config", "jobfile", "identity", "occurrences", "watchdog"},
     {"environment", "backends", "models.renderer", "buckets", "images"},
@@ -32,12 +34,12 @@ LAYERS = [
     {"manifest.lines"},
     {"manifest.sources", "manifest.values", "manifest.rows"},
     {"models.content"},
-    {"models.files", "models.hub", "models.architecture", "models.singlefile"},
-    {"models.lora", "manifest.expansion", "manifest.naming", "manifest.expand"},
+    {"models.files", "models.components", "models.hub", "models.architecture", "models.singlefile"},
+    {"models.lora", "manifest.expansion", "manifest.naming", "manifest.grouping", "manifest.taken", "manifest.expand"},
     {"models.packages", "models.quantize", "models.placement"},
     {"models.original"},
     {"models.fake", "models.device", "models.load", "models.text", "models.sigmas"},
-    {"models.adapters", "models.samplers"},
+    {"models.adapters", "models.samplers", "models.pipeline"},
     {"models.sd3"},
     {"models.refine"},
     {"batches", "shard", "init"},
@@ -71,6 +73,8 @@ UPWARDS = {
     ("models.renderer", "batchgen.models.sd3.SD3Renderer"),
     ("models.renderer", "batchgen.models.refine"),
     ("models.renderer", "batchgen.models.refine.TwoPassRenderer"),
+    ("models.renderer", "batchgen.models.pipeline"),
+    ("models.renderer", "batchgen.models.pipeline.DiffusersRenderer"),
     ("card", "batchgen.finalize"),  # for type hints
     ("batchgen", "batchgen.results"),  # batchgen.open, which imports it when it is called
     ("batchgen", "batchgen.results.Results"),

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from batchgen.config.engine import refuse_beyond_diffusers
 from batchgen.config.model import Model, preset_named
 from batchgen.config.sampling import Refine, Sampling, Sweep
 from batchgen.config.section import Section, nearest
@@ -134,6 +135,11 @@ class Job(Section):
         if isinstance(sampling.get("sigmas"), list) and sampling["sigmas"]:
             from_preset["num_inference_steps"] = len(sampling["sigmas"])
         return values | {"model": model, "sampling": from_preset | sampling}
+
+    @model_validator(mode="after")
+    def check_engine(self) -> Self:
+        refuse_beyond_diffusers(self.model, self.sampling, self.sweep, self.refine)
+        return self
 
     @model_validator(mode="after")
     def check_skip_layers(self) -> Self:

@@ -74,6 +74,7 @@ class Model(Section):
     text_encoder, text_encoder_2, text_encoder_3, vae: 'auto' is the checkpoint's own; or one *.safetensors file.
     text_encoder_3 null: no T5, its embeddings are zeros, as in diffusers.
     dtype: one for all, or one per component and `default`, as diffusers takes it.
+    engine: 'diffusers' renders through the checkpoint's own pipeline class, whatever model it is, for comparisons.
     offload: 'encoders' parks the text encoders on the CPU, and their blocks visit the GPU; with 'model' transformer and
     VAE take turns too; with 'group' the transformer's blocks come and go in every step.
     mirror: a URL that has the same files as the hub. batch_size: 'auto' takes the preset's table. It is part of what
@@ -108,6 +109,8 @@ class Model(Section):
             return values
         preset = preset_named(values.get("preset", "sd3.5-medium"))
         filled = {"dtype": preset.dtype, "pretrained_model_name_or_path": preset.pretrained_model_name_or_path}
+        if values.get("preset") == "diffusers":
+            filled["engine"] = "diffusers"
         return filled | values
 
     def dtype_of(self, component: str) -> str:
@@ -129,6 +132,14 @@ class Model(Section):
             path = getattr(self, name)
             if path and path.lower().endswith(PICKLES):
                 raise ValueError(f"{name} {path} is a pickle, which can run code: convert it to safetensors.")
+        return self
+
+    @model_validator(mode="after")
+    def check_engine(self) -> Self:
+        if self.preset == "diffusers" and self.engine != "diffusers":
+            raise ValueError("preset diffusers renders through diffusers' own call: leave engine out.")
+        if self.preset == "diffusers" and not self.pretrained_model_name_or_path:
+            raise ValueError("preset diffusers is no model: write pretrained_model_name_or_path too.")
         return self
 
     @model_validator(mode="after")

@@ -15,15 +15,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchgen.buckets import Bucket
 from batchgen.config import Errors, OnOverflow
 from batchgen.errors import Refused
 from batchgen.manifest.columns import TEXTS
 from batchgen.manifest.expansion import Expansion
 from batchgen.manifest.formats import Source
+from batchgen.manifest.grouping import bucket_labels, has_negative
 from batchgen.manifest.lines import read_lines
 from batchgen.manifest.naming import derived_seeds, image_ids, prompt_ids, replaced
 from batchgen.manifest.rows import Sizes, check_rows, samples_of, size_cell
+from batchgen.manifest.taken import check_sides, check_taken
 from batchgen.manifest.values import Rows, read_rows
 from batchgen.schema import expanded_schema
 from batchgen.tokens import TokenCounter
@@ -70,11 +71,15 @@ def expand_in_parts(source: Source, settings: Expansion, counter: TokenCounter) 
     Raises Refused where the file is damaged or has changed, Infrastructure where it cannot be reached.
     """
     rows = read_rows(source, settings.columns, settings.extras)
+    if settings.pipeline is not None:
+        check_taken(rows, settings.pipeline)
     check_rows(rows, settings.sampling, source.own_ids, [*settings.adapters])
     sizes = {
         cell: size_cell(rows, settings.sampling, values, settings.preset, cell)
         for cell, values in settings.cells.items()
     }
+    if settings.pipeline is not None:
+        check_sides(rows, sizes.values(), settings.pipeline)
     prompts = _Prompts(rows, sizes, settings, source)
     for start, stop in prompts.parts():
         yield prompts.images(start, stop, counter)
@@ -154,7 +159,8 @@ class _Prompts:
         columns["prompt_row"] = good[row]
         columns |= self._seeds(ours["seed"], row, sample, columns["prompt_id"])
         columns |= self._tokens(ours, texts, which, cells, (row, cell), counter)
-        columns["bucket"] = self._buckets(cells)[row, cell]
+        negative = has_negative(texts, which, ours)
+        columns["bucket"] = bucket_labels(self._settings, cells, negative, self._adapters)[row, cell]
         for name, values in self._rows.extras.items():
             columns[name] = values.take(pa.array(good[row]))
         return self._finished(columns, len(row))
@@ -237,28 +243,6 @@ class _Prompts:
         found["negative_overflow"] = pc.and_(found["negative_overflow"], guided)  # nobody reads it otherwise
         return found
 
-    def _buckets(self, cells: dict[str, Any]) -> Any:
-        names = ("height", "width", "num_inference_steps", "max_sequence_length", "adapter")
-        flags = [cells[name] > limit for name, limit in (("guidance_scale", 1), ("skip_layer_guidance_scale", 0))]
-        keys = np.stack([*(cells[name] for name in names), *flags], axis=-1).astype(np.int64)
-        distinct, inverse = np.unique(keys.reshape(-1, keys.shape[-1]), axis=0, return_inverse=True)
-        labels = [
-            str(
-                Bucket.of(
-                    self._settings.sampling,
-                    height=height,
-                    width=width,
-                    num_inference_steps=steps,
-                    max_sequence_length=length,
-                    adapter=self._adapters[adapter],
-                    guidance_scale=2.0 * guided,
-                    skip_layer_guidance_scale=float(skipped),
-                )
-            )
-            for height, width, steps, length, adapter, guided, skipped in distinct.tolist()
-        ]
-        return np.array(labels, object)[inverse].reshape(keys.shape[:-1])
-
     def _finished(self, columns: dict[str, Any], size: int) -> pa.Table:
         """The table with its names, and with the rows set aside that the job does not want to see cut."""
         for name in ("requested_height", "requested_width"):
@@ -321,8 +305,9 @@ def _overflow(columns: dict[str, Any], policy: OnOverflow) -> tuple[pa.Array, pa
     """Codes and messages of image rows that the job does not want to see cut; the stricter policy names the code."""
     size = len(columns["overflow_t5"])
     codes, messages = np.full(size, None, object), np.full(size, None, object)
-    clip = np.asarray(pc.or_(columns["overflow_clip_l"], columns["overflow_clip_g"]))
-    checks = [(policy.clip, OVERFLOW_CLIP, clip), (policy.t5, OVERFLOW_T5, np.asarray(columns["overflow_t5"]))]
+    clip_l, clip_g, t5 = (columns[f"overflow_{name}"].fill_null(False) for name in ("clip_l", "clip_g", "t5"))
+    clip = np.asarray(pc.or_(clip_l, clip_g))
+    checks = [(policy.clip, OVERFLOW_CLIP, clip), (policy.t5, OVERFLOW_T5, np.asarray(t5))]
     for wish, code, rows in sorted(checks, key=lambda check: check[0] == "refuse"):
         if wish == "keep":
             continue

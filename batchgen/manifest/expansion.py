@@ -16,6 +16,7 @@ from batchgen.config import LOOP, Job, Model, OnOverflow, Sampling
 from batchgen.errors import Problem, Refused
 from batchgen.manifest.rows import limits_text, possible
 from batchgen.models.files import ModelFiles
+from batchgen.models.pipelines import Pipeline
 from batchgen.models.presets import Preset
 
 
@@ -24,6 +25,7 @@ class Expansion:
     """All that turns prompt rows into image rows. Small, frozen, picklable: it travels to every task.
 
     model: what decides images beside their rows. adapters: sha256 and scale of each alias.
+    pipeline: what one call of diffusers takes, where that is the engine.
     """
 
     sampling: Sampling
@@ -34,9 +36,10 @@ class Expansion:
     on_overflow: OnOverflow
     model: dict[str, Any]
     adapters: dict[str, list[Any]]
+    pipeline: Pipeline | None = None
 
     @classmethod
-    def of(cls, job: Job, extras: Sequence[pa.Field], model: ModelFiles) -> Self:
+    def of(cls, job: Job, extras: Sequence[pa.Field], model: ModelFiles, pipeline: Pipeline | None = None) -> Self:
         """Raises Refused where the job's own size, in some cell, is one that the model cannot make."""
         refuse_impossible_sizes(job)
         return cls(
@@ -50,6 +53,7 @@ class Expansion:
             | ({"refiner": model.refiner.digest} if model.refiner else {})
             | deciding(job),
             adapters={alias: [adapter.sha256, adapter.scale] for alias, adapter in model.adapters.items()},
+            pipeline=pipeline,
         )
 
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchgen.config import Model
 from batchgen.errors import Problem, Refused
@@ -27,6 +27,9 @@ from batchgen.models.mirror import cache_folder, mirror
 from batchgen.models.presets import DEMO_CHECKPOINT
 from batchgen.models.renderer import AdapterFile, ModelSpec
 from batchgen.storage import redact
+
+if TYPE_CHECKING:
+    from batchgen.models.components import Layout
 
 PIPELINE = "StableDiffusion3Pipeline"
 TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
@@ -83,14 +86,14 @@ def whole(model: Model, without: Collection[str] = ()) -> ModelFiles:
     """Find a model's directory. without: parts that are not read from it and may be missing. Raises Refused."""
     name = model.pretrained_model_name_or_path or model.defaults.pretrained_model_name_or_path
     if "://" in name:
-        directory = mirror(name, is_kept)
-        return ModelFiles(name, None, digest_of(checked(directory, without)), directory)
+        directory = mirror(name, _layout(model.engine).is_kept)
+        return ModelFiles(name, None, digest_of(checked(directory, without, model.engine)), directory)
     directory = Path(name).expanduser()
     if directory.is_dir():
         if model.revision is not None:
             raise Refused(f"model.revision {model.revision} is of the hub, but {name} is a directory: leave it out.")
         directory = directory.resolve()
-        return ModelFiles(str(directory), None, digest_of(checked(directory, without)), directory)
+        return ModelFiles(str(directory), None, digest_of(checked(directory, without, model.engine)), directory)
     if not HUB_ID.fullmatch(name) or name.startswith((".", "~")):
         raise Refused(
             f"The model directory {redact(name)} does not exist. Write a directory, its URL or a Hugging Face id "
@@ -98,7 +101,7 @@ def whole(model: Model, without: Collection[str] = ()) -> ModelFiles:
         )
     from batchgen.models.hub import locate_on_hub
 
-    return locate_on_hub(name, model.revision, without)
+    return locate_on_hub(name, model.revision, without, model.engine)
 
 
 def verify(spec: ModelSpec) -> Path:
@@ -108,7 +111,7 @@ def verify(spec: ModelSpec) -> Path:
     if singlefile.is_needed(spec.model):
         return singlefile.verify(spec).directory
     directory = fetched(spec)
-    digest = digest_of(checked(directory))
+    digest = digest_of(checked(directory, (), spec.model.engine))
     if digest != spec.digest:
         raise Refused(
             f"The weights in {directory} are not those of the plan: digest {digest[:12]}, planned {spec.digest[:12]}. "
@@ -121,11 +124,11 @@ def fetched(spec: ModelSpec, without: Collection[str] = ()) -> Path:
     """A model's directory on this machine, downloaded if need be, but for the parts in without."""
     directory = Path(spec.path)
     if "://" in spec.path:
-        directory = mirror(spec.path, is_kept)
+        directory = mirror(spec.path, _layout(spec.model.engine).is_kept)
     elif spec.revision is not None:
         from batchgen.models.hub import download
 
-        directory = download(spec.path, spec.revision, without)
+        directory = download(spec.path, spec.revision, without, spec.model.engine)
     elif spec.model.preset == "demo" and not directory.is_dir():
         directory = DEMO_CHECKPOINT  # this machine has batchgen, and so the checkpoint, at another place
     if not directory.is_dir():
@@ -133,14 +136,22 @@ def fetched(spec: ModelSpec, without: Collection[str] = ()) -> Path:
     return directory
 
 
-def checked(directory: Path, without: Collection[str] = ()) -> dict[str, Path]:
+def _layout(engine: str, directory: Path | None = None) -> Layout:
+    from batchgen.models.components import layout_of
+
+    return layout_of(engine, read_json(directory / "model_index.json") if directory else None)
+
+
+def checked(directory: Path, without: Collection[str] = (), engine: str = "batchgen") -> dict[str, Path]:
     """The pipeline's files, name → path, but for the parts in without. Raises Refused with all its problems."""
+    layout = _layout(engine, directory)
     names = {file.name: file for file in directory.glob("*") if file.is_file()}
-    for part in COMPONENTS:
+    for part in layout.components:
         inside = (directory / part).rglob("*") if part not in without else ()
         names |= {f.relative_to(directory).as_posix(): f for f in inside if f.is_file()}
-    problems = examine(names, {name: read_json(file) for name, file in names.items() if is_examined(name)}, without)
-    kept = {name: file for name, file in names.items() if is_kept(name)}
+    texts = {name: read_json(file) for name, file in names.items() if layout.is_examined(name)}
+    problems = layout.examine(names, texts, without)
+    kept = {name: file for name, file in names.items() if layout.is_kept(name)}
     problems += [f"{name} {found}" for name, file in sorted(kept.items()) if (found := _broken_weights(file))]
     if problems:
         raise Refused([Problem(problem, str(directory)) for problem in problems])
@@ -171,7 +182,10 @@ def examine(names: Collection[str], texts: Mapping[str, Any], without: Collectio
     index = texts.get("model_index.json")
     if not isinstance(index, dict) or index.get("_class_name") != PIPELINE:
         found = index.get("_class_name") if isinstance(index, dict) else "unreadable JSON"
-        return [f"model_index.json says {found}, batchgen renders with {PIPELINE}: choose a Stable Diffusion 3 model."]
+        return [
+            f"model_index.json says {found}, batchgen renders with {PIPELINE}: choose a Stable Diffusion 3 model, or "
+            "write model.preset: diffusers, which renders other models through their own pipeline."
+        ]
     code = sorted(name for name in names if name.endswith(".py"))
     problems = [f"{name} is Python code, and batchgen never runs code from a model: remove it." for name in code]
     for part in (part for part in COMPONENTS if part not in without):
@@ -189,7 +203,7 @@ def _examine_part(part: str, entry: Any, names: list[str], texts: Mapping[str, A
         return [f"the folder {part} is missing: download the model again."]
     if part == "scheduler":
         return _examine_scheduler(texts.get(SCHEDULER_CONFIG))
-    return _examine_weights(part, names, texts) if part in WEIGHTS else []
+    return examine_weights(part, names, texts) if part in WEIGHTS else []
 
 
 def _examine_scheduler(config: Any) -> list[str]:
@@ -202,9 +216,9 @@ def _examine_scheduler(config: Any) -> list[str]:
     ]
 
 
-def _examine_weights(part: str, names: list[str], texts: Mapping[str, Any]) -> list[str]:
+def examine_weights(part: str, names: list[str], texts: Mapping[str, Any]) -> list[str]:
     problems = [] if f"{part}/config.json" in names else [f"{part}/config.json is missing: download the model again."]
-    if not any(name.endswith(".safetensors") and is_kept(name) for name in names):
+    if not any(name.endswith(".safetensors") and not VARIANT.search(PurePosixPath(name).name) for name in names):
         if pickles := [name for name in names if name.endswith(PICKLES)]:
             found = f"has pickled weights only ({pickles[0]}), which can run code: convert them to safetensors."
         else:

@@ -21,29 +21,35 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
 
 from batchgen.errors import Infrastructure, Problem, Refused
 from batchgen.models import files
+from batchgen.models.components import Layout, layout_of
 
-WANTED = ["model_index.json", *(f"{part}/*{suffix}" for part in files.COMPONENTS for suffix in files.KEPT)]
 UNWANTED = [f"*.{variant}{mark}*" for variant in files.VARIANTS for mark in ".-"]
 
 
-def locate_on_hub(name: str, revision: str | None, without: Collection[str] = ()) -> files.ModelFiles:
+def locate_on_hub(
+    name: str, revision: str | None, without: Collection[str] = (), engine: str = "batchgen"
+) -> files.ModelFiles:
     """Resolve a hub id to a commit and a digest. without: parts that are not needed.
 
     Raises Refused where neither the hub nor its cache has the model.
     """
     try:
-        return _ask_hub(name, revision, without)
+        return _ask_hub(name, revision, without, engine)
     except (HTTPError, OSError, HFValidationError) as error:
         reason = _explain(error, name, revision)
     try:
         found = snapshot_download(
-            name, revision=revision, allow_patterns=WANTED, ignore_patterns=unwanted(without), local_files_only=True
+            name,
+            revision=revision,
+            allow_patterns=list(layout_of(engine, None).wanted),
+            ignore_patterns=unwanted(without),
+            local_files_only=True,
         )
     except (LocalEntryNotFoundError, HFValidationError):
         raise Refused(reason) from None
     directory = Path(found)
     try:
-        digest = files.digest_of(files.checked(directory, without))
+        digest = files.digest_of(files.checked(directory, without, engine))
     except Refused as refused:
         raise Refused([Problem(reason), *refused.problems]) from None
     return files.ModelFiles(name, directory.name, digest, directory)
@@ -53,36 +59,46 @@ def unwanted(without: Collection[str]) -> list[str]:
     return [*UNWANTED, *(f"{part}/*" for part in without)]
 
 
-def download(name: str, commit: str, without: Collection[str] = ()) -> Path:
+def download(name: str, commit: str, without: Collection[str] = (), engine: str = "batchgen") -> Path:
     """Directory with all files of a pipeline, but for the parts in without.
 
     Raises Refused (no access) or Infrastructure (no network).
     """
     try:
-        return Path(snapshot_download(name, revision=commit, allow_patterns=WANTED, ignore_patterns=unwanted(without)))
+        wanted = list(_layout(name, commit, engine).wanted)
+        return Path(snapshot_download(name, revision=commit, allow_patterns=wanted, ignore_patterns=unwanted(without)))
     except RepositoryNotFoundError as error:  # gated ones too
         raise Refused(_explain(error, name, commit)) from None
     except (HTTPError, OSError) as error:
         raise Infrastructure(_explain(error, name, commit)) from error
 
 
-def _ask_hub(name: str, revision: str | None, without: Collection[str]) -> files.ModelFiles:
+def _layout(name: str, commit: str | None, engine: str) -> Layout:
+    """Of another model than SD3, model_index.json must be there to say which of the files are its own."""
+    if engine == "batchgen":
+        return layout_of(engine, None)
+    folder = snapshot_download(name, revision=commit, allow_patterns=["model_index.json"])
+    return layout_of(engine, files.read_json(Path(folder) / "model_index.json"))
+
+
+def _ask_hub(name: str, revision: str | None, without: Collection[str], engine: str) -> files.ModelFiles:
     """Metadata of all files, content of the small ones."""
     info = HfApi().model_info(name, revision=revision, files_metadata=True)
+    layout = _layout(name, info.sha, engine)
     siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
     siblings = {file: sibling for file, sibling in siblings.items() if file.partition("/")[0] not in without}
     hashes = {
         file: sibling.lfs.sha256
         for file, sibling in siblings.items()
-        if files.is_kept(file) and sibling.lfs is not None
+        if layout.is_kept(file) and sibling.lfs is not None
     }
     small = [
-        file for file in siblings if files.is_kept(file) and not (file in hashes and file.endswith(".safetensors"))
+        file for file in siblings if layout.is_kept(file) and not (file in hashes and file.endswith(".safetensors"))
     ]
     directory = Path(snapshot_download(name, revision=info.sha, allow_patterns=small or ["model_index.json"]))
-    texts = {file: files.read_json(directory / file) for file in small if files.is_examined(file)}
+    texts = {file: files.read_json(directory / file) for file in small if layout.is_examined(file)}
     code_is_never_fetched = [file for file in siblings if not file.endswith(".py")]
-    if problems := files.examine(code_is_never_fetched, texts, without):
+    if problems := layout.examine(code_is_never_fetched, texts, without):
         raise Refused([Problem(problem, name) for problem in problems])
     rest = {file: directory / file for file in small if file not in hashes}
     return files.ModelFiles(name, info.sha, files.combine(hashes | files.hash_all(rest)), directory)

@@ -109,6 +109,18 @@ PRESETS = {
         batch_sizes=((512 * 512, 16), (768 * 768, 8), (1024 * 1024, 4), (2_097_152, 2)),
         tflop_per_s=300.0,
     ),
+    # Any pipeline of diffusers (`engine: diffusers`). Nothing is known of the model: write what its card says. Costs
+    # are assumed to be those of SD3.5 Large.
+    "diffusers": replace(
+        LARGE,
+        pretrained_model_name_or_path="",
+        num_inference_steps=30,
+        guidance_scale=5.0,  # the default of StableDiffusionXLPipeline, diffusers 0.42.1
+        min_pixels=64 * 64,
+        max_pixels=4096 * 4096,  # what a model was trained for, it does not say
+        max_side=4096,
+        batch_sizes=((512 * 512, 8), (768 * 768, 4), (1024 * 1024, 2), (4096 * 4096, 1)),
+    ),
     "demo": Preset(
         pretrained_model_name_or_path=str(DEMO_CHECKPOINT),
         dtype="float32",  # runs on a CPU; bf16 is slower there

@@ -129,6 +129,10 @@ def load_renderer(spec: ModelSpec) -> Renderer:
         from batchgen.models.fake import FakeRenderer
 
         return FakeRenderer(spec)
+    if spec.model.engine == "diffusers":
+        from batchgen.models.pipeline import DiffusersRenderer
+
+        return DiffusersRenderer.load(spec)
     from batchgen.models.sd3 import SD3Renderer
 
     first = SD3Renderer.load(spec)

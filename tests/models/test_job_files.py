@@ -22,6 +22,7 @@ from tests.models.test_adapters import lora
 
 CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
 NAMES = sorted(file.stem for file in CONFIGS.glob("*.yaml"))
+RENDERED_ELSEWHERE = ("demo", "compare-sdxl", "single-file")  # tests/render, test_pipeline.py, test_original.py
 
 
 def test_there_are_job_files():
@@ -63,7 +64,7 @@ def tiny(tmp_path):
     return make
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("demo", "compare-sdxl")])  # test_pipeline.py
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in RENDERED_ELSEWHERE])
 def test_it_renders(tiny, one_thread, name):
     job = tiny(name)
     run, summary = plan.make(prepare(job))

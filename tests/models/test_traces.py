@@ -1,4 +1,4 @@
-"""footprint.py's counts against the real architectures on the meta device: every tensor that lives, none that is filled."""
+"""footprint.py's counts against the real architectures on the meta device, where tensors live and hold no numbers."""
 
 from __future__ import annotations
 

@@ -75,6 +75,7 @@ def _of_bitsandbytes(linear: nn.Linear, kind: str, dtype: torch.dtype) -> Any:
         settings = {"compress_statistics": False, "quant_type": "nf4", "module": layer}
     layer.weight = type(layer.weight)(linear.weight.data, requires_grad=False, **settings)
     layer.bias = linear.bias
+    layer.train(linear.training)  # in training it computes with unpacked weights on a CPU
     return layer
 
 

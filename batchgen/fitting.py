@@ -13,7 +13,7 @@ from typing import Any
 from batchgen.buckets import Bucket, snap
 from batchgen.config import Job, Model, Refine
 from batchgen.footprint import Footprint, predict, shapes_of
-from batchgen.models.architecture import Shapes
+from batchgen.models.shapes import Shapes
 from batchgen.sharding import Summary
 
 

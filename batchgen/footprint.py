@@ -13,7 +13,7 @@ from pathlib import Path
 
 from batchgen.buckets import CLIP_TOKENS, SNAP, Bucket
 from batchgen.config import Model
-from batchgen.models.architecture import DECODER_END, Shapes, of_directory, of_preset
+from batchgen.models.shapes import DECODER_END, Shapes, of_directory, of_preset
 from batchgen.models.weights import ELEMENT, largest_unpacked, stored, streamed
 
 # The batch shape chooses the kernels and so the last bits of an embedding: one size for all, short batches padded with

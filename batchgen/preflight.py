@@ -20,6 +20,7 @@ from batchgen.manifest.sources import Sources
 from batchgen.models.files import ModelFiles, locate
 from batchgen.models.lora import locate_adapters
 from batchgen.models.packages import refuse_unusable
+from batchgen.models.singlefile import absolute
 from batchgen.run import Run, refuse_foreign
 from batchgen.storage import PROBE_SECONDS, Store, StoreRefused, redact
 
@@ -66,6 +67,7 @@ class Prepared:
             "dtype": self.job.model.dtypes,
             "adapters": {alias: asdict(adapter) for alias, adapter in self.model.adapters.items()},
             "refiner": refiner and {"path": refiner.path, "revision": refiner.revision, "digest": refiner.digest},
+            "files": dict(self.model.files),
         }
 
 
@@ -75,6 +77,7 @@ def prepare(job: Job, *, extend: bool = False) -> Prepared:
     extend: another job's run will do if this job can be an extension of it.
     """
     refusals: list[Refused] = []
+    job = job.model_copy(update={"model": absolute(job.model)})
     store = _gather(refusals, lambda: _output(job))
     run = _gather(refusals, lambda: _find_run(store)) if store is not None else None
     found = _gather(refusals, lambda: sources.find_sources(job.input))

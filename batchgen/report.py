@@ -32,6 +32,9 @@ SHOWN_CUT = 90  # characters of a cut text
 def print_plan(console: Console, prepared: Prepared, summary: Summary, cost: Iterable[str]) -> None:
     """All that is known before the run uses a GPU. cost: lines of estimate.py."""
     _say(console, f"{summary.images} images of {summary.prompts} prompts, model {prepared.model.path}")
+    for setting, sha256 in prepared.model.files.items():
+        name = str(getattr(prepared.job.model, setting)).rpartition("/")[2]
+        _say(console, f"  {name}: sha256 {sha256} (AutoV2 {sha256[:10].upper()})")
     for notice in prepared.sources.notices:
         _say(console, f"note: {notice}")
     table = Table("bucket", "images", "batch", "shards", "TFLOP", box=None, pad_edge=False)

@@ -9,7 +9,7 @@ from batchgen.buckets import Bucket
 from batchgen.config import Job
 from batchgen.fitting import Fitting
 from batchgen.jobfile import job_from, load_job
-from batchgen.models import architecture, weights
+from batchgen.models import shapes, weights
 from batchgen.models.presets import DEMO_CHECKPOINT, PRESETS
 from batchgen.sharding import BucketCount, Summary
 
@@ -74,8 +74,8 @@ def test_every_setting_takes_less_than_the_one_before():
 
 
 def test_parked_encoders_are_never_there_as_a_whole():
-    shapes = architecture.of_preset(PRESETS["sd3.5-medium"])
-    t5 = weights.stored("text_encoder_3", shapes["text_encoder_3"], "bfloat16", None)
+    found = shapes.of_preset(PRESETS["sd3.5-medium"])
+    t5 = weights.stored("text_encoder_3", found["text_encoder_3"], "bfloat16", None)
     assert t5 == 2 * 4_762_310_656
     assert predicted(preset="sd3.5-medium", offload="model").encoding < t5 / 4
     assert predicted(preset="sd3.5-medium", offload="encoders").resident == 2 * (

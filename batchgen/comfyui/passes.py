@@ -195,7 +195,8 @@ def _denoised(findings: Findings, node: Node, sampler: Node) -> tuple[int, int, 
 def strength_of(run: int, steps: int) -> float:
     """The shortest share for which the last `run` of `steps` run, as batchgen and diffusers count (refine.strength)."""
     shares = (int(run / steps * 10**digits) / 10**digits for digits in range(1, 9))
-    return next((share for share in shares if share > 0 and _runs(share, steps) == run), run / steps)
+    exact = next((share for share in shares if share > 0 and _runs(share, steps) == run), None)
+    return exact or (run - 0.5) / steps  # where no short one survives the rounding of a product
 
 
 def _runs(strength: float, steps: int) -> int:

@@ -40,14 +40,10 @@ def _graph(content: Any) -> Graph:
         return drawing.graph(content)
     if isinstance(content, dict) and isinstance(content.get("prompt"), dict):
         content = content["prompt"]  # what ComfyUI's POST /prompt takes
-    if not isinstance(content, dict) or not content:
+    nodes = {id: node for id, node in content.items() if _is_node(node)} if isinstance(content, dict) else {}
+    if not nodes:
         raise Refused(f"is not a ComfyUI workflow: neither nodes nor class_type stand in it. {HOW}")
-    odd = [id for id, node in content.items() if not _is_node(node)]
-    if len(odd) == len(content):
-        raise Refused(f"is not a ComfyUI workflow: neither nodes nor class_type stand in it. {HOW}")
-    if odd:
-        raise Refused([Problem(f"node {printable(id)} has no class_type and inputs. {HOW}") for id in odd])
-    return Graph({id: _node(id, node, content) for id, node in content.items()})
+    return Graph({id: _node(id, node, nodes) for id, node in nodes.items()})
 
 
 def _is_node(node: Any) -> bool:

@@ -1,117 +1,160 @@
-"""The tensors of SD3's components, name → shape, without loading any.
+"""Configs and tokenizers for weights that come as single files: one diffusers directory, without those weights.
 
-Of a preset they follow from its numbers, of a directory they stand in its headers. The names are those of diffusers
-0.42.1 and transformers 5.23. Knows no bytes: `weights.py` says what a tensor takes.
+batchgen carries those of SD3 and SD3.5 in configs/, each part once; `model.config` and a model's own directory go
+before them. T5's vocabulary is not carried. Knows names of files and JSON; imports no torch and no transformers.
 """
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
-import math
-from collections.abc import Iterator, Mapping
+import os
+import shutil
+import tempfile
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from batchgen.models.presets import Preset
+from batchgen.config import Model
+from batchgen.errors import Infrastructure, Problem, Refused
+from batchgen.models import files
+from batchgen.models.mirror import cache_folder
+from batchgen.models.presets import DEMO_CHECKPOINT
 
-Shapes = Mapping[str, tuple[int, ...]]
-COMPONENTS = ("transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
-VAE_PARAMETERS = 83_819_683  # AutoencoderKL with 128, 256, 512, 512 channels and 16 latent ones, which all of SD3 share
-DECODER_END = "decoder.up_blocks.3.resnets.0.norm1.weight"  # how many channels there are at full size
-CAPTION, POOLED, TIME, PATCH = 4096, 2048, 256, 64  # joint_attention_dim, pooled_projection_dim, sinusoids, 16 × 2 × 2
+CONFIGS = Path(__file__).parent / "configs"
+FAMILY = CONFIGS / "sd3"  # what all presets share: encoders, VAE, scheduler, CLIP's words
+TRANSFORMERS = {  # whose transformer/config.json; Turbo has Large's
+    "sd3.5-medium": CONFIGS / "sd3.5-medium",
+    "sd3.5-large": CONFIGS / "sd3.5-large",
+    "sd3.5-large-turbo": CONFIGS / "sd3.5-large",
+    "sd3-medium": CONFIGS / "sd3-medium",
+}
+MERGES = FAMILY / "clip_merges.txt.gz"  # of open_clip_torch 3.3.0 (MIT), by jobs/clip_vocabulary.py
+TEXTS = (".json", ".txt", ".model")
+WITHOUT_T5_WORDS = (
+    "batchgen carries no vocabulary of T5. Write model.config: a directory with tokenizer_3 in it, for example after "
+    "`hf download stabilityai/stable-diffusion-3.5-medium --include 'tokenizer_3/*' --local-dir DIRECTORY`, "
+    "or text_encoder_3: null to render without T5."
+)
 
 
-def of_preset(preset: Preset) -> dict[str, Shapes]:
-    """All five components of a published checkpoint."""
-    return {
-        "transformer": _transformer(preset),
-        "vae": {"others": (VAE_PARAMETERS - 256,), DECODER_END: (256,)},
-        "text_encoder": dict(_clip(768, 3072, 12)),
-        "text_encoder_2": dict(_clip(1280, 5120, 32)),
-        "text_encoder_3": dict(_t5()),
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """Where each part's config or tokenizer is, for parts that no weights directory brings. base: that directory."""
+
+    base: Path | None
+    parts: dict[str, Path]
+    dropped: frozenset[str]
+
+    def config(self, part: str) -> dict[str, Any]:
+        """config.json of a part. Raises Refused where there is none to read."""
+        file = self.parts[part] / "config.json"
+        found = files.read_json(file)
+        if not isinstance(found, dict):
+            raise Refused(f"{file}: is no JSON. Fetch it again, or leave model.config out.")
+        return found
+
+
+def find(model: Model, base: Path | None, missing: Collection[str], dropped: frozenset[str]) -> Architecture:
+    """Look for the parts that are missing from base. Raises Refused with all that are nowhere."""
+    if model.config is not None and not Path(model.config).expanduser().is_dir():
+        raise Refused(
+            f"model.config {model.config}: is no directory. Write one in diffusers' layout (transformer/config.json, "
+            "tokenizer_3, ...; weights are not needed), or leave it out for the configs that batchgen carries."
+        )
+    own = [Path(model.config).expanduser()] if model.config is not None else []
+    own += [base] if base is not None else []
+    carried = [DEMO_CHECKPOINT] if model.preset == "demo" else [TRANSFORMERS[model.preset], FAMILY]
+    parts, problems = {}, []
+    for part in missing:
+        found = [layer / part for layer in (*own, *carried) if _texts(layer / part)]
+        if found:
+            parts[part] = found[0]
+        elif part == "tokenizer_3":
+            problems.append(Problem(WITHOUT_T5_WORDS))
+        else:
+            problems.append(Problem(f"model.config has no {part}: add its folder, or leave model.config out."))
+    if problems:
+        raise Refused(problems)
+    return Architecture(base, parts, dropped)
+
+
+def contents(architecture: Architecture) -> dict[str, bytes]:
+    """Name → content of the files that stand for the missing parts, and the index of all."""
+    found = {
+        f"{part}/{file.name}": file.read_bytes()
+        for part, folder in architecture.parts.items()
+        for file in _texts(folder)
     }
+    for part, folder in architecture.parts.items():
+        if part.startswith("tokenizer") and folder.parent == FAMILY:
+            found |= {f"{part}/{name}": data for name, data in _clip_words().items()}
+    index = files.read_json((architecture.base or FAMILY) / "model_index.json") or {}
+    carried = files.read_json(FAMILY / "model_index.json")
+    index |= {part: carried[part] for part in architecture.parts}
+    index |= {part: [None, None] for part in architecture.dropped}
+    return found | {"model_index.json": json.dumps(index, indent=1, sort_keys=True).encode()}
 
 
-def of_directory(directory: Path) -> dict[str, Shapes] | None:
-    """All components that a diffusers directory has weights of; None where they are not on this machine's disk."""
-    found: dict[str, Shapes] = {}
-    for component in COMPONENTS:
-        shapes: dict[str, tuple[int, ...]] = {}
-        for file in sorted((directory / component).glob("*.safetensors")):
-            if "fp16" not in file.name and "fp8" not in file.name:
-                shapes |= read_header(file)
-        if shapes:
-            if "shared.weight" in shapes:
-                shapes.pop("encoder.embed_tokens.weight", None)  # T5's one embedding under its second name
-            found[component] = shapes
-    return found if "transformer" in found else None
+def assemble(architecture: Architecture) -> Path:
+    """A directory that diffusers loads all parts from but those whose weights are single files. Written once."""
+    written = contents(architecture)
+    whole = [part for part in files.COMPONENTS if part not in architecture.parts and part not in architecture.dropped]
+    links = {part: architecture.base.resolve() / part for part in whole} if architecture.base is not None else {}
+    said = [(name, hashlib.sha256(data).hexdigest()) for name, data in sorted(written.items())]
+    name = hashlib.sha256(json.dumps([said, {part: str(link) for part, link in links.items()}]).encode()).hexdigest()
+    target = cache_folder() / "configs" / name[:32]
+    if target.is_dir():
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix="part-") as folder:
+            _write(Path(folder, "model"), written, links)
+            _move(Path(folder, "model"), target)
+    except OSError as error:
+        raise Infrastructure(
+            f"{target}: cannot be written ({error.strerror or error}). Make room there, or point XDG_CACHE_HOME to "
+            "another disk."
+        ) from error
+    return target
 
 
-def read_header(file: Path) -> dict[str, tuple[int, ...]]:
-    """Name → shape, of a safetensors file: 8 bytes, little-endian, are the length of the JSON that follows."""
-    with file.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+def _write(folder: Path, written: dict[str, bytes], links: dict[str, Path]) -> None:
+    for name, data in written.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    for part, link in links.items():
+        (folder / part).symlink_to(link)
 
 
-def _transformer(preset: Preset) -> Shapes:
-    """SD3Transformer2DModel. Its query and key norms, a few numbers each, are what is left of the preset's count."""
-    layers, dual, width, parameters = preset.transformer
-    found: dict[str, tuple[int, ...]] = {"pos_embed.proj.weight": (width, 16, 2, 2), "pos_embed.proj.bias": (width,)}
-    for name, rows, columns in _transformer_linears(layers, dual, width):
-        found |= {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
-    found["norms"] = (parameters - sum(math.prod(shape) for shape in found.values()),)
-    found["pos_embed.pos_embed"] = (1, (preset.max_side // 16) ** 2, width)  # a buffer, not a parameter
-    return found
+def _move(folder: Path, target: Path) -> None:
+    """Another process may have been first; its directory has the same content."""
+    try:
+        os.rename(folder, target)
+    except OSError:
+        if not target.is_dir():
+            raise
+        shutil.rmtree(folder)
 
 
-def _transformer_linears(layers: int, dual: int, width: int) -> Iterator[tuple[str, int, int]]:
-    """Name, output and input width of each nn.Linear."""
-    for name, columns in (("timestep_embedder", TIME), ("text_embedder", POOLED)):
-        yield f"time_text_embed.{name}.linear_1", width, columns
-        yield f"time_text_embed.{name}.linear_2", width, width
-    yield "context_embedder", width, CAPTION
-    for layer in range(layers):
-        block, last = f"transformer_blocks.{layer}", layer == layers - 1
-        yield f"{block}.norm1.linear", (9 if layer < dual else 6) * width, width
-        yield f"{block}.norm1_context.linear", (2 if last else 6) * width, width
-        square = ["attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"]
-        square += ["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"] + ([] if last else ["attn.to_add_out"])
-        square += ["attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"] if layer < dual else []
-        for name in square:
-            yield f"{block}.{name}", width, width
-        for name in ("ff",) if last else ("ff", "ff_context"):
-            yield f"{block}.{name}.net.0.proj", 4 * width, width
-            yield f"{block}.{name}.net.2", width, 4 * width
-    yield "norm_out.linear", 2 * width, width
-    yield "proj_out", PATCH, width
+def _texts(folder: Path) -> list[Path]:
+    """Files that are no weights, and no list of files of weights."""
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [file for file in found if file.suffix in TEXTS and not file.name.endswith(".safetensors.index.json")]
 
 
-def _clip(width: int, inner: int, layers: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """CLIPTextModelWithProjection with CLIP's vocabulary."""
-    yield "text_model.embeddings.token_embedding.weight", (49408, width)
-    yield "text_model.embeddings.position_embedding.weight", (77, width)
-    for layer in range(layers):
-        block = f"text_model.encoder.layers.{layer}"
-        sizes = [(f"self_attn.{name}_proj", width, width) for name in ("q", "k", "v", "out")]
-        for name, rows, columns in [*sizes, ("mlp.fc1", inner, width), ("mlp.fc2", width, inner)]:
-            yield f"{block}.{name}.weight", (rows, columns)
-            yield f"{block}.{name}.bias", (rows,)
-        yield f"{block}.layer_norms", (4 * width,)
-    yield "text_model.final_layer_norm", (2 * width,)
-    yield "text_projection.weight", (width, width)
-
-
-def _t5() -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The encoder of T5 v1.1 XXL."""
-    width, inner, heads = 4096, 10240, 64
-    yield "shared.weight", (32128, width)
-    for layer in range(24):
-        block = f"encoder.block.{layer}.layer"
-        for name in "qkvo":
-            yield f"{block}.0.SelfAttention.{name}.weight", (width, width)
-        for name in ("wi_0", "wi_1"):
-            yield f"{block}.1.DenseReluDense.{name}.weight", (inner, width)
-        yield f"{block}.1.DenseReluDense.wo.weight", (width, inner)
-        yield f"{block}.layer_norms", (2 * width,)
-    yield "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", (32, heads)
-    yield "encoder.final_layer_norm.weight", (width,)
+def _clip_words() -> dict[str, bytes]:
+    """CLIP's vocabulary as transformers reads it: 256 bytes, the same at a word's end, 48,894 merges, start and end."""
+    merges = gzip.decompress(MERGES.read_bytes()).decode().splitlines()
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]  # open_clip/tokenizer.py, bytes_to_unicode
+    others = (byte for byte in range(256) if byte not in plain)
+    letters = [*map(chr, plain), *(chr(256 + number) for number, _ in enumerate(others))]
+    words = [*letters, *(f"{letter}</w>" for letter in letters), *(merge.replace(" ", "") for merge in merges)]
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = json.dumps({word: number for number, word in enumerate(words)}, ensure_ascii=False)
+    return {
+        "vocab.json": vocabulary.encode(),
+        "merges.txt": "\n".join(["#version: 0.2", *merges, ""]).encode(),  # the first line is skipped by readers
+    }

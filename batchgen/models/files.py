@@ -22,6 +22,7 @@ from typing import Any
 
 from batchgen.config import Model
 from batchgen.errors import Problem, Refused
+from batchgen.models import headers
 from batchgen.models.mirror import cache_folder, mirror
 from batchgen.models.presets import DEMO_CHECKPOINT
 from batchgen.models.renderer import AdapterFile, ModelSpec
@@ -51,7 +52,6 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 VARIANTS = ("fp16", "fp32", "bf16", "fp8", "non_ema")
 VARIANT = re.compile(rf"\.({'|'.join(VARIANTS)})[.-]")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-MAX_HEADER = 100_000_000  # bytes; the limit of safetensors itself
 SHA256 = re.compile(r"[0-9a-f]{64}")
 CACHED_FROM = 1 << 20  # bytes: smaller files are hashed faster than looked up
 RACY_NS = 2_000_000_000  # a file this fresh may change again within its timestamp's grain
@@ -67,24 +67,30 @@ class ModelFiles:
     tokenizers: Path
     adapters: Mapping[str, AdapterFile] = field(default_factory=dict)
     refiner: ModelFiles | None = None
+    files: Mapping[str, str] = field(default_factory=dict)  # sha256 of each single file, by the setting that names it
 
 
 def locate(model: Model) -> ModelFiles:
     """Find a model and its digest without loading weights. Raises Refused with everything that is wrong with it."""
     if model.preset == "fake":
         return ModelFiles("fake", None, FAKE_DIGEST, DEMO_CHECKPOINT)
+    from batchgen.models import singlefile
+
+    return singlefile.locate(model) if singlefile.is_needed(model) else whole(model)
+
+
+def whole(model: Model, without: Collection[str] = ()) -> ModelFiles:
+    """Find a model's directory. without: parts that are not read from it and may be missing. Raises Refused."""
     name = model.pretrained_model_name_or_path or model.defaults.pretrained_model_name_or_path
     if "://" in name:
         directory = mirror(name, is_kept)
-        return ModelFiles(name, None, digest_of(checked(directory)), directory)
+        return ModelFiles(name, None, digest_of(checked(directory, without)), directory)
     directory = Path(name).expanduser()
     if directory.is_dir():
         if model.revision is not None:
             raise Refused(f"model.revision {model.revision} is of the hub, but {name} is a directory: leave it out.")
         directory = directory.resolve()
-        return ModelFiles(str(directory), None, digest_of(checked(directory)), directory)
-    if directory.is_file():
-        raise Refused(f"{name} is one file. batchgen loads a diffusers directory: {_hint_convert()}")
+        return ModelFiles(str(directory), None, digest_of(checked(directory, without)), directory)
     if not HUB_ID.fullmatch(name) or name.startswith((".", "~")):
         raise Refused(
             f"The model directory {redact(name)} does not exist. Write a directory, its URL or a Hugging Face id "
@@ -92,22 +98,16 @@ def locate(model: Model) -> ModelFiles:
         )
     from batchgen.models.hub import locate_on_hub
 
-    return locate_on_hub(name, model.revision)
+    return locate_on_hub(name, model.revision, without)
 
 
 def verify(spec: ModelSpec) -> Path:
     """Directory of the weights that the plan means, downloaded if need be. Raises Refused if they are others."""
-    directory = Path(spec.path)
-    if "://" in spec.path:
-        directory = mirror(spec.path, is_kept)
-    elif spec.revision is not None:
-        from batchgen.models.hub import download
+    from batchgen.models import singlefile
 
-        directory = download(spec.path, spec.revision)
-    elif spec.model.preset == "demo" and not directory.is_dir():
-        directory = DEMO_CHECKPOINT  # this machine has batchgen, and so the checkpoint, at another place
-    if not directory.is_dir():
-        raise Refused(f"The model directory {directory} does not exist on this machine: use a path all machines share.")
+    if singlefile.is_needed(spec.model):
+        return singlefile.verify(spec).directory
+    directory = fetched(spec)
     digest = digest_of(checked(directory))
     if digest != spec.digest:
         raise Refused(
@@ -117,12 +117,29 @@ def verify(spec: ModelSpec) -> Path:
     return directory
 
 
-def checked(directory: Path) -> dict[str, Path]:
-    """The pipeline's files, name → path. Raises Refused with all problems of the directory."""
+def fetched(spec: ModelSpec, without: Collection[str] = ()) -> Path:
+    """A model's directory on this machine, downloaded if need be, but for the parts in without."""
+    directory = Path(spec.path)
+    if "://" in spec.path:
+        directory = mirror(spec.path, is_kept)
+    elif spec.revision is not None:
+        from batchgen.models.hub import download
+
+        directory = download(spec.path, spec.revision, without)
+    elif spec.model.preset == "demo" and not directory.is_dir():
+        directory = DEMO_CHECKPOINT  # this machine has batchgen, and so the checkpoint, at another place
+    if not directory.is_dir():
+        raise Refused(f"The model directory {directory} does not exist on this machine: use a path all machines share.")
+    return directory
+
+
+def checked(directory: Path, without: Collection[str] = ()) -> dict[str, Path]:
+    """The pipeline's files, name → path, but for the parts in without. Raises Refused with all its problems."""
     names = {file.name: file for file in directory.glob("*") if file.is_file()}
     for part in COMPONENTS:
-        names |= {f.relative_to(directory).as_posix(): f for f in (directory / part).rglob("*") if f.is_file()}
-    problems = examine(names, {name: read_json(file) for name, file in names.items() if is_examined(name)})
+        inside = (directory / part).rglob("*") if part not in without else ()
+        names |= {f.relative_to(directory).as_posix(): f for f in inside if f.is_file()}
+    problems = examine(names, {name: read_json(file) for name, file in names.items() if is_examined(name)}, without)
     kept = {name: file for name, file in names.items() if is_kept(name)}
     problems += [f"{name} {found}" for name, file in sorted(kept.items()) if (found := _broken_weights(file))]
     if problems:
@@ -131,24 +148,7 @@ def checked(directory: Path) -> dict[str, Path]:
 
 
 def _broken_weights(file: Path) -> str:
-    """What the header tells: a web page saved as weights, a download that ended early. Nothing if it is sound.
-
-    The format: 8 bytes, little-endian, the length of a JSON header; its data_offsets count from the header's end.
-    """
-    if file.suffix != ".safetensors":
-        return ""
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if size < 8 or length > min(size - 8, MAX_HEADER):
-            return "is no safetensors file: download it again."
-        try:
-            tensors = json.loads(stream.read(length))
-            ends = [tensor["data_offsets"][1] for name, tensor in tensors.items() if name != "__metadata__"]
-            missing = 8 + length + max(ends, default=0) - size
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-            return "is no safetensors file: download it again."
-    return f"ends {missing:,} bytes early: download it again." if missing > 0 else ""
+    return headers.broken(file) if file.suffix == ".safetensors" else ""
 
 
 def is_kept(name: str) -> bool:
@@ -164,7 +164,7 @@ def is_examined(name: str) -> bool:
     return name in ("model_index.json", SCHEDULER_CONFIG) or name.endswith(".safetensors.index.json")
 
 
-def examine(names: Collection[str], texts: Mapping[str, Any]) -> list[str]:
+def examine(names: Collection[str], texts: Mapping[str, Any], without: Collection[str] = ()) -> list[str]:
     """Everything that keeps a directory from being an SD3 pipeline of safetensors. texts: name → parsed JSON."""
     if "model_index.json" not in names:
         return [f"not a diffusers directory, model_index.json is missing: {_hint_convert()}"]
@@ -174,7 +174,7 @@ def examine(names: Collection[str], texts: Mapping[str, Any]) -> list[str]:
         return [f"model_index.json says {found}, batchgen renders with {PIPELINE}: choose a Stable Diffusion 3 model."]
     code = sorted(name for name in names if name.endswith(".py"))
     problems = [f"{name} is Python code, and batchgen never runs code from a model: remove it." for name in code]
-    for part in COMPONENTS:
+    for part in (part for part in COMPONENTS if part not in without):
         inside = sorted(name for name in names if name.startswith(part + "/"))
         problems += _examine_part(part, index.get(part), inside, texts)
     return problems
@@ -223,6 +223,10 @@ def _examine_weights(part: str, names: list[str], texts: Mapping[str, Any]) -> l
 def digest_of(files: Mapping[str, Path]) -> str:
     """sha256 over the sorted (name, sha256 of the content) of a pipeline's files."""
     return combine(hash_all(files))
+
+
+def sha256_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def combine(hashes: Mapping[str, str]) -> str:

@@ -6,6 +6,7 @@ it takes both from the hub's cache, whose blobs of large files are named by thei
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from huggingface_hub import HfApi, snapshot_download
@@ -25,40 +26,51 @@ WANTED = ["model_index.json", *(f"{part}/*{suffix}" for part in files.COMPONENTS
 UNWANTED = [f"*.{variant}{mark}*" for variant in files.VARIANTS for mark in ".-"]
 
 
-def locate_on_hub(name: str, revision: str | None) -> files.ModelFiles:
-    """Resolve a hub id to a commit and a digest. Raises Refused where neither the hub nor its cache has the model."""
+def locate_on_hub(name: str, revision: str | None, without: Collection[str] = ()) -> files.ModelFiles:
+    """Resolve a hub id to a commit and a digest. without: parts that are not needed.
+
+    Raises Refused where neither the hub nor its cache has the model.
+    """
     try:
-        return _ask_hub(name, revision)
+        return _ask_hub(name, revision, without)
     except (HTTPError, OSError, HFValidationError) as error:
         reason = _explain(error, name, revision)
     try:
         found = snapshot_download(
-            name, revision=revision, allow_patterns=WANTED, ignore_patterns=UNWANTED, local_files_only=True
+            name, revision=revision, allow_patterns=WANTED, ignore_patterns=unwanted(without), local_files_only=True
         )
     except (LocalEntryNotFoundError, HFValidationError):
         raise Refused(reason) from None
     directory = Path(found)
     try:
-        digest = files.digest_of(files.checked(directory))
+        digest = files.digest_of(files.checked(directory, without))
     except Refused as refused:
         raise Refused([Problem(reason), *refused.problems]) from None
     return files.ModelFiles(name, directory.name, digest, directory)
 
 
-def download(name: str, commit: str) -> Path:
-    """Directory with all files of a pipeline. Raises Refused (no access) or Infrastructure (no network)."""
+def unwanted(without: Collection[str]) -> list[str]:
+    return [*UNWANTED, *(f"{part}/*" for part in without)]
+
+
+def download(name: str, commit: str, without: Collection[str] = ()) -> Path:
+    """Directory with all files of a pipeline, but for the parts in without.
+
+    Raises Refused (no access) or Infrastructure (no network).
+    """
     try:
-        return Path(snapshot_download(name, revision=commit, allow_patterns=WANTED, ignore_patterns=UNWANTED))
+        return Path(snapshot_download(name, revision=commit, allow_patterns=WANTED, ignore_patterns=unwanted(without)))
     except RepositoryNotFoundError as error:  # gated ones too
         raise Refused(_explain(error, name, commit)) from None
     except (HTTPError, OSError) as error:
         raise Infrastructure(_explain(error, name, commit)) from error
 
 
-def _ask_hub(name: str, revision: str | None) -> files.ModelFiles:
+def _ask_hub(name: str, revision: str | None, without: Collection[str]) -> files.ModelFiles:
     """Metadata of all files, content of the small ones."""
     info = HfApi().model_info(name, revision=revision, files_metadata=True)
     siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
+    siblings = {file: sibling for file, sibling in siblings.items() if file.partition("/")[0] not in without}
     hashes = {
         file: sibling.lfs.sha256
         for file, sibling in siblings.items()
@@ -70,7 +82,7 @@ def _ask_hub(name: str, revision: str | None) -> files.ModelFiles:
     directory = Path(snapshot_download(name, revision=info.sha, allow_patterns=small or ["model_index.json"]))
     texts = {file: files.read_json(directory / file) for file in small if files.is_examined(file)}
     code_is_never_fetched = [file for file in siblings if not file.endswith(".py")]
-    if problems := files.examine(code_is_never_fetched, texts):
+    if problems := files.examine(code_is_never_fetched, texts, without):
         raise Refused([Problem(problem, name) for problem in problems])
     rest = {file: directory / file for file in small if file not in hashes}
     return files.ModelFiles(name, info.sha, files.combine(hashes | files.hash_all(rest)), directory)

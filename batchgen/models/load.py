@@ -15,6 +15,7 @@ import transformers
 
 import batchgen
 from batchgen.config import Model
+from batchgen.models import original
 from batchgen.models.device import pick_device
 from batchgen.models.files import WEIGHTS, verify
 from batchgen.models.packages import refuse_unusable
@@ -60,10 +61,11 @@ def load_pipeline(spec: ModelSpec) -> Any:
         logging.getLogger(name).addFilter(NEEDLESS)
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
+    given = original.components(spec, directory)  # those of single files
     # dtype goes in here and never through .to(): that would cast T5's `wo`, kept in fp32 for fp16 models, and corrupt
     # the embeddings (diffusers #8604).
     pipe = diffusers.StableDiffusion3Pipeline.from_pretrained(
-        directory, dtype=dtypes(spec.model), use_safetensors=True, local_files_only=True
+        directory, dtype=dtypes(spec.model), use_safetensors=True, local_files_only=True, **given
     )
     for name, kind in spec.model.quantization.model_dump(exclude_none=True).items():
         quantize(getattr(pipe, name), kind, DTYPES[spec.model.dtype_of(name)], pick_device())

@@ -10,10 +10,9 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from batchgen.config import Model
 from batchgen.errors import Problem, Refused
+from batchgen.models import headers
 from batchgen.models.files import hash_all
 from batchgen.models.mirror import mirror
 from batchgen.models.renderer import AdapterFile
@@ -69,10 +68,9 @@ def _shapes_of(folder: Path) -> Shapes:
 
 def _read(file: Path) -> Shapes:
     try:
-        with safe_open(file, framework="numpy") as tensors:
-            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise Refused(f"{file} is no safetensors file ({error}): download it again.") from None
+        return {name: tensor.shape for name, tensor in headers.read(file).items()}
+    except ValueError as error:
+        raise Refused(f"{file} {error}") from None
 
 
 def _complaints(file: Path, base: Mapping[str, Shapes]) -> Iterable[str]:

@@ -42,7 +42,7 @@ def beta(steps: int, shift: float) -> Levels:
 
     Of many steps some coincide and are taken once, so that there are fewer than were asked for.
     """
-    from scipy import stats  # takes a second to load, and few jobs ask for it
+    from scipy import stats  # takes a second to import, and a machine for measuring may lack it
 
     quantiles = 1 - np.linspace(0, 1, steps, endpoint=False)
     at = np.rint(stats.beta.ppf(quantiles, ALPHA, BETA) * (TRAINED - 1)).astype(int)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 
-from batchgen.models.architecture import Shapes
+from batchgen.models.shapes import Shapes
 
 ELEMENT = {"bfloat16": 2, "float16": 2, "float32": 4}
 EMBEDDINGS = ("token_embedding", "position_embedding", "shared", "embed_tokens", "relative_attention_bias")

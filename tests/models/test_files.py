@@ -195,9 +195,9 @@ def test_without_a_path_the_preset_says_it(monkeypatch, tmp_path):
     assert locate(Model(preset="demo")).path == str(DEMO_CHECKPOINT)
 
 
-def test_a_single_file_is_refused(tmp_path):
+def test_a_single_file_that_is_none_is_refused(tmp_path):
     (tmp_path / "sd3.5_medium.safetensors").write_bytes(b"x")
-    with pytest.raises(Refused, match="is one file"):
+    with pytest.raises(Refused, match="is no safetensors file: download it again"):
         locate(model(tmp_path / "sd3.5_medium.safetensors"))
 
 
@@ -391,6 +391,28 @@ def test_online_the_planner_fetches_no_weights_and_no_code(tmp_path, fake_hub):
     assert (found.tokenizers / "tokenizer_3/tokenizer.json").exists()
     assert not [name for name in fake_hub.fetched if name.endswith((".safetensors", ".py", ".md"))]
     assert found.digest == locate(model(write(tmp_path / "copy"))).digest
+
+
+def without_t5() -> dict[str, bytes | None]:
+    return {name: None for name in content() if name.startswith(("text_encoder_3/", "tokenizer_3/"))}
+
+
+def test_online_what_the_job_does_without_is_not_fetched(tmp_path, fake_hub):
+    found = locate(model(NAME, text_encoder_3=None))
+    assert not [name for name in fake_hub.fetched if name.startswith(("text_encoder_3", "tokenizer_3"))]
+    assert not (found.tokenizers / "tokenizer_3").exists()
+    copy = write(tmp_path / "copy", **without_t5())
+    assert found.digest == locate(model(copy, text_encoder_3=None)).digest
+
+
+def test_offline_a_cache_without_t5_serves_a_job_without_t5(tmp_path, offline):
+    write_hub_cache(tmp_path / "hub", {name: data for name, data in content().items() if name not in without_t5()})
+    found = locate(model(NAME, text_encoder_3=None))
+    planned = spec_of(path=NAME, revision=COMMIT, digest=found.digest, preset="sd3.5-medium", text_encoder_3=None)
+    directory = verify(planned)
+    assert (directory / "transformer/model.safetensors").read_bytes() == weights("transformer")
+    with pytest.raises(Refused, match="not those of the plan"):
+        verify(spec_of(path=NAME, revision=COMMIT, digest="0" * 64, preset="sd3.5-medium", text_encoder_3=None))
 
 
 def test_online_an_incomplete_model_is_refused(fake_hub):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from batchgen.models import architecture, weights
+from batchgen.models import shapes, weights
 from batchgen.models.presets import DEMO_CHECKPOINT
 from batchgen.models.quantize import quantize
 from batchgen.models.renderer import load_renderer
@@ -55,9 +55,9 @@ def quantized(make_spec, one_thread, dtype, kind):
 
 
 def test_weights_take_what_was_counted(quantized, dtype, kind):
-    shapes = architecture.of_directory(DEMO_CHECKPOINT)
+    found = shapes.of_directory(DEMO_CHECKPOINT)
     for name in (*QUANTIZED, "vae"):
-        counted = weights.stored(name, shapes[name], dtype, kind if name != "vae" else None)
+        counted = weights.stored(name, found[name], dtype, kind if name != "vae" else None)
         assert bytes_of(getattr(quantized.prompts.pipe, name)) == counted, name
 
 
@@ -80,8 +80,8 @@ def test_rows_keep_to_themselves(quantized, make_row):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_unquantized_weights_take_what_was_counted(make_spec, dtype):
     pipe = load_renderer(make_spec(dtype=dtype)).prompts.pipe
-    for name, shapes in architecture.of_directory(DEMO_CHECKPOINT).items():
-        assert bytes_of(getattr(pipe, name)) == weights.stored(name, shapes, dtype, None), name
+    for name, found in shapes.of_directory(DEMO_CHECKPOINT).items():
+        assert bytes_of(getattr(pipe, name)) == weights.stored(name, found, dtype, None), name
 
 
 def test_each_component_has_its_dtype(make_spec, make_row, renderer):

@@ -84,7 +84,7 @@ def locate(model: Model) -> ModelFiles:
 
 def whole(model: Model, without: Collection[str] = ()) -> ModelFiles:
     """Find a model's directory. without: parts that are not read from it and may be missing. Raises Refused."""
-    name = model.pretrained_model_name_or_path or model.defaults.pretrained_model_name_or_path
+    name = model.mirror or model.pretrained_model_name_or_path or model.defaults.pretrained_model_name_or_path
     if "://" in name:
         directory = mirror(name, _layout(model.engine).is_kept)
         return ModelFiles(name, None, digest_of(checked(directory, without, model.engine)), directory)

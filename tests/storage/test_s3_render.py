@@ -33,7 +33,7 @@ def test_a_run_on_s3_is_planned_rendered_resumed_and_proven(s3_url, tmp_path, mo
     job = tmp_path / "job.yaml"
     job.write_text(
         f"input: {{path: '{s3_url}/in/*.jsonl'}}\n"
-        f"model: {{preset: demo, pretrained_model_name_or_path: '{s3_url}/model', batch_size: 4}}\n"
+        f"model: {{preset: demo, mirror: '{s3_url}/model', batch_size: 4}}\n"
         "sampling: {height: 64, width: 64, num_inference_steps: 2}\n"
         f"output: {{path: '{s3_url}/run', images_per_shard: 4}}\n"
     )

@@ -161,11 +161,16 @@ def image_tflop(preset: Preset, bucket: Bucket) -> float:
     return total + preset.decode_tflop_per_megapixel * bucket.height * bucket.width / 1e6
 
 
+def first_step(steps: int, strength: float) -> int:
+    """Of a pass over something that is there: get_timesteps of diffusers 0.42.1's image-to-image pipelines."""
+    return int(max(steps - min(steps * strength, steps), 0))
+
+
 def refine_tflop(refine: Refine, model: Model, bucket: Bucket) -> float:
     """Cost of the second pass of one image, and of decoding at its size rather than at the first's."""
     height, width = refined_size(refine, bucket.height, bucket.width)
     preset = (refine.model or model).defaults
-    steps = refine.num_inference_steps - int(refine.num_inference_steps * (1 - refine.strength))
+    steps = refine.num_inference_steps - first_step(refine.num_inference_steps, refine.strength)
     halves = 2 if refine.guidance_scale > 1 else 1
     decoded = preset.decode_tflop_per_megapixel * (height * width - bucket.height * bucket.width) / 1e6
     return steps * halves * forward_tflop(preset, height, width, bucket.max_sequence_length) + decoded

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from batchgen.buckets import Bucket, snap
+from batchgen.buckets import Bucket, refined_size
 from batchgen.config import Job, Model, Refine
 from batchgen.footprint import Footprint, predict, shapes_of
 from batchgen.models.shapes import Shapes
@@ -70,7 +70,7 @@ class Fitting:
         first = predict(self.model, shapes, bucket, size, self.texts)
         if self.refine is None:
             return first
-        height, width = snap(round(bucket.height * self.refine.scale), round(bucket.width * self.refine.scale))
+        height, width = refined_size(self.refine, bucket.height, bucket.width)
         larger = replace(bucket, height=height, width=width, guidance=self.refine.guidance_scale > 1)
         model = self.refine.model or self.model
         second = predict(model, shapes_of(model) or shapes, larger, size, self.texts)

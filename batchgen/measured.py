@@ -27,7 +27,14 @@ from batchgen.storage import PROBE_SECONDS, Store
 
 SHARDS_PER_BUCKET = 12
 PICTURES = 12  # are encoded in every format: at 1024 × 1024 four seconds of one core
-SAME = ("model (digest of its files)", "model.dtype")  # facts that a preview must share to say how fast a job will be
+SAME = (
+    "model (digest of its files)",
+    "model.dtype",
+    "model (other settings), refine",
+    "refine.model (digest of its files)",
+    "sampling.guidance_start",
+    "sampling.guidance_stop",
+)  # facts that a preview must share to say how fast a job will be
 READERS = 16
 
 

@@ -21,6 +21,7 @@ from batchgen.manifest.taken import pipeline_of
 from batchgen.models.files import ModelFiles, locate
 from batchgen.models.lora import locate_adapters
 from batchgen.models.packages import refuse_unusable
+from batchgen.models.renderer import PLACES
 from batchgen.models.singlefile import absolute
 from batchgen.run import Run, refuse_foreign
 from batchgen.storage import PROBE_SECONDS, Store, StoreRefused, redact
@@ -67,6 +68,7 @@ class Prepared:
             "digest": self.model.digest,
             "dtype": self.job.model.dtypes,
             "adapters": {alias: asdict(adapter) for alias, adapter in self.model.adapters.items()},
+            "places": {name: getattr(self.job.model, name) for name in PLACES},
             "refiner": refiner and {"path": refiner.path, "revision": refiner.revision, "digest": refiner.digest},
             "files": dict(self.model.files),
             "pipeline": self.expansion.pipeline.name if self.expansion.pipeline else None,
@@ -89,6 +91,9 @@ def prepare(job: Job, *, extend: bool = False) -> Prepared:
     _gather(refusals, lambda: refuse_impossible_sizes(job))
     pipeline = _gather(refusals, lambda: pipeline_of(job, model.tokenizers)) if model is not None else None
     _gather(refusals, lambda: refuse_unusable(job.model))
+    again = job.refine.model if job.refine else None
+    if again is not None:
+        _gather(refusals, lambda: refuse_unusable(again))
     if refusals or store is None or found is None or model is None:
         raise Refused.together(refusals)
     environment.check_address(job.cluster)

@@ -110,7 +110,7 @@ class Plan:
 def settings(job: dict[str, Any], model: dict[str, Any]) -> str:
     """JSON of what a job says of its model, with the adapters that were found, of the loop and of a second pass."""
     said = {
-        "model": job["model"] | {"adapters": model["adapters"]},
+        "model": job["model"] | {"adapters": model["adapters"], "refiner": model["refiner"]},
         "sampling": {name: job["sampling"][name] for name in LOOP},
         "refine": job["refine"],
     }
@@ -185,10 +185,6 @@ class Run:
     @property
     def next_shard(self) -> int:
         return sum(plan.shards for plan in self.plans)
-
-    def plan_named(self, name: str) -> Plan:
-        """The plan that a stored row names."""
-        return next(plan for plan in self.plans if plan.plan == name)
 
     def replaced_after(self, plan: Plan) -> set[str]:
         """image_ids whose place is in a later generation than this one."""

@@ -257,7 +257,9 @@ class Sharder:
 
     def _batch_size(self, key: Bucket, rows: int) -> int:
         height, width = buckets.refined_size(self._job.refine, key.height, key.width)
-        return buckets.batch_size(self._job.model.defaults, height, width, rows, self._job.model.batch_size)
+        refine, fixed = self._job.refine, self._job.model.batch_size
+        models = [self._job.model] + ([refine.model] if refine and refine.model else [])
+        return min(buckets.batch_size(model.defaults, height, width, rows, fixed) for model in models)
 
     def _key(self, rows: pa.Table) -> Bucket:
         names = (

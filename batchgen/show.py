@@ -23,6 +23,7 @@ from diffusers import {{ classes | join(", ") }}
 {% endfor %}
 pipe = {{ classes[-1] }}.from_pretrained({{ model }}, dtype={{ dtype }})
 {% if sigmas %}
+scheduler = pipe.scheduler
 pipe.scheduler = FlowMatchEulerDiscreteScheduler.from_config(pipe.scheduler.config, shift=1.0)
 {% endif %}
 {% if adapter %}
@@ -39,7 +40,12 @@ image = pipe(
     output_type="latent",
 ).images
 larger = torch.nn.functional.interpolate(image.float(), size={{ size }}, mode={{ method | repr }}).to(image.dtype)
+{% if sigmas %}
+again = FlowMatchEulerDiscreteScheduler.from_config(scheduler.config{% if shift %}, shift={{ shift }}{% endif %})
+image = StableDiffusion3Img2ImgPipeline(**pipe.components | {"scheduler": again})(
+{% else %}
 image = StableDiffusion3Img2ImgPipeline(**pipe.components)(
+{% endif %}
     image=larger,
 {% for name, value in again.items() %}
     {{ name }}={{ value | repr }},
@@ -54,6 +60,7 @@ TEMPLATE = PYTHON.from_string(SNIPPET)
 ARGUMENTS = tuple(name for name in DECIDING if name not in ("seed", "adapter"))
 OPTIONAL = (*(name for name in ARGUMENTS if "prompt" in name and name != "prompt"), "skip_layer_guidance_scale")
 FIRST_PASS = ("num_inference_steps", "guidance_scale", "height", "width", "sigmas")  # and skip-layer guidance
+SUFFIX = ".safetensors"
 LAST = ("sigmas", "versions", "settings")  # long, and rarely looked for
 
 
@@ -92,6 +99,7 @@ def snippet(row: dict[str, Any]) -> str:
         model=where + (", text_encoder_3=None" if model["text_encoder_3"] is None else ""),
         dtype=_dtype(model["dtype"]),
         sigmas=sigmas,
+        shift=sampling["shift"],
         alias=row["adapter"],
         adapter=model["adapters"].get(row["adapter"]),
         seed=row["seed"],
@@ -130,9 +138,16 @@ def _notes(model: dict[str, Any], sampling: dict[str, Any], refine: Refine | Non
     if (sampling["guidance_start"], sampling["guidance_stop"]) != (0.0, 1.0):
         window = f"from {sampling['guidance_start']:g} to {sampling['guidance_stop']:g} of the steps"
         yield f"rendered with guidance {window} only; here it is on in all of them"
+    places = (model[name] for name in ("text_encoder", "text_encoder_2", "text_encoder_3", "vae"))
+    if files := [path for path in (model["pretrained_model_name_or_path"], *places) if str(path).endswith(SUFFIX)]:
+        yield f"rendered from single files ({', '.join(files)}); from_pretrained reads a directory that diffusers saved"
     if stored := [f"{name} as {kind}" for name, kind in model["quantization"].items() if kind]:
         yield f"rendered with {', '.join(stored)}; here weights are as they lie"
     if refine is not None and refine.model is not None:
         yield f"the second pass was rendered with {refine.model.pretrained_model_name_or_path}; here it is the first's"
-    if refine is not None and (sampling["shift"] is not None or sampling["schedule"] != "normal"):
-        yield "the second pass had a schedule of its own; here it is diffusers'"
+    if refine is not None and sampling["schedule"] != "normal":
+        yield f"the second pass was rendered on the schedule {sampling['schedule']}; here it is normal"
+    if model["vae_tiling"]:
+        yield "rendered with tiles of the VAE: pipe.vae.enable_tiling()"
+    if remote := [adapter["path"] for adapter in model["adapters"].values() if "://" in adapter["path"]]:
+        yield f"LoRAs were read from {', '.join(remote)}; load_lora_weights needs a local copy"

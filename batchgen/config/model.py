@@ -109,6 +109,8 @@ class Model(Section):
             return values
         preset = preset_named(values.get("preset", "sd3.5-medium"))
         filled = {"dtype": preset.dtype, "pretrained_model_name_or_path": preset.pretrained_model_name_or_path}
+        if isinstance(values.get("dtype"), dict):
+            values = values | {"dtype": {"default": preset.dtype} | values["dtype"]}
         if values.get("preset") == "diffusers":
             filled["engine"] = "diffusers"
         return filled | values

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from batchgen.config.model import Model
 from batchgen.config.section import MAX_IMAGES_PER_PROMPT, Guidance, Section, Seed, Share, Side, Steps, Tokens
@@ -65,6 +65,11 @@ class Sampling(Section):
     schedule: Schedule = "normal"
     shift: Shift | None = None
     sigmas: list[Sigma] | None = None
+
+    @field_validator("adapter", "negative_prompt_2", "negative_prompt_3")
+    @classmethod
+    def none_is_none(cls, text: str | None) -> str | None:
+        return text or None
 
     @model_validator(mode="after")
     def check_seeds(self) -> Self:
@@ -122,6 +127,17 @@ class Sweep(Section):
         return {cell_name(values): values for values in combinations}
 
 
+SECOND_MODEL = (  # what refine.model may say
+    "preset",
+    "pretrained_model_name_or_path",
+    "revision",
+    "mirror",
+    "dtype",
+    "quantization",
+    "text_encoder_3",
+)
+
+
 class Refine(Section):
     """A second pass over every image: its latents enlarged, partly noised again, and denoised at that size.
 
@@ -135,6 +151,24 @@ class Refine(Section):
     guidance_scale: Guidance = 4.5
     upscale_method: Literal["nearest-exact", "bilinear", "bicubic"] = "nearest-exact"  # the default of ComfyUI
     model: Model | None = None
+
+    @model_validator(mode="after")
+    def check_model(self) -> Self:
+        """What a second checkpoint may say; the VAE, the batch and the offload are the first's."""
+        model = self.model
+        if model is None:
+            return self
+        if model.preset in ("fake", "diffusers") or model.pretrained_model_name_or_path.endswith(".safetensors"):
+            raise ValueError("model must be SD3 or SD3.5 as a diffusers directory, its URL or a hub id.")
+        usual = {name: field.get_default(call_default_factory=True) for name, field in Model.model_fields.items()}
+        others = [name for name in usual if name not in SECOND_MODEL and getattr(model, name) != usual[name]]
+        if model.text_encoder_3 not in ("auto", None):
+            others.append("text_encoder_3 (but null)")
+        if others:
+            raise ValueError(
+                f"model cannot say {', '.join(others)} here: leave it out, or write it in the job's model."
+            )
+        return self
 
 
 def cell_name(values: Mapping[str, Any]) -> str:

@@ -239,7 +239,7 @@ class _Prompts:
         row, cell = images
         counted = counted.take(pa.array(number[cell] * len(which) + row))
         found = {name: counted[name].combine_chunks() for name in counted.column_names}
-        guided = pa.array(cells["guidance_scale"][row, cell] > 1)
+        guided = pa.array((cells["guidance_scale"][row, cell] > 1) | self._settings.guided_again)
         found["negative_overflow"] = pc.and_(found["negative_overflow"], guided)  # nobody reads it otherwise
         return found
 

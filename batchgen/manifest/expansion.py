@@ -24,7 +24,8 @@ from batchgen.models.presets import Preset
 class Expansion:
     """All that turns prompt rows into image rows. Small, frozen, picklable: it travels to every task.
 
-    model: what decides images beside their rows. adapters: sha256 and scale of each alias.
+    guided_again: a second pass reads negative prompts too. model: what decides images beside their rows.
+    adapters: sha256 and scale of each alias.
     pipeline: what one call of diffusers takes, where that is the engine.
     """
 
@@ -36,6 +37,7 @@ class Expansion:
     on_overflow: OnOverflow
     model: dict[str, Any]
     adapters: dict[str, list[Any]]
+    guided_again: bool
     pipeline: Pipeline | None = None
 
     @classmethod
@@ -52,6 +54,7 @@ class Expansion:
             model={"model_digest": model.digest, "dtype": job.model.dtypes}
             | ({"refiner": model.refiner.digest} if model.refiner else {})
             | deciding(job),
+            guided_again=job.refine is not None and job.refine.guidance_scale > 1,
             adapters={alias: [adapter.sha256, adapter.scale] for alias, adapter in model.adapters.items()},
             pipeline=pipeline,
         )
@@ -66,6 +69,12 @@ def deciding(job: Job) -> dict[str, Any]:
     usual |= {name: Model.model_fields[name].default for name in ("engine", "text_encoder_3", "vae_tiling")}
     found |= {f"quantization.{name}": kind for name, kind in model.quantization.model_dump().items()}
     found["refine"] = job.refine and job.refine.model_dump(exclude={"model"})
+    if job.refine and job.refine.model:
+        again = job.refine.model
+        found |= {"refine.model.dtype": again.dtypes, "refine.model.text_encoder_3": again.text_encoder_3}
+        usual["refine.model.text_encoder_3"] = "auto"
+        stored = again.quantization.model_dump().items()
+        found |= {f"refine.model.quantization.{name}": kind for name, kind in stored}
     if found["text_encoder_3"] is not None:  # other weights are in the model's digest; none are a setting
         del found["text_encoder_3"]
     return {name: value for name, value in found.items() if value != usual.get(name)}

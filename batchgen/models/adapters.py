@@ -47,7 +47,7 @@ class Adapters:
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are what is wanted
             try:
                 self._pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=alias, **options)
-            except (ValueError, KeyError, RuntimeError) as error:
+            except (ValueError, KeyError, RuntimeError, OSError) as error:  # NotImplementedError is a RuntimeError
                 raise Refused(f"model.adapters.{alias}: {file} is not a LoRA of this model: {error}") from error
 
     def _verify(self, alias: str, file: Path) -> None:

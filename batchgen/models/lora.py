@@ -6,6 +6,7 @@ leaves the rest out with a log line at most, so what it would leave out is refus
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ from batchgen.storage import redact
 PARTS = ("transformer", "text_encoder", "text_encoder_2")  # SD3LoraLoaderMixin._lora_loadable_modules, diffusers 0.42.1
 # PEFT's names and those of older diffusers: the factor that comes first, and the one that comes second.
 FACTOR = re.compile(r"(?P<layer>.+)\.(?:(?P<down>lora_A|lora\.down|lora_linear_layer\.down)|(?P<up>lora_B|lora\.up|lora_linear_layer\.up))\.weight")  # fmt: skip  # noqa: E501
+DOWN, UP = ("lora_A", "lora.down", "lora_linear_layer.down"), ("lora_B", "lora.up", "lora_linear_layer.up")
+HALVES = dict(zip(DOWN + UP, UP + DOWN, strict=True))
 Shape = tuple[int, ...]
 Shapes = dict[str, Shape]  # name of a tensor → its shape
 
@@ -56,7 +59,7 @@ def fetch(path: str) -> Path:
     file = Path(path).expanduser()
     if not file.is_file():
         raise Refused(f"{redact(path)} does not exist: write the path of one *.safetensors file.")
-    return file.resolve()
+    return Path(os.path.abspath(file))  # the hub's cache has links to files without a suffix, which is looked at
 
 
 def _shapes_of(folder: Path) -> Shapes:
@@ -76,7 +79,7 @@ def _read(file: Path) -> Shapes:
 def _complaints(file: Path, base: Mapping[str, Shapes]) -> Iterable[str]:
     """What keeps this file from being a LoRA of this model, one line each."""
     shapes = _read(file)
-    foreign = [name for name in shapes if "lora" not in name or name.partition(".")[0] not in PARTS]
+    foreign = [name for name in shapes if not _is_read(name)]
     if len(foreign) == len(shapes):
         yield (
             "is no LoRA that diffusers can read: its tensors must be called transformer.*.lora_A.weight or the like "
@@ -85,9 +88,27 @@ def _complaints(file: Path, base: Mapping[str, Shapes]) -> Iterable[str]:
         return
     if foreign:
         yield f"has {len(foreign)} tensors that would be left out, such as {foreign[0]}: take them out, or convert it."
+    halves = {name for name in shapes if (other := _other_half(name)) is not None and other not in shapes}
+    if halves:
+        yield f"lacks the other factor of {len(halves)} tensors, such as {min(halves)}: download it again."
     wrong = [text for name, shape in shapes.items() if (text := _misfit(name, shape, base))]
     if wrong:
         yield f"is a LoRA of another model: {wrong[0]}" + (f" (and {len(wrong) - 1} more)." if wrong[1:] else ".")
+
+
+def _is_read(name: str) -> bool:
+    part, _, rest = name.partition(".")
+    return part in PARTS and FACTOR.fullmatch(rest) is not None
+
+
+def _other_half(name: str) -> str | None:
+    """The name of the factor that belongs to this one."""
+    part, _, rest = name.partition(".")
+    match = FACTOR.fullmatch(rest)
+    if part not in PARTS or match is None:
+        return None
+    here = match["down"] or match["up"]
+    return f"{part}.{match['layer']}.{HALVES[here]}.weight"
 
 
 def _misfit(name: str, shape: Shape, base: Mapping[str, Shapes]) -> str:

@@ -37,7 +37,8 @@ def mirror(url: str, wanted: Callable[[str], bool]) -> Path:
     files = [entry for entry in store.list() if wanted(entry.path)]
     if not files:
         raise Refused(
-            f"{store}: holds no model. Write the folder that `pipe.save_pretrained` wrote, with its model_index.json."
+            f"{store}: holds no model. Write the folder that `pipe.save_pretrained` wrote, with its model_index.json, "
+            "or the URL of one *.safetensors file that is there."
         )
     said = "".join(f"{entry.path}\0{entry.size}\0{entry.version}\n" for entry in files)
     copy = cache_folder() / "models" / hashlib.sha256(f"{store}\n{said}".encode()).hexdigest()[:32]

@@ -42,8 +42,8 @@ def components(spec: ModelSpec, directory: Path) -> dict[str, Any]:
     return found | dict.fromkeys(singlefile.dropped(spec.model))
 
 
-def load(component: str, source: Source, directory: Path, dtype: str, **options: Any) -> Any:
-    """One module, in evaluation mode. options: others of from_single_file or from_pretrained, quantization_config say.
+def load(component: str, source: Source, directory: Path, dtype: str) -> Any:
+    """One module, in evaluation mode.
 
     Raises Refused where a tensor is missing or one too many.
     """
@@ -55,11 +55,10 @@ def load(component: str, source: Source, directory: Path, dtype: str, **options:
             subfolder=component,
             dtype=getattr(torch, dtype),
             local_files_only=True,
-            **options,
         )
         left = [name for name, value in model.state_dict().items() if value.is_meta]
         return model if not left else _refuse(source, left)
-    return _encoder(component, found, source, directory, dtype, options)
+    return _encoder(component, found, source, directory, dtype)
 
 
 def tensors(source: Source, dtype: torch.dtype) -> Tensors:
@@ -76,7 +75,7 @@ def tensors(source: Source, dtype: torch.dtype) -> Tensors:
     return found
 
 
-def _encoder(component: str, found: Tensors, source: Source, directory: Path, dtype: str, options: Any) -> Any:
+def _encoder(component: str, found: Tensors, source: Source, directory: Path, dtype: str) -> Any:
     kind = ENCODERS[component]
     config = kind.config_class.from_pretrained(directory / component, local_files_only=True)
     if component == "text_encoder" and "text_projection.weight" not in found:
@@ -85,7 +84,7 @@ def _encoder(component: str, found: Tensors, source: Source, directory: Path, dt
         found["encoder.embed_tokens.weight"] = found["shared.weight"]  # one table, whatever the config says of tying
     # dtype in here and not through .to(): for fp16, transformers keeps T5's `wo` in fp32 (diffusers #8604)
     model, report = kind.from_pretrained(
-        None, config=config, state_dict=found, dtype=getattr(torch, dtype), output_loading_info=True, **options
+        None, config=config, state_dict=found, dtype=getattr(torch, dtype), output_loading_info=True
     )
     wrong = [*report["missing_keys"], *report["unexpected_keys"], *map(str, report["mismatched_keys"])]
     return model.eval() if not wrong else _refuse(source, wrong)

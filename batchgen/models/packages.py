@@ -19,6 +19,9 @@ def refuse_unusable(model: Model) -> None:
         if importlib.util.find_spec(package) is None:
             message = f"{package} is not installed: run `pip install 'batchgen[quantization]'` on every machine."
             problems.append(Problem(message, "model.quantization"))
+    if chosen.get("transformer") == "float8" and model.adapters:
+        message = "PEFT cannot multiply in float8, so no LoRA works on it: write torchao_float8 or another."
+        problems.append(Problem(message, "model.quantization.transformer"))
     for component, kind in chosen.items():
         where = f"model.quantization.{component}"
         if kind == "bitsandbytes_8bit" and _is_parked(model, component):

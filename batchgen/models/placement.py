@@ -83,6 +83,11 @@ class Placement:
             else:
                 component.to(device)
 
+    def rest(self) -> None:
+        """Make room for another pipeline: whatever takes turns leaves the device."""
+        for parked in self._turns.values():
+            parked.park()
+
     def use(self, name: str) -> None:
         """Before a component works: those that take turns with it make room."""
         if name in self._turns:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from batchgen.buckets import refined_size
+from batchgen.buckets import first_step, refined_size
 from batchgen.config import Refine
 from batchgen.models.device import on_device
 from batchgen.models.renderer import ImageRow, Pixels
@@ -35,33 +35,35 @@ class TwoPassRenderer:
     def denoise(self, rows: Sequence[ImageRow], embeds: Sequence[tuple[RowEmbeds, RowEmbeds]]) -> Tensor:
         """Noise → latents (batch, 16, height/8 × scale, width/8 × scale)."""
         generators = [torch.Generator("cpu").manual_seed(row.seed) for row in rows]
+        self.second.placement.rest()
         latents = self.first.denoise(rows, [one for one, _ in embeds], generators)
+        self.first.placement.rest()
         rows, texts = self.again(rows), [two for _, two in embeds]
         dtype, size = texts[0].positive.text.dtype, (rows[0].height // 8, rows[0].width // 8)
         enlarged = functional.interpolate(latents.float(), size=size, mode=self.refine.upscale_method).to(dtype)
         sigmas, timesteps = self.second.schedule(self.refine.num_inference_steps, own=False)
-        first = self._first_step(len(timesteps))
-        sigma = sigmas[first].to(dtype)
+        begin = first_step(len(timesteps), self.refine.strength)
+        sigma = sigmas[begin].to(dtype)
         noised = sigma * self.second.noise(rows, dtype, generators) + (1.0 - sigma) * enlarged
-        return self.second.loop(rows, texts, noised, generators, (sigmas, timesteps), first)
+        return self.second.loop(rows, texts, noised, generators, (sigmas, timesteps), begin, (0, len(timesteps)))
 
     def finite(self, latents: Tensor) -> list[bool]:
         return self.second.finite(latents)
 
     def decode(self, latents: Tensor, rows: Sequence[int], *, upcast: bool = False) -> list[Pixels | None]:
-        return self.second.decode(latents, rows, upcast=upcast)
+        if self.second is not self.first:
+            self.second.placement.rest()
+        return self.first.decode(latents, rows, upcast=upcast)
 
     def sigmas(self, num_inference_steps: int) -> list[float]:
         """Of both passes, one after the other: the second begins after the first 0."""
         sigmas, timesteps = self.second.schedule(self.refine.num_inference_steps, own=False)
-        return self.first.sigmas(num_inference_steps) + sigmas[self._first_step(len(timesteps)) :].tolist()
+        return (
+            self.first.sigmas(num_inference_steps) + sigmas[first_step(len(timesteps), self.refine.strength) :].tolist()
+        )
 
     def peak_memory(self) -> int:
         return self.first.peak_memory()
-
-    def _first_step(self, steps: int) -> int:
-        """Of the second pass: get_timesteps of diffusers' image-to-image pipelines."""
-        return int(max(steps - min(steps * self.refine.strength, steps), 0))
 
     def again(self, rows: Sequence[ImageRow]) -> list[ImageRow]:
         """The rows of the second pass. Skip-layer guidance is the first's alone, as diffusers has it."""

@@ -39,6 +39,10 @@ class ImageRow:
     adapter: str | None = None
 
 
+# What a job may say anew of a run that is begun: where things lie. It changes no image.
+PLACES = ("text_encoder", "text_encoder_2", "text_encoder_3", "vae", "config", "offload")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterFile:
     """A LoRA. path: a local file, or its URL. sha256: what the planner saw."""
@@ -72,13 +76,15 @@ class ModelSpec:
         refine = job.get("refine") and Refine.model_validate(job["refine"])
         refiner = found.get("refiner")
         sampling = Sampling.model_validate(job["sampling"])
+        model = Model.model_validate(job["model"] | found.get("places", {}))
         if refiner and refine and refine.model:
-            refiner = cls(**refiner, model=refine.model, sampling=sampling)
+            again = refine.model.model_copy(update={"offload": model.offload})
+            refiner = cls(**refiner, model=again, sampling=sampling)
         return cls(
             path=found["path"],
             revision=found["revision"],
             digest=found["digest"],
-            model=Model.model_validate(job["model"]),
+            model=model,
             sampling=sampling,
             refine=refine or None,
             adapters={alias: AdapterFile(**adapter) for alias, adapter in found["adapters"].items()},

@@ -80,13 +80,15 @@ class SD3Renderer:
         generators: Sequence[torch.Generator],
         schedule: tuple[Tensor, Tensor],
         first: int = 0,
+        window: tuple[int, int] | None = None,
     ) -> Tensor:
-        """Denoise by a schedule, from its step `first` on."""
+        """Denoise by a schedule, from its step `first` on. window: guided steps, if they are not the job's."""
         self.adapters.use(rows[0].adapter)
         self.placement.use("transformer")
         dtype, sampler = latents.dtype, sampler_for(self.spec.sampling.sampler, generators)
         sigmas, timesteps = schedule
-        predict = self._predictor(rows, embeds, len(timesteps))
+        guided = range(*(window or guidance_window(len(timesteps), self.spec.sampling)))
+        predict = self._predictor(rows, embeds, len(timesteps), guided)
         for step in range(first, len(timesteps)):
             velocity = predict(latents.to(dtype), timesteps[step], step)
             latents = sampler.step(latents, velocity, sigmas[step], sigmas[step + 1])
@@ -150,7 +152,7 @@ class SD3Renderer:
         return noise
 
     def _predictor(
-        self, rows: Sequence[ImageRow], embeds: Sequence[RowEmbeds], steps: int
+        self, rows: Sequence[ImageRow], embeds: Sequence[RowEmbeds], steps: int, guided_steps: range
     ) -> Callable[[Tensor, Tensor, int], Tensor]:
         """The function (latents, timestep, step) → velocity for this batch, with what all steps share computed once."""
         text, pooled = _stack([row.positive for row in embeds])
@@ -162,7 +164,6 @@ class SD3Renderer:
         guidance = self._column([row.guidance_scale for row in rows])
         skip_scale = self._column([row.skip_layer_guidance_scale for row in rows])
         skip_steps = self._skip_steps(rows, steps)
-        guided_steps = range(*guidance_window(steps, self.spec.sampling))
 
         def guided(latents: Tensor, timestep: Tensor, step: int) -> Tensor:
             if step not in guided_steps:

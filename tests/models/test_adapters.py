@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from batchgen.config import Adapter, Model
 from batchgen.errors import Refused
 from batchgen.models.lora import locate_adapters
+from batchgen.models.packages import refuse_unusable
 from batchgen.models.presets import DEMO_CHECKPOINT
 from batchgen.models.renderer import load_renderer
 from tests.models.test_parity import PROMPTS, call
@@ -126,6 +127,14 @@ BAD = {
     ),
     "kohya": ({"lora_unet_x.lora_down.weight": torch.ones(1)}, "is no LoRA that diffusers can read"),
     "weights": ({"pos_embed.proj.weight": torch.ones(1)}, "is no LoRA that diffusers can read"),
+    "half": (
+        {name: tensor for name, tensor in lora(1).items() if "block" not in name or not name.endswith("B.weight")},
+        "lacks the other factor of 18 tensors",
+    ),
+    "dora": (
+        lora(1) | {f"{ATTENTION[0]}.lora_magnitude_vector": torch.ones(128)},
+        f"has 1 tensors that would be left out, such as {ATTENTION[0]}.lora_magnitude_vector",
+    ),
     "t5": (
         lora(1) | {"text_encoder_3.encoder.lora_A.weight": torch.ones(1)},
         "has 1 tensors that would be left out, such as text_encoder_3.encoder.lora_A.weight",
@@ -149,7 +158,25 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path, loras):
     assert "not 000000000000... as sha256 says" in said["model.adapters.ink"]
     assert "is no safetensors file" in said["model.adapters.page"]
     assert "gone.safetensors does not exist" in said["model.adapters.gone"]
-    assert len(said) == len(caught.value.problems) == 8
+    assert len(said) == len(caught.value.problems) == 10
+
+
+def test_a_link_to_a_file_without_a_suffix_is_the_file(make_spec, tmp_path, loras, make_row):
+    """As the hub's cache has them: blobs by digest, and links with names."""
+    blob = tmp_path / "0123abcd"
+    save_file(lora(1), blob)
+    (tmp_path / "ink.safetensors").symlink_to(blob)
+    linked = located({"ink": Adapter(path=str(tmp_path / "ink.safetensors"), scale=0.8)})
+    assert linked["ink"].sha256 == located(loras)["ink"].sha256
+    load_renderer(replace(make_spec(), adapters=linked))
+
+
+def test_a_lora_on_a_transformer_in_float8_is_refused():
+    model = Model(
+        preset="demo", quantization={"transformer": "float8"}, adapters={"ink": Adapter(path="ink.safetensors")}
+    )
+    with pytest.raises(Refused, match="PEFT cannot multiply in float8"):
+        refuse_unusable(model)
 
 
 def test_a_specs_adapters_survive_a_plans_json(loras):

@@ -22,6 +22,10 @@ WAYS = {
     "shift": {"sampling": {"shift": 1.5}},
     "sigmas": {"sampling": {"sigmas": [1.0, 0.8, 0.5, 0.2], "shift": 1.0}},
     "adapter": {"rows": {"adapter": "ink"}},
+    "refine on levels": {
+        "sampling": {"sigmas": [1.0, 0.8, 0.5, 0.2], "shift": 2.0},
+        "refine": {"scale": 1.25, "strength": 0.5, "num_inference_steps": 4},
+    },
     "refine": {"refine": {"scale": 1.5, "strength": 0.5, "num_inference_steps": 4}},
 }
 

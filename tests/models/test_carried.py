@@ -6,7 +6,6 @@ import json
 
 import pytest
 import torch
-from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, SD3Transformer2DModel
 from diffusers.loaders.single_file_utils import (
     convert_ldm_vae_checkpoint,
@@ -36,7 +35,7 @@ def config_of(preset, part):
 
 
 def build(kind, config):
-    with init_empty_weights():
+    with torch.device("meta"):
         return kind.from_config(config)
 
 
@@ -51,11 +50,19 @@ def on_meta(wanted):
 @pytest.mark.parametrize("preset", REAL)
 def test_the_transformer_of_a_preset(preset):
     """Its parameters are the published number, and the original layout converts to all of its tensors and no more."""
-    config = config_of(preset, "transformer")
+    config, known = config_of(preset, "transformer"), PRESETS[preset]
     model = build(SD3Transformer2DModel, config)
-    assert sum(weight.numel() for weight in model.parameters()) == PRESETS[preset].transformer[3]
+    parameters = sum(weight.numel() for weight in model.parameters())
+    width = config["num_attention_heads"] * config["attention_head_dim"]
+    assert known.transformer == (config["num_layers"], len(config["dual_attention_layers"]), width, parameters)
+    assert known.max_side == config["pos_embed_max_size"] * 16
+    assert all(layer < config["num_layers"] for layer in known.skip_guidance_layers)
     converted = convert_sd3_transformer_checkpoint_to_diffusers(on_meta(expected("transformer", config)))
     assert {name: tuple(value.shape) for name, value in converted.items()} == shapes(model)
+
+
+def test_turbo_pays_for_no_second_half():
+    assert PRESETS["sd3.5-large-turbo"].guidance_scale <= 1
 
 
 @pytest.mark.parametrize("preset", ["sd3.5-medium", "demo"])

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from batchgen import finalize, show
+from batchgen.buckets import first_step
 from batchgen.doctor import Report
 from batchgen.preflight import Prepared
 from batchgen.progress import duration
@@ -32,9 +33,14 @@ SHOWN_CUT = 90  # characters of a cut text
 def print_plan(console: Console, prepared: Prepared, summary: Summary, cost: Iterable[str]) -> None:
     """All that is known before the run uses a GPU. cost: lines of estimate.py."""
     _say(console, f"{summary.images} images of {summary.prompts} prompts, model {prepared.model.path}")
-    for setting, sha256 in prepared.model.files.items():
-        name = str(getattr(prepared.job.model, setting)).rpartition("/")[2]
-        _say(console, f"  {name}: sha256 {sha256} (AutoV2 {sha256[:10].upper()})")
+    weights = {str(getattr(prepared.job.model, name)): sha for name, sha in prepared.model.files.items()}
+    weights |= {adapter.path: adapter.sha256 for adapter in prepared.model.adapters.values()}
+    for path, sha256 in weights.items():
+        _say(console, f"  {path.rpartition('/')[2]}: sha256 {sha256} (AutoV2 {sha256[:10].upper()})")
+    if refine := prepared.job.refine:
+        steps = refine.num_inference_steps - first_step(refine.num_inference_steps, refine.strength)
+        model = f" with {prepared.model.refiner.path}" if prepared.model.refiner else ""
+        _say(console, f"a second pass{model}: sides × {refine.scale:g}, {steps} of {refine.num_inference_steps} steps")
     for notice in prepared.sources.notices:
         _say(console, f"note: {notice}")
     table = Table("bucket", "images", "batch", "shards", "TFLOP", box=None, pad_edge=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from rich.console import Console
 from safetensors.torch import save_file
 
 import batchgen
-from batchgen import finalize, plan
+from batchgen import finalize, plan, report
 from batchgen.buckets import refined_size
 from batchgen.jobfile import job_from, load_job
 from batchgen.preflight import prepare
@@ -67,7 +69,12 @@ def tiny(tmp_path):
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in RENDERED_ELSEWHERE])
 def test_it_renders(tiny, one_thread, name):
     job = tiny(name)
-    run, summary = plan.make(prepare(job))
+    prepared = prepare(job)
+    said = io.StringIO()
+    report.print_plan(Console(file=said, width=200), prepared, plan.preview(prepared), [])
+    assert ("a second pass" in said.getvalue()) == (job.refine is not None)
+    assert all(adapter.sha256 in said.getvalue() for adapter in prepared.model.adapters.values())
+    run, summary = plan.make(prepared)
     actor = RenderShard(run.store.url, run.plans[0].plan, None, "png", "driver")
     for item in run.index(run.plans[0]).select(["shard", "file", "row_group"]).to_pylist():
         (receipt,) = actor(pa.Table.from_pylist([item])).to_pylist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import sys
@@ -157,7 +158,7 @@ def show(
         if rerender:
             from batchgen import doctor
 
-            problem = doctor.again(results.run, results.stored(row))
+            problem = doctor.again(results.run, results.stored(row), json.loads(row["versions"]))
             _console().print(problem or "rendered again: the same pixels", markup=False, highlight=False)
     raise typer.Exit(1 if problem else 0)
 

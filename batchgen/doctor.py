@@ -118,14 +118,14 @@ def _examine_shard(found: Run, plan: Plan, shard: dict[str, Any]) -> tuple[list[
 
 def _picture_problems(table: pa.Table) -> Iterator[str]:
     """Decode every picture. Pixels of lossless formats must have the digest of the row, all must have its size."""
-    for row in table.select(["image", "image_id", "height", "width", "pixel_sha256"]).to_pylist():
+    for row in table.select(["image", "image_id", "image_height", "image_width", "pixel_sha256"]).to_pylist():
         try:
             pixels = images.decode(row["image"]["bytes"])
         except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises on broken files
             yield f"image {row['image_id']} cannot be decoded ({error})"
             continue
         lossless = row["image"]["path"].endswith(".png")
-        if pixels.shape != (row["height"], row["width"], 3):
+        if pixels.shape != (row["image_height"], row["image_width"], 3):
             yield f"image {row['image_id']} is {pixels.shape[1]}x{pixels.shape[0]}, its row says otherwise"
         elif lossless and images.pixel_sha256(pixels) != row["pixel_sha256"]:
             yield f"image {row['image_id']} has other pixels than were rendered"
@@ -169,25 +169,42 @@ def rerender(found: Run, count: int, report: Report, seed: int = 0) -> None:
     shards = [shard for plan in found.plans for shard in found.index(plan).to_pylist() if shard["shard"] in committed]
     chosen = random.Random(seed)
     chosen.shuffle(shards)
-    for number in range(count):
-        _compare(found, shards[number % len(shards)], batches, report, chosen)
+    before = report.rerendered
+    for number, shard in enumerate(shards):
+        left = count - (report.rerendered - before)
+        if left <= 0:
+            break
+        _compare(found, shard, batches, report, chosen, -(-left // (len(shards) - number)))
 
 
-def again(found: Run, row: pa.Table) -> str | None:
-    """Render one stored row again on this machine; what is wrong, or nothing."""
-    return compare(row, Batches(load_renderer(found.plans[-1].model_spec())))
+def again(found: Run, row: pa.Table, versions: dict[str, str]) -> str | None:
+    """Render one stored row again on this machine; what is wrong, or nothing. versions: of who rendered it."""
+    batches = Batches(load_renderer(found.plans[-1].model_spec()))
+    _as_then(versions)
+    return compare(row, batches)
 
 
-def _compare(found: Run, shard: dict[str, Any], batches: Batches, report: Report, chosen: random.Random) -> None:
+def _compare(
+    found: Run, shard: dict[str, Any], batches: Batches, report: Report, chosen: random.Random, count: int
+) -> None:
+    """Up to count images of a shard, each once."""
     try:
-        _, good = finalize.read_shard(found, shard["shard"])
+        footer, good = finalize.read_shard(found, shard["shard"])
     except Infrastructure:  # examine() has said so
         return
-    if not len(good):
-        return
-    report.rerendered += 1
-    if problem := compare(good.slice(chosen.randrange(len(good)), 1), batches):
-        report.problems.append(problem)
+    _as_then(footer.constants["versions"])
+    for at in chosen.sample(range(len(good)), min(count, len(good))):
+        report.rerendered += 1
+        if problem := compare(good.slice(at, 1), batches):
+            report.problems.append(problem)
+
+
+def _as_then(versions: dict[str, str]) -> None:
+    """With as many threads as then: on a CPU they decide the last bits."""
+    if "threads" in versions:
+        from batchgen.models.device import use_threads
+
+        use_threads(int(versions["threads"]))
 
 
 def compare(row: pa.Table, batches: Batches) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from batchgen import environment, identity, images
-from batchgen.config import LOOP, Job
+from batchgen.config import LOOP, Job, Refine
 from batchgen.errors import Refused
 from batchgen.manifest import sources
 from batchgen.manifest.expansion import Expansion, deciding, refuse_impossible_sizes
@@ -81,7 +81,7 @@ def prepare(job: Job, *, extend: bool = False) -> Prepared:
     extend: another job's run will do if this job can be an extension of it.
     """
     refusals: list[Refused] = []
-    job = job.model_copy(update={"model": absolute(job.model)})
+    job = job.model_copy(update={"model": absolute(job.model), "refine": _absolute(job.refine)})
     store = _gather(refusals, lambda: _output(job))
     run = _gather(refusals, lambda: _find_run(store)) if store is not None else None
     found = _gather(refusals, lambda: sources.find_sources(job.input))
@@ -137,6 +137,12 @@ def _gather(refusals: list[Refused], check: Callable[[], T]) -> T | None:
     except StoreRefused as refusal:
         refusals.append(Refused(str(refusal)))
     return None
+
+
+def _absolute(refine: Refine | None) -> Refine | None:
+    if refine is None or refine.model is None:
+        return refine
+    return refine.model_copy(update={"model": absolute(refine.model)})
 
 
 def _model(job: Job) -> ModelFiles:
@@ -201,9 +207,6 @@ def _facts(job: Job, found: Sources, model: ModelFiles) -> dict[str, Any]:
         "model (digest of its files)": model.digest,
         "model.dtype": job.model.dtypes,
         "model.batch_size": job.model.batch_size,
-        "model.adapters (sha256 and scale)": {
-            alias: [adapter.sha256, adapter.scale] for alias, adapter in sorted(model.adapters.items())
-        },
         "refine.model (digest of its files)": model.refiner and model.refiner.digest,
         "model (other settings), refine": {k: v for k, v in deciding(job).items() if k not in LOOP},
         "output.image_format": job.output.image_format,
@@ -211,5 +214,6 @@ def _facts(job: Job, found: Sources, model: ModelFiles) -> dict[str, Any]:
     quality = job.output.image_quality
     if quality not in (None, images.usual_quality(job.output.image_format)):  # runs from before it could be set go on
         facts["output.image_quality"] = quality
+    facts |= {f"model.adapters.{alias}": [one.scale, one.sha256] for alias, one in model.adapters.items()}
     facts |= {f"sampling.{key}": value for key, value in job.sampling.model_dump().items()}
     return facts | {f"sweep.{key}": value for key, value in job.sweep.axes().items()}

@@ -61,6 +61,7 @@ ARGUMENTS = tuple(name for name in DECIDING if name not in ("seed", "adapter"))
 OPTIONAL = (*(name for name in ARGUMENTS if "prompt" in name and name != "prompt"), "skip_layer_guidance_scale")
 FIRST_PASS = ("num_inference_steps", "guidance_scale", "height", "width", "sigmas")  # and skip-layer guidance
 SUFFIX = ".safetensors"
+WHOLE = {"guidance_start": 0.0, "guidance_stop": 1.0}
 LAST = ("sigmas", "versions", "settings")  # long, and rarely looked for
 
 
@@ -95,7 +96,7 @@ def snippet(row: dict[str, Any]) -> str:
     where = repr(row["model"]) + (f", revision={row['revision']!r}" if row["revision"] else "")
     return TEMPLATE.render(
         classes=[*classes, pipeline],
-        notes=[*_notes(model, sampling, refine)],
+        notes=[*_notes(model, sampling if row["guidance_scale"] > 1 else sampling | WHOLE, refine)],
         model=where + (", text_encoder_3=None" if model["text_encoder_3"] is None else ""),
         dtype=_dtype(model["dtype"]),
         sigmas=sigmas,
@@ -141,6 +142,8 @@ def _notes(model: dict[str, Any], sampling: dict[str, Any], refine: Refine | Non
     places = (model[name] for name in ("text_encoder", "text_encoder_2", "text_encoder_3", "vae"))
     if files := [path for path in (model["pretrained_model_name_or_path"], *places) if str(path).endswith(SUFFIX)]:
         yield f"rendered from single files ({', '.join(files)}); from_pretrained reads a directory that diffusers saved"
+    if "://" in (place := model["mirror"] or model["pretrained_model_name_or_path"]):
+        yield f"rendered from {place}: from_pretrained needs a copy of that directory on this disk"
     if stored := [f"{name} as {kind}" for name, kind in model["quantization"].items() if kind]:
         yield f"rendered with {', '.join(stored)}; here weights are as they lie"
     if refine is not None and refine.model is not None:

@@ -11,7 +11,7 @@ from typing import get_args
 
 from batchgen.comfyui.findings import Findings
 from batchgen.comfyui.graph import Node, printable
-from batchgen.config import MAX_GUIDANCE, MAX_SEED, MAX_STEPS
+from batchgen.config import MAX_GUIDANCE, MAX_IMAGES_PER_PROMPT, MAX_SEED, MAX_STEPS
 from batchgen.config.sampling import Sampler, Schedule
 
 KINDS = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced")
@@ -131,8 +131,12 @@ def _fed_by(findings: Findings, node: Node, name: str) -> Node:
 
 
 def _seed(findings: Findings, node: Node, name: str) -> int:
-    """ComfyUI's seeds go up to 2**64 - 1. The noise is another here anyway, so a large one is folded."""
-    return findings.whole(node, name, 0, 0, 2**64 - 1) & MAX_SEED
+    """ComfyUI's seeds go up to 2**64 - 1. The noise is another here anyway: a large one is folded, and said to be."""
+    seed = findings.whole(node, name, 0, 0, 2**64 - 1)
+    folded = seed % (MAX_SEED - MAX_IMAGES_PER_PROMPT)  # so that there are seeds for all its images
+    if folded != seed:
+        findings.lost(node, f"{name} {seed} is larger than batchgen's seeds.", f"{folded} is written.")
+    return folded
 
 
 def _cfg(findings: Findings, node: Node) -> float:

@@ -84,6 +84,8 @@ class Sampling(Section):
     def check_sigmas(self) -> Self:
         if self.sigmas is None:
             return self
+        if self.schedule != "normal":
+            raise ValueError(f"sigmas are the levels, and schedule: {self.schedule} would make others. Keep one.")
         if any(one <= two for one, two in itertools.pairwise(self.sigmas)):
             raise ValueError("sigmas must fall from one to the next; the 0 at the end is added.")
         if len(self.sigmas) != self.num_inference_steps:
@@ -95,6 +97,9 @@ class Sampling(Section):
         for name in ("guidance", "skip_layer_guidance"):
             if getattr(self, f"{name}_start") > getattr(self, f"{name}_stop"):
                 raise ValueError(f"{name}_start is larger than {name}_stop.")
+        steps = self.num_inference_steps
+        if self.guidance_scale > 1 and int(self.guidance_start * steps) >= int(self.guidance_stop * steps):
+            raise ValueError(f"guidance_start to guidance_stop holds none of the {steps} steps: widen it.")
         return self
 
 
@@ -134,7 +139,11 @@ SECOND_MODEL = (  # what refine.model may say
     "mirror",
     "dtype",
     "quantization",
+    "config",
+    "text_encoder",
+    "text_encoder_2",
     "text_encoder_3",
+    "vae",
 )
 
 
@@ -154,16 +163,14 @@ class Refine(Section):
 
     @model_validator(mode="after")
     def check_model(self) -> Self:
-        """What a second checkpoint may say; the VAE, the batch and the offload are the first's."""
+        """What a second checkpoint may say; the VAE that decodes, the batch and the offload are the first's."""
         model = self.model
         if model is None:
             return self
-        if model.preset in ("fake", "diffusers") or model.pretrained_model_name_or_path.endswith(".safetensors"):
-            raise ValueError("model must be SD3 or SD3.5 as a diffusers directory, its URL or a hub id.")
+        if model.preset in ("fake", "diffusers"):
+            raise ValueError(f"model.preset {model.preset} has no second pass: name one of SD3 or SD3.5.")
         usual = {name: field.get_default(call_default_factory=True) for name, field in Model.model_fields.items()}
         others = [name for name in usual if name not in SECOND_MODEL and getattr(model, name) != usual[name]]
-        if model.text_encoder_3 not in ("auto", None):
-            others.append("text_encoder_3 (but null)")
         if others:
             raise ValueError(
                 f"model cannot say {', '.join(others)} here: leave it out, or write it in the job's model."

@@ -71,8 +71,8 @@ def deciding(job: Job) -> dict[str, Any]:
     found["refine"] = job.refine and job.refine.model_dump(exclude={"model"})
     if job.refine and job.refine.model:
         again = job.refine.model
-        found |= {"refine.model.dtype": again.dtypes, "refine.model.text_encoder_3": again.text_encoder_3}
-        usual["refine.model.text_encoder_3"] = "auto"
+        found |= {"refine.model.dtype": again.dtypes, "refine.model.text_encoder_3": again.text_encoder_3 and "some"}
+        usual["refine.model.text_encoder_3"] = "some"
         stored = again.quantization.model_dump().items()
         found |= {f"refine.model.quantization.{name}": kind for name, kind in stored}
     if found["text_encoder_3"] is not None:  # other weights are in the model's digest; none are a setting

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import diffusers
+import transformers
+
 from batchgen.errors import Refused
 from batchgen.models.files import hash_all
 from batchgen.models.lora import fetch
@@ -45,10 +48,17 @@ class Adapters:
         options = {"use_safetensors": True, "local_files_only": True}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are what is wanted
+            libraries = (diffusers.utils.logging, transformers.utils.logging)
+            verbosity = [logs.get_verbosity() for logs in libraries]
+            for logs in libraries:  # they complain of parts without LoRA, and of what a LoRA does not bring
+                logs.set_verbosity_error()
             try:
                 self._pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=alias, **options)
-            except (ValueError, KeyError, RuntimeError, OSError) as error:  # NotImplementedError is a RuntimeError
+            except (ValueError, KeyError, RuntimeError, OSError) as error:
                 raise Refused(f"model.adapters.{alias}: {file} is not a LoRA of this model: {error}") from error
+            finally:
+                for logs, before in zip(libraries, verbosity, strict=True):
+                    logs.set_verbosity(before)
 
     def _verify(self, alias: str, file: Path) -> None:
         sha256, planned = hash_all({"": file})[""], self._files[alias].sha256

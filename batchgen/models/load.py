@@ -57,6 +57,7 @@ def load_pipeline(spec: ModelSpec) -> Any:
     """
     refuse_unusable(spec.model)
     directory = verify(spec)
+    logging.getLogger("torchao").setLevel(logging.ERROR)  # PEFT imports it, and it complains of kernels for GPUs
     for name in CHATTY:
         logging.getLogger(name).addFilter(NEEDLESS)
     diffusers.utils.logging.disable_progress_bar()
@@ -78,13 +79,15 @@ def dtypes(model: Model) -> dict[str, torch.dtype]:
 
 
 def versions() -> dict[str, str]:
-    """Package → version, of whatever decides pixels."""
+    """Package → version, of whatever decides pixels; on a CPU also how many threads."""
     found = {
         "batchgen": batchgen.__version__,
         "diffusers": diffusers.__version__,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
-    if torch.cuda.is_available():
+    if not torch.cuda.is_available():
+        found["threads"] = str(torch.get_num_threads())
+    else:
         found |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}  # type: ignore[no-untyped-call]
     return found

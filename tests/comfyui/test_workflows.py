@@ -155,7 +155,8 @@ def test_what_cannot_be_said_is_listed_by_node(imported):
         assert text in found.losses[id]
     assert "scheduler karras is none of batchgen's. schedule: normal" in found.losses["10"]
     assert "begins at step 3 of 10" in found.losses["10"]
-    assert found.rows == [{"prompt": "golden retriever (dog),  {day|night}", "seed": 2**63 - 1}]
+    assert found.rows == [{"prompt": "golden retriever (dog),  {day|night}", "seed": 20001}]
+    assert "is larger than batchgen's seeds." in found.losses["10"]
     assert found.sections["sampling"]["negative_prompt"] == ""
     assert found.sections["model"]["preset"] == "sd3.5-large-turbo"
     assert "passwd" not in found.text

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from batchgen import doctor, finalize, plan
 from batchgen.config import Refine
 from batchgen.errors import Refused
 from batchgen.jobfile import job_from
@@ -17,6 +19,7 @@ from batchgen.models.presets import DEMO_CHECKPOINT
 from batchgen.models.refine import TwoPassRenderer
 from batchgen.models.renderer import ModelSpec, load_renderer
 from batchgen.preflight import prepare
+from batchgen.worker import RenderShard
 from tests.models.test_parity import PROMPTS
 
 
@@ -103,8 +106,7 @@ def test_what_the_second_checkpoint_is_told_makes_another_run(make_job, other, c
     "again",
     [
         {"adapters": {"a": {"path": "a.safetensors"}}}, {"batch_size": 2}, {"offload": "model"}, {"vae_tiling": True},
-        {"vae": "vae.safetensors"}, {"config": "x"}, {"engine": "diffusers"}, {"preset": "fake"},
-        {"pretrained_model_name_or_path": "x.safetensors"}, {"text_encoder_3": "t5.safetensors"},
+        {"engine": "diffusers"}, {"preset": "fake"}, {"preset": "diffusers"},
     ],
     ids=str,
 )  # fmt: skip
@@ -138,3 +140,18 @@ def test_a_negative_prompt_that_only_the_second_pass_reads_is_counted(make_job):
             prepared.sources.items[0], prepared.expansion, TokenCounter.load(prepared.model.tokenizers)
         )
         assert table["negative_overflow"].to_pylist() == [cut]
+
+
+def test_a_refined_run_is_sound_and_renders_again(make_job, one_thread):
+    job = make_job(["a red circle", "a blue star"], model={"preset": "demo"}, refine={"num_inference_steps": 3})
+    prepared = prepare(job)
+    run, _ = plan.make(prepared)
+    actor = RenderShard(run.store.url, run.plans[0].plan, prepared.model_spec(), "png", "driver")
+    for item in run.index(run.plans[0]).select(["shard", "file", "row_group"]).to_pylist():
+        actor(pa.Table.from_pylist([item]))
+    finalize.finalize(run)
+    report = doctor.examine(run)
+    torch.set_num_threads(2)  # another machine's default: the run's own number is what counts
+    doctor.rerender(run, 2, report)
+    assert torch.get_num_threads() == 1
+    assert (report.problems, report.images, report.rerendered) == ([], 2, 2)

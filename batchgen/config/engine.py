@@ -16,8 +16,6 @@ LOADING = ("config", "text_encoder", "text_encoder_2", "text_encoder_3", "vae", 
 
 def refuse_beyond_diffusers(model: Model, sampling: Sampling, sweep: Sweep, refine: Refine | None) -> None:
     """Raises ValueError with all settings that are asked for and would be ignored."""
-    if refine is not None and refine.model is not None and refine.model.engine == "diffusers":
-        raise ValueError("refine.model.engine: diffusers has no call for a second pass: leave it out.")
     if model.engine != "diffusers":
         return
     asked = [*_of_model(model), *_of_sampling(model, sampling, sweep)]

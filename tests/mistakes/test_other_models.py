@@ -239,7 +239,7 @@ def test_settings_of_batchgens_own_loop(put, refused, sections, said):
 
 def test_a_second_pass_of_another_engine(put, refused):
     refine = {"model": {"preset": "diffusers", "pretrained_model_name_or_path": "a/b"}}
-    refused(put([{"prompt": "a"}]), "has no call for a second pass", refine=refine)
+    refused(put([{"prompt": "a"}]), "has no second pass", refine=refine)
 
 
 # --- the directory

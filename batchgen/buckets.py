@@ -166,11 +166,16 @@ def first_step(steps: int, strength: float) -> int:
     return int(max(steps - min(steps * strength, steps), 0))
 
 
+def refine_steps(refine: Refine) -> int:
+    """How many steps of a second pass run."""
+    return refine.num_inference_steps - first_step(refine.num_inference_steps, refine.strength)
+
+
 def refine_tflop(refine: Refine, model: Model, bucket: Bucket) -> float:
     """Cost of the second pass of one image, and of decoding at its size rather than at the first's."""
     height, width = refined_size(refine, bucket.height, bucket.width)
     preset = (refine.model or model).defaults
-    steps = refine.num_inference_steps - first_step(refine.num_inference_steps, refine.strength)
+    steps = refine_steps(refine)
     halves = 2 if refine.guidance_scale > 1 else 1
     decoded = preset.decode_tflop_per_megapixel * (height * width - bucket.height * bucket.width) / 1e6
     return steps * halves * forward_tflop(preset, height, width, bucket.max_sequence_length) + decoded

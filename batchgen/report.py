@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from batchgen import finalize, show
-from batchgen.buckets import first_step
+from batchgen.buckets import refine_steps
 from batchgen.doctor import Report
 from batchgen.preflight import Prepared
 from batchgen.progress import duration
@@ -38,7 +38,7 @@ def print_plan(console: Console, prepared: Prepared, summary: Summary, cost: Ite
     for path, sha256 in weights.items():
         _say(console, f"  {path.rpartition('/')[2]}: sha256 {sha256} (AutoV2 {sha256[:10].upper()})")
     if refine := prepared.job.refine:
-        steps = refine.num_inference_steps - first_step(refine.num_inference_steps, refine.strength)
+        steps = refine_steps(refine)
         model = f" with {prepared.model.refiner.path}" if prepared.model.refiner else ""
         _say(console, f"a second pass{model}: sides × {refine.scale:g}, {steps} of {refine.num_inference_steps} steps")
     for notice in prepared.sources.notices:

@@ -21,9 +21,11 @@ from batchgen.storage import redact
 
 PARTS = ("transformer", "text_encoder", "text_encoder_2")  # SD3LoraLoaderMixin._lora_loadable_modules, diffusers 0.42.1
 # PEFT's names and those of older diffusers: the factor that comes first, and the one that comes second.
-FACTOR = re.compile(r"(?P<layer>.+)\.(?:(?P<down>lora_A|lora\.down|lora_linear_layer\.down)|(?P<up>lora_B|lora\.up|lora_linear_layer\.up))\.weight")  # fmt: skip  # noqa: E501
 DOWN, UP = ("lora_A", "lora.down", "lora_linear_layer.down"), ("lora_B", "lora.up", "lora_linear_layer.up")
-HALVES = dict(zip(DOWN + UP, UP + DOWN, strict=True))
+OTHER_HALF = dict(zip(DOWN + UP, UP + DOWN, strict=True))
+TENSOR = re.compile(
+    rf"(?P<part>{'|'.join(PARTS)})\.(?P<layer>.+)\.(?P<half>{'|'.join(map(re.escape, OTHER_HALF))})\.weight"
+)
 Shape = tuple[int, ...]
 Shapes = dict[str, Shape]  # name of a tensor → its shape
 
@@ -79,7 +81,8 @@ def _read(file: Path) -> Shapes:
 def _complaints(file: Path, base: Mapping[str, Shapes]) -> Iterable[str]:
     """What keeps this file from being a LoRA of this model, one line each."""
     shapes = _read(file)
-    foreign = [name for name in shapes if not _is_read(name)]
+    factors = {name: match for name in shapes if (match := TENSOR.fullmatch(name))}
+    foreign = [name for name in shapes if name not in factors]
     if len(foreign) == len(shapes):
         yield (
             "is no LoRA that diffusers can read: its tensors must be called transformer.*.lora_A.weight or the like "
@@ -88,37 +91,26 @@ def _complaints(file: Path, base: Mapping[str, Shapes]) -> Iterable[str]:
         return
     if foreign:
         yield f"has {len(foreign)} tensors that would be left out, such as {foreign[0]}: take them out, or convert it."
-    halves = {name for name in shapes if (other := _other_half(name)) is not None and other not in shapes}
+    halves = [name for name, factor in factors.items() if _other_half(factor) not in shapes]
     if halves:
         yield f"lacks the other factor of {len(halves)} tensors, such as {min(halves)}: download it again."
-    wrong = [text for name, shape in shapes.items() if (text := _misfit(name, shape, base))]
+    wrong = [text for name, factor in factors.items() if (text := _misfit(factor, shapes[name], base))]
     if wrong:
         yield f"is a LoRA of another model: {wrong[0]}" + (f" (and {len(wrong) - 1} more)." if wrong[1:] else ".")
 
 
-def _is_read(name: str) -> bool:
-    part, _, rest = name.partition(".")
-    return part in PARTS and FACTOR.fullmatch(rest) is not None
-
-
-def _other_half(name: str) -> str | None:
+def _other_half(factor: re.Match[str]) -> str:
     """The name of the factor that belongs to this one."""
-    part, _, rest = name.partition(".")
-    match = FACTOR.fullmatch(rest)
-    if part not in PARTS or match is None:
-        return None
-    here = match["down"] or match["up"]
-    return f"{part}.{match['layer']}.{HALVES[here]}.weight"
+    return f"{factor['part']}.{factor['layer']}.{OTHER_HALF[factor['half']]}.weight"
 
 
-def _misfit(name: str, shape: Shape, base: Mapping[str, Shapes]) -> str:
-    """Nothing where the factor fits the layer that it is for, or where it is not known."""
-    part, _, rest = name.partition(".")
-    match = FACTOR.fullmatch(rest)
-    if not match or not base.get(part):
+def _misfit(factor: re.Match[str], shape: Shape, base: Mapping[str, Shapes]) -> str:
+    """Nothing where the factor fits the layer that it is for, or where the base's layers are not known."""
+    part, name = factor["part"], factor["layer"]
+    if not base.get(part):
         return ""
-    layer = base[part].get(f"{match['layer']}.weight")
+    layer = base[part].get(f"{name}.weight")
     if layer is None:
-        return f"there is no {part}.{match['layer']}"
-    wide, given = (layer[1], shape[1]) if match["down"] else (layer[0], shape[0])
-    return "" if wide == given else f"{name} is {given} wide, the layer {wide}"
+        return f"there is no {part}.{name}"
+    wide, given = (layer[1], shape[1]) if factor["half"] in DOWN else (layer[0], shape[0])
+    return "" if wide == given else f"{factor[0]} is {given} wide, the layer {wide}"

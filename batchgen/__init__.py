@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from batchgen.results import Results
+    from batchgen.look.results import Results
 
 __version__ = "0.1.0"
 
@@ -24,7 +24,7 @@ def render(
     from rich.console import Console
 
     from batchgen import session
-    from batchgen.jobfile import job_from, load_job
+    from batchgen.job.file import job_from, load_job
 
     found = job_from(dict(job)) if isinstance(job, Mapping) else load_job(job)
     finished = session.render(found, Console(), strict=strict, extend=extend, retry_failed=retry_failed)
@@ -33,6 +33,6 @@ def render(
 
 def open(out: str) -> Results:
     """The run in a directory, a path or a URL, as data: .to_pandas(), .row(image_id), .image(image_id), .dataset()."""
-    from batchgen.results import Results
+    from batchgen.look.results import Results
 
     return Results(out)

@@ -62,14 +62,15 @@ class Interrupted(BaseException):
 )
 def plan(job: JobFile, overrides: Overrides = None, extend: Extend = False) -> None:
     """Show what would happen: images per bucket and cell, overflow, cost, problems. Writes nothing."""
-    from batchgen import estimate, measured, report
-    from batchgen.jobfile import load_job
-    from batchgen.plan import preview
-    from batchgen.preflight import prepare
+    from batchgen import report
+    from batchgen.cost import estimate, measured
+    from batchgen.job.file import load_job
+    from batchgen.plan.graph import survey
+    from batchgen.plan.preflight import prepare
 
     with _errors():
         prepared = prepare(load_job(job, overrides), extend=extend)
-        summary = preview(prepared)
+        summary = survey(prepared)
         cost = estimate.lines(prepared.job, summary, measured.find(prepared), str(job))
         report.print_plan(_console(), prepared, summary, cost)
 
@@ -93,7 +94,7 @@ def render(
 ) -> None:
     """Plan if needed, render what is missing, finalize. Run it again to continue."""
     from batchgen import report, session
-    from batchgen.jobfile import load_job
+    from batchgen.job.file import load_job
 
     with _errors():
         finished = session.render(
@@ -112,9 +113,9 @@ def render(
 def status(out: RunPath) -> None:
     """Show how far a run is: done, missing, failed, images per second, time left."""
     from batchgen import report
-    from batchgen import status as module
-    from batchgen.run import Run
-    from batchgen.storage import Store
+    from batchgen.look import status as module
+    from batchgen.run.directory import Run
+    from batchgen.storage.store import Store
 
     with _errors():
         report.print_status(_console(), module.status(Run.open(Store.open(out))))
@@ -126,16 +127,17 @@ def doctor(
     rerender: Annotated[int, typer.Option(help="Render so many images again and compare their pixels.", min=0)] = 0,
 ) -> None:
     """Prove a run: every planned row once, every byte as written, nothing foreign. Exit code 1 if it is not."""
-    from batchgen import doctor as module
     from batchgen import report
-    from batchgen.run import Run
-    from batchgen.storage import Store
+    from batchgen.look import again
+    from batchgen.look import doctor as module
+    from batchgen.run.directory import Run
+    from batchgen.storage.store import Store
 
     with _errors():
         run = Run.open(Store.open(out))
         found = module.examine(run)
         if rerender:
-            module.rerender(run, rerender, found)
+            again.rerender(run, rerender, found)
         report.print_doctor(_console(), found)
     raise typer.Exit(1 if found.problems else 0)
 
@@ -148,7 +150,7 @@ def show(
 ) -> None:
     """Show all that is known of one image, the command that renders it again, and the diffusers code for it."""
     from batchgen import report
-    from batchgen.results import Results
+    from batchgen.look.results import Results
 
     problem = None
     with _errors():
@@ -156,7 +158,7 @@ def show(
         row = results.row(image_id)
         report.print_image(_console(), results.run, row)
         if rerender:
-            from batchgen import doctor
+            from batchgen.look import again as doctor
 
             problem = doctor.again(results.run, results.stored(row), json.loads(row["versions"]))
             _console().print(problem or "rendered again: the same pixels", markup=False, highlight=False)
@@ -177,8 +179,8 @@ def init(
 ) -> None:
     """Look at a table and write a commented job file for it. Overwrites nothing."""
     from batchgen.errors import Refused
-    from batchgen.init import job_text
-    from batchgen.models.presets import PRESETS
+    from batchgen.job.presets import PRESETS
+    from batchgen.manifest.first_job import job_text
 
     with _errors():
         if preset not in PRESETS:
@@ -213,11 +215,11 @@ def comfyui(
     ] = None,
 ) -> None:
     """Write a job file and a prompt table for a ComfyUI workflow of SD3.5, and list what they cannot say."""
-    from batchgen.comfyui import importing
+    from batchgen.comfyui import writing
 
     with _errors():
-        imported, manifest = importing.run(workflow, job, out, models)
-        for line in importing.said(imported, job, manifest):
+        imported, manifest = writing.run(workflow, job, out, models)
+        for line in writing.said(imported, job, manifest):
             _console().print(line, markup=False, highlight=False)
 
 
@@ -226,7 +228,7 @@ def schema() -> None:
     """Print the JSON Schema of the job file, for editors."""
     import json
 
-    from batchgen.jobfile import schema
+    from batchgen.job.file import schema
 
     print(json.dumps(schema(), indent=1))
 
@@ -236,8 +238,9 @@ def demo(
     out: Annotated[str, typer.Option(help="Where to put the dataset.")] = "out/demo",
 ) -> None:
     """Render the small prompt table that ships with batchgen, on the CPU, with a tiny checkpoint."""
-    from batchgen import contact_sheet, report, session
+    from batchgen import report, session
     from batchgen.demo import demo_job
+    from batchgen.look import contact_sheet
 
     with _errors():
         finished = session.render(demo_job(out), _console())
@@ -268,7 +271,7 @@ def _raise_interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    from batchgen.storage import redact
+    from batchgen.words import redact
 
     # A job file's mistake may be a password in the wrong place.
     print(redact(message), file=sys.stderr if code else sys.stdout, flush=True)

@@ -10,14 +10,15 @@ BatchgenError
 ├─ OutOfMemory        the device could not hold this batch: split it and try again
 └─ RendererBroken     the process cannot render any more: leave it, Ray starts another
 
-Knows nothing about how an error is shown: `cli.py` prints them, `render.py` records them.
+Knows nothing about how an error is shown: the command line prints them, a renderer records them in the shard.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,3 +130,21 @@ class OutOfMemory(BatchgenError):
 
 class RendererBroken(BatchgenError):
     """The device context is unusable (a sticky CUDA error): only a new process helps."""
+
+
+class StoreRefused(Infrastructure):
+    """The store said no, and asking again will not change it: permissions, space, a missing bucket."""
+
+
+T = TypeVar("T")
+
+
+def gather(refusals: list[Refused], check: Callable[[], T]) -> T | None:
+    """The result of a check, or None after adding what it refuses to refusals."""
+    try:
+        return check()
+    except Refused as refusal:
+        refusals.append(refusal)
+    except StoreRefused as refusal:
+        refusals.append(Refused(str(refusal)))
+    return None

@@ -8,15 +8,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from batchgen import finalize, show
-from batchgen.buckets import refine_steps
-from batchgen.doctor import Report
-from batchgen.preflight import Prepared
-from batchgen.progress import duration
-from batchgen.run import Run
+from batchgen.finalize.metadata import metadata
+from batchgen.job.steps import refine_steps
+from batchgen.look import show
+from batchgen.look.doctor import Report
+from batchgen.look.status import Status
+from batchgen.plan.preflight import Prepared
+from batchgen.plan.sharding import Summary
+from batchgen.run.directory import Run
 from batchgen.session import Finished
-from batchgen.sharding import Summary
-from batchgen.status import Status
+from batchgen.words import duration
 
 OVERFLOW = {
     "overflow_clip_l": "longer than CLIP-L reads (77 tokens)",
@@ -31,7 +32,7 @@ SHOWN_CUT = 90  # characters of a cut text
 
 
 def print_plan(console: Console, prepared: Prepared, summary: Summary, cost: Iterable[str]) -> None:
-    """All that is known before the run uses a GPU. cost: lines of estimate.py."""
+    """All that is known before the run uses a GPU. cost: lines of cost.estimate."""
     _say(console, f"{summary.images} images of {summary.prompts} prompts, model {prepared.model.path}")
     weights = {str(getattr(prepared.job.model, name)): sha for name, sha in prepared.model.files.items()}
     weights |= {adapter.path: adapter.sha256 for adapter in prepared.model.adapters.values()}
@@ -89,7 +90,7 @@ def print_finished(console: Console, finished: Finished) -> None:
 def print_truncated(console: Console, run: Run) -> None:
     """Each prompt that an encoder cut, once, with the end of it that was not read."""
     cuts: dict[tuple[str, str], list[str]] = {}
-    for table in finalize.metadata(run):
+    for table in metadata(run):
         for row in table.select(["prompt", *(f"truncated_{encoder}" for encoder in ENCODERS)]).to_pylist():
             for encoder, name in ENCODERS.items():
                 cut = row[f"truncated_{encoder}"]

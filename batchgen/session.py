@@ -1,7 +1,4 @@
-"""One `batchgen render`: prepare, plan what is not planned yet, render what is missing, finalize.
-
-Running the same job again is resuming it. Imports Ray only when something is missing.
-"""
+"""The contact sheets of a preview and the speed that it measured, for whoever decides whether to pay."""
 
 from __future__ import annotations
 
@@ -11,14 +8,34 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from batchgen import finalize, plan, preview, sheets
-from batchgen.config import Job
+from batchgen import words
+from batchgen.cost import estimate, measured
 from batchgen.errors import Refused, TooManyFailures
-from batchgen.finalize import Totals
-from batchgen.preflight import Prepared, prepare
-from batchgen.progress import Display, Tally
-from batchgen.retry import plan_retry
-from batchgen.run import SUCCESS, Run
+from batchgen.finalize import proof
+from batchgen.finalize.card import dataset_card
+from batchgen.finalize.metadata import Totals
+from batchgen.job import Job
+from batchgen.look import contact_page, contact_sheet
+from batchgen.plan import preview
+from batchgen.plan.graph import make_plan
+from batchgen.plan.preflight import Prepared, prepare
+from batchgen.plan.retry import plan_retry
+from batchgen.render.progress import Display, Tally
+from batchgen.run.directory import Run
+from batchgen.run.layout import CARD, SUCCESS
+
+MOST_SHOWN = 200  # pictures of a contact sheet: more would be no preview, and too much for a mail
+
+
+def lines(run: Run, job: Job) -> Iterator[str]:
+    """Draw the contact sheets of a finished preview; yields what there is to say."""
+    paths = [contact_sheet.write(run, MOST_SHOWN), contact_page.write(run, MOST_SHOWN)]
+    shown = f" ({MOST_SHOWN} of {run.planned})" if run.planned > MOST_SHOWN else ""
+    yield f"To look at it{shown}: {' and '.join(path for path in paths if path)}"
+    if found := measured.measure(run, job.output):
+        memory = f", peak memory {words.size(found.peak_memory)}" if found.peak_memory is not None else ""
+        yield f"Measured on {found.device}: {estimate.seconds_per_image([*found.seconds.values()])}{memory}."
+        yield "batchgen plan now says what all images would cost at that speed."
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +57,7 @@ def render(
     limit: int | None = None,
     max_gpu_hours: float | None = None,
 ) -> Finished:
-    """Bring a job to its end. Raises Refused, RunMismatch, Infrastructure, TooManyFailures; see errors.py for fates.
+    """Bring a job to its end. Raises Refused, RunMismatch, Infrastructure, TooManyFailures, each with its exit code.
 
     extend: the run may be that of a smaller job. retry_failed: what failed so far is rendered once more.
     limit: render a preview of so many images instead, in a directory of its own. max_gpu_hours: raise BudgetSpent when
@@ -56,11 +73,11 @@ def render(
         if retry_failed and prepared.run is not None:
             run = _with_retry(run, console)
         rendered = _render(run, prepared, console, max_gpu_hours)
-    totals = None if rendered else finalize.finished(run)
+    totals = None if rendered else proof.finished(run)
     if totals is None:
-        totals = finalize.finalize(run)
+        totals = proof.finalize(run)
     if limit is not None:
-        for line in sheets.lines(run, job):
+        for line in lines(run, job):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     allowed = 0.0 if strict else job.errors.max_failed_fraction
     if totals.failed > allowed * totals.planned:
@@ -73,7 +90,8 @@ def _planned(prepared: Prepared, console: Console, limit: int | None) -> Run:
     if prepared.run is not None and not prepared.needs_plan:
         return prepared.run
     console.print("planning the extension" if prepared.run else "planning", highlight=False)
-    run, summary = plan.make(prepared, limit)
+    run, summary = make_plan(prepared, limit)
+    run.store.create(CARD, dataset_card(run).encode())
     if prepared.run is not None:
         console.print(f"{summary.images} images are new, {prepared.run.planned} were planned before", highlight=False)
     return run
@@ -101,9 +119,9 @@ def _one_session(prepared: Prepared) -> AbstractContextManager[None]:
     """One Ray for planning and rendering, where planning needs it; starting it twice would cost seconds."""
     if not (prepared.needs_plan and prepared.plans_on_ray):
         return nullcontext()
-    from batchgen import cluster
+    from batchgen.cluster.connection import connected
 
-    return cluster.connected(prepared.job.cluster)
+    return connected(prepared.job.cluster)
 
 
 def _render(run: Run, prepared: Prepared, console: Console, max_gpu_hours: float | None) -> int:
@@ -111,14 +129,14 @@ def _render(run: Run, prepared: Prepared, console: Console, max_gpu_hours: float
     total, done = sum(plan.images for plan in run.plans), planned_rows(run, run.committed())
     if done == total:
         return 0
-    from batchgen import cluster
-    from batchgen.rendering import render_missing
+    from batchgen.cluster.connection import check_room, connected
+    from batchgen.render.graph import render_missing
 
     job = prepared.job
     run.store.delete(SUCCESS)  # what it says is about to be no longer the whole truth
     tally = Tally(total, done, 0)
-    with Display(tally, console) as display, cluster.connected(job.cluster):
-        if note := cluster.check_room(job):
+    with Display(tally, console) as display, connected(job.cluster):
+        if note := check_room(job):
             display.note(note)
         render_missing(run, job, prepared.model_spec(), display, max_gpu_hours=max_gpu_hours)
     return tally.done - done

@@ -22,7 +22,7 @@ from demo_model.denoiser import Denoiser, train_denoiser
 from demo_model.vocabulary import tokenizers
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 
-from batchgen.models.presets import DEMO_CHECKPOINT
+from batchgen.job.presets import DEMO_CHECKPOINT
 
 SEED = 3
 

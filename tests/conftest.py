@@ -30,11 +30,11 @@ def ray_session():
     """The one Ray of the quick suite. Logical CPUs are more than there are, so that two renderers fit."""
     import ray
 
-    from batchgen import cluster
-    from batchgen.config import Cluster
+    from batchgen.cluster.connection import connected
+    from batchgen.job import Cluster
 
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-    with cluster.connected(Cluster()):
+    with connected(Cluster()):
         yield
     ray.shutdown()
 
@@ -48,7 +48,7 @@ def console():
 @pytest.fixture
 def make_job(tmp_path):
     """make_job(rows, model={...}, ...) writes a JSONL manifest and returns a Job on the fake renderer."""
-    from batchgen.jobfile import job_from
+    from batchgen.job.file import job_from
 
     count = 0
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from batchgen.config import Sampling
-from batchgen.jobfile import job_from
-from batchgen.models.files import ModelFiles
-from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.models.renderer import ModelSpec
+from batchgen.job import Sampling
+from batchgen.job.file import job_from
+from batchgen.job.presets import DEMO_CHECKPOINT
+from batchgen.weights.spec import ModelFiles, ModelSpec
 
 
 def spec_of(*, path: str = "fake", revision: str | None = None, digest: str = "d", **settings: Any) -> ModelSpec:

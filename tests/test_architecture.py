@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,122 +13,85 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "batchgen"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
-# A module may import from the lines above its own, and from its own line.
-LAYERS = [
-    {"batchgen", "errors", "models", "models.presets", "models.signature", "schema"},
-    {"models.pipelines"},
-    {"config.section"},
-    {"config.model"},
-    {"config.sampling"},
-    {"config.engine"},
-    {"config.job"},
-    {"config", "jobfile", "identity", "occurrences", "watchdog"},
-    {"environment", "backends", "models.renderer", "buckets", "images"},
-    {"models.headers", "models.layouts"},
-    {"models.shapes"},
-    {"models.weights"},
-    {"footprint"},
-    {"storage", "tokens", "demo", "demo.world"},
-    {"demo.oracle", "models.mirror"},
-    {"manifest", "manifest.columns", "manifest.formats"},
-    {"manifest.parquet", "manifest.jsonl", "manifest.delimited"},
-    {"manifest.lines"},
-    {"manifest.sources", "manifest.values", "manifest.rows"},
-    {"models.content"},
-    {"models.files", "models.components", "models.hub", "models.architecture", "models.singlefile"},
-    {"models.lora", "manifest.expansion", "manifest.naming", "manifest.grouping", "manifest.taken", "manifest.expand"},
-    {"models.packages", "models.quantize", "models.placement"},
-    {"models.original"},
-    {"models.fake", "models.device", "models.load", "models.text", "models.sigmas"},
-    {"models.adapters", "models.samplers", "models.pipeline"},
-    {"models.sd3"},
-    {"models.refine"},
-    {"batches", "shard", "init"},
-    {"comfyui", "comfyui.graph", "comfyui.percent", "comfyui.emphasis"},
-    {"comfyui.drawing", "comfyui.findings"},
-    {"comfyui.workflow", "comfyui.places", "comfyui.prompts", "comfyui.passes", "comfyui.way"},
-    {"comfyui.weights"},
-    {"comfyui.second"},
-    {"comfyui.image"},
-    {"comfyui.reading"},
-    {"comfyui.writing"},
-    {"comfyui.importing"},
-    {"run"},
-    {"extension"},
-    {"sharding", "preflight"},
-    {"sample", "attempts", "budget", "planfiles", "card", "contact_sheet", "status", "progress"},
-    {"cluster", "worker", "finalize", "plan", "show", "preview"},
-    {"rendering", "retry"},
-    {"contact_page", "measured", "fitting"},
-    {"estimate"},
-    {"sheets"},
-    {"doctor", "session", "results"},
-    {"report"},
-    {"cli"},
-    {"__main__"},
-]
-UPWARDS = {
-    ("models.renderer", "batchgen.models.fake"),  # load_renderer is the factory
-    ("models.renderer", "batchgen.models.sd3"),
-    ("models.renderer", "batchgen.models.fake.FakeRenderer"),
-    ("models.renderer", "batchgen.models.sd3.SD3Renderer"),
-    ("models.renderer", "batchgen.models.refine"),
-    ("models.renderer", "batchgen.models.refine.TwoPassRenderer"),
-    ("models.renderer", "batchgen.models.pipeline"),
-    ("models.renderer", "batchgen.models.pipeline.DiffusersRenderer"),
-    ("card", "batchgen.finalize"),  # for type hints
-    ("batchgen", "batchgen.results"),  # batchgen.open, which imports it when it is called
-    ("batchgen", "batchgen.results.Results"),
-    ("batchgen", "batchgen.session"),  # batchgen.render, the same
-    ("batchgen", "batchgen.jobfile"),
-    ("batchgen", "batchgen.jobfile.job_from"),
-    ("batchgen", "batchgen.jobfile.load_job"),
-}
-MAY_IMPORT_RAY = {"cluster", "plan", "rendering"}
+ORDER = """
+errors schema words
+storage job
+run cluster comfyui demo
+weights manifest
+engines rows
+plan render finalize
+cost look
+session
+report
+cli
+"""
+FLOORS = {room: floor for floor, line in enumerate(ORDER.strip().splitlines()) for room in line.split()}
+MAY_IMPORT_RAY = {"cluster.connection", "plan.graph", "render.graph"}
 HEAVY = ("torch", "diffusers", "transformers", "ray", "accelerate")
 
 
 def name_of(path):
+    """'run.shard' for batchgen/run/shard.py, 'run' for its __init__."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(part for part in parts if part != "__init__") or "batchgen"
+    return ".".join(part for part in parts if part != "__init__")
+
+
+NAMES = {name_of(path) for path in MODULES}
+INSIDE = [path for path in MODULES if name_of(path) not in ("", "__main__")]  # all but the face and the door
+ROOMS = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
+
+
+def packages_of(path):
+    """The packages that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.split(".")[0]
 
 
 def imports_of(path):
-    """(module, at the top of the file?) of every import, `from batchgen import x` being batchgen.x."""
-    tree = ast.parse(path.read_text())
-    top = {node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, node in top) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.module, node in top
-            yield from ((f"{node.module}.{alias.name}", node in top) for alias in node.names)
+    """Modules of batchgen that a file imports, wherever in it; `from batchgen.run import layout` is run.layout."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module == "batchgen" or node.module.startswith("batchgen.")):
+            module = node.module.removeprefix("batchgen").removeprefix(".")
+            for alias in node.names:
+                whole = f"{module}.{alias.name}".lstrip(".")
+                yield whole if whole in NAMES else module
 
 
-def test_every_module_has_a_layer():
-    assert {name_of(path) for path in MODULES} == set().union(*LAYERS)
+@pytest.mark.parametrize("path", INSIDE, ids=name_of)
+def test_imports_go_down(path):
+    own = name_of(path).split(".")[0]
+    for module in imports_of(path):
+        room = module.split(".")[0]
+        assert room in ("", own) or FLOORS[room] < FLOORS[own], f"{name_of(path)} imports {module}"
 
 
-def layer_of(module):
-    return next((number for number, layer in enumerate(LAYERS) if module in layer), None)
+def test_no_file_imports_itself_by_way_of_others():
+    TopologicalSorter({name_of(path): set(imports_of(path)) - {name_of(path)} for path in INSIDE}).prepare()
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_go_one_way(path):
-    own = layer_of(name_of(path))
-    for module, _ in imports_of(path):
-        layer = layer_of(module.removeprefix("batchgen.")) if module.startswith("batchgen.") else None
-        if layer is not None and (name_of(path), module) not in UPWARDS:
-            assert layer <= own, f"{name_of(path)} imports {module}, which lies above it"
+def test_every_room_has_a_floor():
+    assert {name_of(path).split(".")[0] for path in INSIDE} == set(FLOORS)
+
+
+def test_no_module_goes_by_another_name():
+    for path in [*MODULES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "jobs").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "batchgen":
+                for alias in node.names:
+                    whole = f"{node.module}.{alias.name}".removeprefix("batchgen.")
+                    assert whole not in NAMES or alias.asname is None, f"{path}: {alias.name} as {alias.asname}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_heavy_packages_stay_in_their_rooms(path):
     name = name_of(path)
-    found = {module.split(".")[0] for module, _ in imports_of(path)}
+    found = set(packages_of(path))
     assert "ray" not in found or name in MAY_IMPORT_RAY
-    assert not found & {"torch", "diffusers", "accelerate"} or name.startswith("models.")
-    assert "transformers" not in found or name.startswith("models.") or name == "tokens"
+    assert not found & {"torch", "diffusers", "accelerate"} or name.startswith("engines.")
+    assert "transformers" not in found or name.startswith("engines.") or name == "rows.tokens"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -175,7 +139,7 @@ def test_help_and_config_errors_load_nothing_heavy():
         "import sys; sys.argv = ['batchgen', '--help']\n"
         "from batchgen.cli import main\n"
         "try: main()\nexcept SystemExit: pass\n"
-        "from batchgen.jobfile import load_job\nfrom batchgen.errors import Refused\n"
+        "from batchgen.job.file import load_job\nfrom batchgen.errors import Refused\n"
         "try: load_job('nowhere.yaml')\nexcept Refused: pass"
     )
     assert loaded_by(code) == []
@@ -183,18 +147,11 @@ def test_help_and_config_errors_load_nothing_heavy():
 
 def test_planning_loads_no_torch_and_one_file_no_ray():
     code = (
-        "import tempfile\nfrom batchgen.demo import demo_job\nfrom batchgen import plan\n"
-        "from batchgen.preflight import prepare\n"
-        "plan.make(prepare(demo_job(tempfile.mkdtemp() + '/run')))"
+        "import tempfile\nfrom batchgen.demo import demo_job\nfrom batchgen.plan.graph import make_plan\n"
+        "from batchgen.plan.preflight import prepare\n"
+        "make_plan(prepare(demo_job(tempfile.mkdtemp() + '/run')))"
     )
     assert loaded_by(code) == ["transformers"]
-
-
-def test_readme_has_every_module_in_its_table():
-    table = (ROOT / "README.md").read_text().split("## Where things are")[1].split("## Limits")[0]
-    named = set(re.findall(r"`([\w/]+)`", table))
-    for module in set().union(*LAYERS) - {"batchgen", "config", "models", "manifest", "demo", "comfyui", "__main__"}:
-        assert module.replace(".", "/") in named or module.rpartition(".")[2] in named, module
 
 
 def test_readme_names_only_commands_and_files_that_exist():

@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from batchgen.batches import Batches, Failure, Picture
+from batchgen.engines.fake import FakeRenderer
+from batchgen.engines.protocol import ImageRow
 from batchgen.errors import Infrastructure, OutOfMemory, RendererBroken
-from batchgen.models.fake import FakeRenderer
-from batchgen.models.renderer import ImageRow
+from batchgen.render.batches import Batches, Picture
+from batchgen.run.shard import Failure
 from tests.specs import spec_of
 
 

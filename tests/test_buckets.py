@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen import buckets
-from batchgen.buckets import Bucket
-from batchgen.jobfile import job_from
-from batchgen.models.presets import PRESETS
+from batchgen.job.file import job_from
+from batchgen.job.presets import PRESETS
+from batchgen.job.steps import skip_layer_steps, snap, snap_side
+from batchgen.rows import buckets
+from batchgen.rows.buckets import Bucket
 
 MEDIUM = PRESETS["sd3.5-medium"]
 SAMPLING = job_from({"input": {"path": "p.jsonl"}, "output": {"path": "out"}}).sampling
@@ -30,17 +31,17 @@ def bucket(side=1024, steps=40, guidance=4.5, skip=2.8, length=256):
     ("side", "snapped"), [(1024, 1024), (1080, 1088), (1079, 1072), (1000, 1008), (999, 992), (1, 16), (16, 16)]
 )
 def test_sides_snap_to_the_nearest_multiple_of_16(side, snapped):
-    assert buckets.snap(side, 16) == (snapped, 16)
-    assert buckets.snap_side(np.array([side])).tolist() == [snapped]
+    assert snap(side, 16) == (snapped, 16)
+    assert snap_side(np.array([side])).tolist() == [snapped]
 
 
 @given(st.integers(1, 100_000))
 def test_snapping_moves_a_side_by_at_most_half_a_step(side):
-    snapped = buckets.snap_side(side)
+    snapped = snap_side(side)
     assert snapped % 16 == 0
     assert abs(snapped - side) <= 8 or snapped == 16
-    assert buckets.snap_side(snapped) == snapped
-    assert buckets.snap_side(np.array([side, side])).tolist() == [snapped, snapped]
+    assert snap_side(snapped) == snapped
+    assert snap_side(np.array([side, side])).tolist() == [snapped, snapped]
 
 
 def test_the_key_says_what_images_of_a_batch_share():
@@ -92,7 +93,7 @@ def test_guidance_doubles_the_denoising():
 
 @pytest.mark.parametrize(("steps", "extra"), [(28, 5), (40, 7), (20, 3)])
 def test_skip_layer_guidance_adds_a_pass_in_its_window_only(steps, extra):
-    assert buckets.skip_layer_steps(steps, 0.01, 0.2) == extra
+    assert skip_layer_steps(steps, 0.01, 0.2) == extra
 
 
 @pytest.mark.parametrize(

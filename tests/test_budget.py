@@ -6,15 +6,16 @@ import time
 import pyarrow as pa
 import pytest
 
-from batchgen import budget as budget_module
-from batchgen import plan, worker
-from batchgen import run as layout
-from batchgen.attempts import Attempts
-from batchgen.budget import Budget, Stop, sign
-from batchgen.preflight import prepare
-from batchgen.run import data_path
-from batchgen.storage import Store
-from batchgen.worker import RenderShard
+from batchgen.plan.graph import make_plan
+from batchgen.plan.preflight import prepare
+from batchgen.render import budget as budget_module
+from batchgen.render import worker
+from batchgen.render.budget import Budget, Stop, sign
+from batchgen.render.worker import RenderShard
+from batchgen.run import directory
+from batchgen.run.attempts import Attempts
+from batchgen.run.layout import data_path
+from batchgen.storage.store import Store
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_it_is_over_when_nothing_is_under_way(store, monkeypatch):
 def made(make_job):
     """Two shards: run, a maker of actors, descriptors."""
     prepared = prepare(make_job([f"p{i}" for i in range(8)], output={"images_per_shard": 4}))
-    run, _ = plan.make(prepared)
+    run, _ = make_plan(prepared)
     index = run.index(run.plans[0]).select(["shard", "file", "row_group"]).to_pylist()
     return (
         run,
@@ -114,8 +115,8 @@ def test_a_shard_that_waits_for_the_device_is_given_back(made):
 def test_what_is_under_way_is_said_until_it_is_committed(made, monkeypatch):
     run, actor, todo = made
     one, receipts, storing, go_on = actor(), [], threading.Event(), threading.Event()
-    original = layout.commit
-    monkeypatch.setattr(layout, "commit", lambda *a: (storing.set(), go_on.wait(10), original(*a))[2])
+    original = directory.commit
+    monkeypatch.setattr(directory, "commit", lambda *a: (storing.set(), go_on.wait(10), original(*a))[2])
     thread = threading.Thread(target=lambda: receipts.extend(one(todo[0]).to_pylist()))
     thread.start()
     assert storing.wait(10)

@@ -4,9 +4,9 @@ import pickle
 
 import pytest
 
-from batchgen.config import MAX_SEED, Job
 from batchgen.errors import Refused
-from batchgen.jobfile import job_from, load_job
+from batchgen.job import MAX_SEED, Job
+from batchgen.job.file import job_from, load_job
 
 SMALLEST = {"input": {"path": "prompts.parquet"}, "output": {"path": "out"}}
 

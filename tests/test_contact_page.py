@@ -9,7 +9,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from batchgen import contact_page, images, schema
+from batchgen import schema
+from batchgen.look import contact_page
+from batchgen.run import images
 
 ODD = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }} {% raw %}", "a & b", "犬 🐕 \x00"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batchgen.contact_sheet import CELL, COLUMNS, FONT, GAP, LINES, SIDE, draw, wrapped
+from batchgen.look.contact_sheet import CELL, COLUMNS, FONT, GAP, LINES, SIDE, draw, wrapped
 
 
 def open_png(data):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from batchgen import fitting, footprint
-from batchgen.buckets import Bucket
-from batchgen.config import Job
-from batchgen.fitting import Fitting
-from batchgen.jobfile import job_from, load_job
-from batchgen.models import shapes, weights
-from batchgen.models.presets import DEMO_CHECKPOINT, PRESETS
-from batchgen.sharding import BucketCount, Summary
+from batchgen.cost import fitting, footprint
+from batchgen.cost.fitting import Fitting
+from batchgen.job import Job
+from batchgen.job.file import job_from, load_job
+from batchgen.job.presets import DEMO_CHECKPOINT, PRESETS
+from batchgen.plan.sharding import BucketCount, Summary
+from batchgen.rows.buckets import Bucket
+from batchgen.weights import shapes
+from batchgen.weights.quantization import stored
 
 GIB = 2**30
 
@@ -75,7 +76,7 @@ def test_every_setting_takes_less_than_the_one_before():
 
 def test_parked_encoders_are_never_there_as_a_whole():
     found = shapes.of_preset(PRESETS["sd3.5-medium"])
-    t5 = weights.stored("text_encoder_3", found["text_encoder_3"], "bfloat16", None)
+    t5 = stored("text_encoder_3", found["text_encoder_3"], "bfloat16", None)
     assert t5 == 2 * 4_762_310_656
     assert predicted(preset="sd3.5-medium", offload="model").encoding < t5 / 4
     assert predicted(preset="sd3.5-medium", offload="encoders").resident == 2 * (

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.config import Input
 from batchgen.errors import Refused
+from batchgen.job import Input
 from batchgen.manifest import lines
 from batchgen.manifest.sources import find_sources
 from batchgen.manifest.values import read_rows

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batchgen import images
-from batchgen.config import Output
+from batchgen.job import Output
+from batchgen.run import images
 
 
 def picture(height: int = 96, width: int = 64, seed: int = 0) -> images.Pixels:
@@ -52,7 +52,7 @@ def test_jpeg_keeps_the_resolution_of_colour() -> None:
 @pytest.mark.parametrize("image_format", images.FORMATS)
 def test_the_same_pixels_give_the_same_bytes_in_every_process(image_format: str) -> None:
     code = (
-        "import sys; from batchgen import images; from tests.test_images import picture; "
+        "import sys; from batchgen.run import images; from tests.test_images import picture; "
         f"sys.stdout.buffer.write(images.encode(picture(), {image_format!r}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

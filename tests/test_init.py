@@ -10,10 +10,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from batchgen import jobfile
 from batchgen.cli import app
-from batchgen.config import Job
-from batchgen.init import guess, job_text
+from batchgen.job import Job
+from batchgen.job.file import load_job
+from batchgen.manifest.first_job import guess, job_text
 
 DIFFUSIONDB = "image_name prompt part_id seed step cfg sampler width height user_name timestamp image_nsfw prompt_nsfw"
 
@@ -28,7 +28,7 @@ def test_a_first_job_plans_at_once(tmp_path, monkeypatch):
     (tmp_path / "captions.csv").write_text("Caption,cfg,status,source\na cat,4.5,new,web\na dog,,old,web\n")
     code, said = init("captions.csv", "--preset", "demo")
     assert (code, said) == (0, "Wrote job.yaml. Look at it, then: batchgen plan job.yaml\n")
-    job = jobfile.load_job("job.yaml")
+    job = load_job("job.yaml")
     assert job.input.columns == {"Caption": "prompt", "cfg": "guidance_scale", "status": "source_status"}
     text = (tmp_path / "job.yaml").read_text()
     assert "# 2 rows. Columns with a meaning: prompt, guidance_scale." in text

@@ -10,17 +10,20 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from batchgen import identity, schema
-from batchgen.buckets import Bucket
-from batchgen.config import MAX_SEED, Errors
+from batchgen import schema
 from batchgen.errors import Refused
-from batchgen.jobfile import job_from
-from batchgen.manifest import expand as manifest
-from batchgen.manifest import lines, naming, parquet, rows
-from batchgen.manifest.expansion import Expansion
+from batchgen.job import MAX_SEED, Errors
+from batchgen.job.file import job_from
+from batchgen.job.presets import DEMO_CHECKPOINT
+from batchgen.manifest import lines, parquet
+from batchgen.manifest.lines import row_numbers
 from batchgen.manifest.sources import find_sources
-from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.tokens import TokenCounter
+from batchgen.rows import expand as manifest
+from batchgen.rows import identity, naming
+from batchgen.rows import sizes as rows
+from batchgen.rows.buckets import Bucket
+from batchgen.rows.expansion import Expansion
+from batchgen.rows.tokens import TokenCounter
 from tests.specs import files_of
 
 PROMPTS = Path(__file__).parent.parent.parent / "shared" / "prompts"
@@ -576,10 +579,10 @@ def test_places_of_later_sources(expand, monkeypatch):
     monkeypatch.setattr(lines, "SOURCE_ROWS", 3)
     table = expand({"prompt": [*"abcdefg", None]})
     assert table["where"].to_pylist()[-1] == "a.parquet, row 8"
-    assert [manifest.row_numbers(source)[1] for source in expand.sources.items] == [2, 5, 8]
+    assert [row_numbers(source)[1] for source in expand.sources.items] == [2, 5, 8]
     table = expand([{"prompt": p} for p in "abcd"] + ["", "", {"prompt": "e"}, {"prompt": ""}])
     assert table["where"].to_pylist()[-1] == "a.jsonl, line 8"
-    assert manifest.row_numbers(expand.sources.items[1])[1] == 7
+    assert row_numbers(expand.sources.items[1])[1] == 7
 
 
 def test_float_columns_of_other_files_cannot_hold_every_integer(tmp_path, expand):

@@ -14,14 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchgen import schema
-from batchgen.config import MANIFEST_COLUMNS
 from batchgen.errors import Refused
-from batchgen.jobfile import job_from
-from batchgen.manifest import expand as manifest
-from batchgen.manifest.expansion import Expansion
+from batchgen.job import MANIFEST_COLUMNS
+from batchgen.job.file import job_from
+from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.manifest.sources import find_sources
-from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.tokens import TokenCounter
+from batchgen.rows.expand import expand
+from batchgen.rows.expansion import Expansion
+from batchgen.rows.tokens import TokenCounter
 from tests.specs import files_of
 
 QUICK = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -109,7 +109,7 @@ def expanded(path, counter, **sections):
     """Sources and all image rows; Refused only from find_sources."""
     found = find_sources(job(path, **sections).input)
     settings = Expansion.of(job(path, **sections), found.extras, files_of())
-    tables = [manifest.expand(source, settings, counter) for source in found.items]
+    tables = [expand(source, settings, counter) for source in found.items]
     for table in tables:
         table.validate(full=True)
         assert table.schema == schema.expanded_schema(found.extras)

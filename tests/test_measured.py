@@ -9,15 +9,18 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from batchgen import images, measured, preview
-from batchgen.buckets import Bucket
 from batchgen.cli import app
-from batchgen.estimate import estimate, lines, size
-from batchgen.jobfile import job_from
-from batchgen.measured import Measured, full_batch_seconds
-from batchgen.models.fake import FakeRenderer
-from batchgen.preflight import prepare
-from batchgen.sharding import BucketCount, Summary
+from batchgen.cost import measured
+from batchgen.cost.estimate import estimate, lines
+from batchgen.cost.measured import Measured, full_batch_seconds
+from batchgen.engines.fake import FakeRenderer
+from batchgen.job.file import job_from
+from batchgen.plan import preview
+from batchgen.plan.preflight import prepare
+from batchgen.plan.sharding import BucketCount, Summary
+from batchgen.rows.buckets import Bucket
+from batchgen.run import images
+from batchgen.words import size
 from tests.test_preview import rendered, rows
 
 

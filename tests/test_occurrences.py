@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen import occurrences
-from batchgen.occurrences import Occurrences
+from batchgen.plan import occurrences
+from batchgen.plan.occurrences import Occurrences
 
 
 @given(st.lists(st.lists(st.sampled_from("abcdefghij"), max_size=8), max_size=12))

@@ -1,6 +1,6 @@
 """preflight.py: what makes a run this run and no other."""
 
-from batchgen.preflight import prepare
+from batchgen.plan.preflight import prepare
 
 
 def test_quality_is_part_of_a_run_unless_it_is_what_the_format_takes_anyway(make_job):

@@ -8,10 +8,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from batchgen import contact_sheet, doctor, finalize, plan, preview, session, sheets
+from batchgen import session
 from batchgen.errors import Refused, RunMismatch
-from batchgen.preflight import prepare
-from batchgen.worker import RenderShard
+from batchgen.finalize import proof
+from batchgen.look import contact_sheet, doctor
+from batchgen.plan import preview
+from batchgen.plan.graph import make_plan
+from batchgen.plan.preflight import prepare
+from batchgen.render.worker import RenderShard
+from batchgen.session import lines
 
 SIZES = [(32, 32), (32, 48), (48, 32)]
 
@@ -22,12 +27,12 @@ def rows(count):
 
 def rendered(prepared, limit=None):
     """Render in this process, without Ray; returns the run and pixel_sha256 by image_id."""
-    run, _ = plan.make(prepared, limit)
+    run, _ = make_plan(prepared, limit)
     actor = RenderShard(run.store.url, run.plans[0].plan, prepared.model_spec(), "png", "driver")
     for item in run.index(run.plans[0]).select(["shard", "file", "row_group"]).to_pylist():
         (receipt,) = actor(pa.Table.from_pylist([item])).to_pylist()
         assert receipt["error"] is None, receipt
-    finalize.finalize(run)
+    proof.finalize(run)
     table = pq.read_table(f"{run.store.url}/data").to_pydict()
     return run, dict(zip(table["image_id"], table["pixel_sha256"], strict=True))
 
@@ -60,9 +65,9 @@ def test_a_preview_lies_beside_the_run_and_leaves_it_alone(make_job, tmp_path):
 def test_a_job_that_cannot_run_has_no_preview(make_job, tmp_path):
     prepared = preview.prepare_preview(make_job([*rows(30), {"prompt": None}, {"prompt": " "}]), 5)
     with pytest.raises(Refused, match="2 problems"):
-        plan.make(prepared, 5)
+        make_plan(prepared, 5)
     assert not Path(prepared.store.url).exists()
-    plan.make(prepare(make_job(rows(3))))
+    make_plan(prepare(make_job(rows(3))))
     with pytest.raises(RunMismatch, match="another plan owns this directory"):
         preview.prepare_preview(make_job(rows(4)), 5)
 
@@ -77,7 +82,7 @@ def test_where_previews_lie():
 def test_a_preview_ends_with_its_contact_sheets(make_job):
     job = make_job([*rows(9), {"prompt": "fake:raise"}, {"prompt": "large", "height": 1024, "width": 512}])
     run, _ = rendered(preview.prepare_preview(job, 11), 11)
-    said = "\n".join(sheets.lines(run, job))
+    said = "\n".join(lines(run, job))
     sheet, page = (Path(run.store.url, name) for name in ("contact_sheet.png", "contact_sheet.html"))
     assert f"To look at it: {sheet} and {page}" in said
     assert re.search(r"Measured on fake: [\d.e-]+ to [\d.e-]+ s per image", said)

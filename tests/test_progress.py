@@ -4,7 +4,8 @@ import io
 
 from rich.console import Console
 
-from batchgen.progress import Display, Tally, duration
+from batchgen.render.progress import Display, Tally
+from batchgen.words import duration
 
 
 class Clock:

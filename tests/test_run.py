@@ -5,11 +5,12 @@ from collections import Counter
 
 import pytest
 
-from batchgen import attempts, run
-from batchgen.attempts import Attempts
 from batchgen.errors import OtherPlan, Refused, RunMismatch
-from batchgen.run import Plan, PlanFile, Run
-from batchgen.storage import Store
+from batchgen.run import attempts, layout
+from batchgen.run.attempts import Attempts
+from batchgen.run.directory import Run, commit, publish, refuse_foreign
+from batchgen.run.plans import Plan, PlanFile
+from batchgen.storage.store import Store
 from tests.test_shard import build, footer
 
 
@@ -39,8 +40,8 @@ def test_a_plan_of_another_layout_is_refused():
 
 
 def test_of_two_planners_the_first_wins_and_the_second_reads_its_plan(store):
-    assert run.publish(store, plan(plan="first")).plan == "first"
-    assert run.publish(store, plan(plan="second")).plan == "first"
+    assert publish(store, plan(plan="first")).plan == "first"
+    assert publish(store, plan(plan="second")).plan == "first"
     assert [found.plan for found in Run.open(store).plans] == ["first"]
 
 
@@ -51,7 +52,7 @@ def test_no_run_is_none_and_opening_it_says_so(store):
 
 
 def test_another_job_is_told_what_differs(store):
-    run.publish(store, plan())
+    publish(store, plan())
     found = Run.open(store)
     found.check({"sampling.height": 64, "model": "m"}, "f")
     with pytest.raises(RunMismatch, match=r"sampling.height: there 64, now 96") as error:
@@ -61,12 +62,12 @@ def test_another_job_is_told_what_differs(store):
 
 
 def test_foreign_files_are_refused_and_a_run_is_not(store, tmp_path):
-    run.refuse_foreign(store)
-    run.publish(store, plan())
-    run.refuse_foreign(store)  # what a planner leaves
+    refuse_foreign(store)
+    publish(store, plan())
+    refuse_foreign(store)  # what a planner leaves
     (tmp_path / "run" / "thesis.tex").write_text("x")
     with pytest.raises(Refused, match=r"not a batchgen run \(thesis.tex\)"):
-        run.refuse_foreign(store)
+        refuse_foreign(store)
 
 
 def test_a_project_with_our_names_is_no_run(store, tmp_path):
@@ -74,32 +75,32 @@ def test_a_project_with_our_names_is_no_run(store, tmp_path):
     (tmp_path / "run" / "data" / "shard-000000.parquet").write_text("x")
     (tmp_path / "run" / "README.md").write_text("mine")
     with pytest.raises(Refused, match=r"not a batchgen run \(README.md, data\)"):
-        run.refuse_foreign(store)
+        refuse_foreign(store)
 
 
 def test_a_shard_is_committed_once(store):
     data = build()
-    assert run.commit(store, data, footer()) == "committed"
-    assert run.commit(store, data, footer(attempt_id="another")) == "already"
-    assert run.Run(store, [plan()]).committed() == {3}
+    assert commit(store, data, footer()) == "committed"
+    assert commit(store, data, footer(attempt_id="another")) == "already"
+    assert Run(store, [plan()]).committed() == {3}
 
 
 def test_after_a_lost_acknowledgement_our_own_object_is_success(store):
     data = build()
-    store.create(run.data_path(3), data)
-    assert run.commit(store, data, footer()) == "committed"
+    store.create(layout.data_path(3), data)
+    assert commit(store, data, footer()) == "committed"
 
 
 def test_a_shard_of_another_plan_stops_the_job(store):
-    store.create(run.data_path(3), build())
+    store.create(layout.data_path(3), build())
     with pytest.raises(OtherPlan, match="belongs to plan p, ours is q"):
-        run.commit(store, b"", footer(plan="q", attempt_id="b"))
+        commit(store, b"", footer(plan="q", attempt_id="b"))
 
 
 def test_a_foreign_file_in_the_way_stops_the_job(store):
-    store.create(run.data_path(3), b"not parquet")
+    store.create(layout.data_path(3), b"not parquet")
     with pytest.raises(OtherPlan, match="no shard of ours"):
-        run.commit(store, b"", footer())
+        commit(store, b"", footer())
 
 
 @pytest.mark.parametrize(
@@ -107,8 +108,8 @@ def test_a_foreign_file_in_the_way_stops_the_job(store):
     ["shard-12.parquet", "shard-000001.parquet.tmp", "x.parquet", "shard-00000a.parquet", "bad/shard-000001.parquet"],
 )
 def test_only_our_own_names_are_shards(name):
-    assert run.shard_number(f"data/{name}") is None
-    assert run.shard_number("data/shard-000012.parquet") == 12
+    assert layout.shard_number(f"data/{name}") is None
+    assert layout.shard_number("data/shard-000012.parquet") == 12
 
 
 class TestAttempts:

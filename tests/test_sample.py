@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen import plan
-from batchgen.preflight import prepare
-from batchgen.sample import depth, in_turn
+from batchgen.plan import graph
+from batchgen.plan.preflight import prepare
+from batchgen.plan.preview import depth, in_turn
 
 SIZES = [(32, 32), (32, 48), (48, 32)]
 
@@ -19,7 +19,7 @@ def planned(make_job):
     """planned(rows, limit, **sections) → image rows of the plan, in order; limit None plans everything."""
 
     def make(rows, limit=None, **sections):
-        run, summary = plan.make(prepare(make_job(rows, out=f"run-{random.random()}", **sections)), limit)
+        run, summary = graph.make_plan(prepare(make_job(rows, out=f"run-{random.random()}", **sections)), limit)
         shards = run.index(run.plans[0]).to_pylist()
         assert summary.images == run.plans[0].images == sum(shard["rows"] for shard in shards)
         tables = [run.rows(run.plans[0], shard["file"], shard["row_group"]) for shard in shards]
@@ -97,8 +97,8 @@ def test_rows_that_are_skipped_are_not_part_of_it(planned):
 
 def test_memory_is_that_of_the_sample(make_job):
     prepared = prepare(make_job(mixed(3000)))
-    sample = plan.Sample(plan._sharder(prepared, None), 10)
-    for source, table in plan._expanded(prepared):
+    sample = graph.Sample(graph._sharder(prepared, None), 10)
+    for source, table in graph._expanded(prepared):
         assert list(sample.add(source, table)) == []
     for kept in sample._kept.values():
         assert len(kept.any.rows) == len(kept.longest.rows) == 4

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchgen import images, schema, shard
-from batchgen.batches import Failure
+from batchgen import schema
 from batchgen.errors import Infrastructure
-from batchgen.shard import Finished, Footer
+from batchgen.run import images, shard
+from batchgen.run.shard import Failure, Finished, Footer
 
 EXTRAS = [pa.field("Category", pa.string()), pa.field("score", pa.float64())]
 

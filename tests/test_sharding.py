@@ -8,13 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batchgen.jobfile import job_from
-from batchgen.manifest.expand import expand_in_parts
-from batchgen.manifest.expansion import Expansion
+from batchgen.job.file import job_from
+from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.manifest.sources import find_sources
-from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.sharding import Sharder
-from batchgen.tokens import TokenCounter
+from batchgen.plan.sharding import Sharder
+from batchgen.rows.expand import expand_in_parts
+from batchgen.rows.expansion import Expansion
+from batchgen.rows.tokens import TokenCounter
 from tests.specs import files_of
 
 SIZES = [(32, 32), (32, 64), (64, 32), (48, 48)]

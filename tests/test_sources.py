@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchgen.config import Input
 from batchgen.errors import Problem, Refused
-from batchgen.jobfile import job_from
+from batchgen.job import Input
+from batchgen.job.file import job_from
 from batchgen.manifest import formats, lines, parquet
 from batchgen.manifest.sources import find_sources, refuse_swept_columns
 

@@ -22,9 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchgen.backends import TMP, TMP_SECONDS
-from batchgen.errors import Infrastructure, Refused
-from batchgen.storage import Entry, Store, StoreRefused, redact
+from batchgen.errors import Infrastructure, Refused, StoreRefused
+from batchgen.storage.backends import TMP, TMP_SECONDS, Entry
+from batchgen.storage.store import Store
+from batchgen.words import redact
 
 
 @pytest.fixture(params=["local", "memory"])

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from transformers import CLIPTokenizer, T5Tokenizer
 
 from batchgen.errors import Refused
-from batchgen.models.presets import DEMO_CHECKPOINT
+from batchgen.job.presets import DEMO_CHECKPOINT
+from batchgen.rows.tokens import TokenCounter
 from batchgen.schema import TOKEN_FIELDS
-from batchgen.tokens import TokenCounter
 
 WORDS = "a red circle left of two blue squares on a white background"
 TEXTS = [

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from batchgen import watchdog
-from batchgen.watchdog import Patience, Stalled, watched
+from batchgen.cluster import watchdog
+from batchgen.cluster.watchdog import Patience, Stalled, watched
 
 
 @pytest.fixture(autouse=True)

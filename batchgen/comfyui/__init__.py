@@ -1,1 +1,4 @@
-"""From a ComfyUI workflow to a job file: `batchgen import comfyui`. Reads one JSON file, and none that it names."""
+"""A ComfyUI workflow → a job file and a table of prompts, and a list of what they cannot say.
+
+Knows the job file only: nothing of runs, weights or rendering.
+"""

@@ -11,6 +11,7 @@ from typing import Any
 
 from batchgen.comfyui.graph import Graph, Link, Node, printable
 from batchgen.errors import Problem
+from batchgen.words import is_plain
 
 # What nodes that hold one value call it: ComfyUI's primitives, and the usual ones of others.
 VALUE_NAMES = ("value", "text", "string", "int", "float", "number", "seed", "noise_seed", "Number", "Text", "String")
@@ -54,7 +55,7 @@ class Findings:
 
     def text(self, node: Node, name: str, default: str = "") -> str:
         value = self._value(node, name, str)
-        if isinstance(value, str) and not _is_plain(value):
+        if isinstance(value, str) and not is_plain(value):
             self.wrong(node, f"{name} holds a control character or half a surrogate pair. Take it out, export again.")
             return default
         if isinstance(value, str):
@@ -122,8 +123,3 @@ def _fits(value: Any, kind: type) -> bool:
 
 def _is_finite(value: float) -> bool:
     return isinstance(value, int) or math.isfinite(value)
-
-
-def _is_plain(text: str) -> bool:
-    """What a job file and a prompt table can hold (config.job, manifest.rows)."""
-    return not any((c < " " and c not in "\t\n\r") or "\ud800" <= c <= "\udfff" for c in text)

@@ -11,8 +11,8 @@ from typing import get_args
 
 from batchgen.comfyui.findings import Findings
 from batchgen.comfyui.graph import Node, printable
-from batchgen.config import MAX_GUIDANCE, MAX_IMAGES_PER_PROMPT, MAX_SEED, MAX_STEPS
-from batchgen.config.sampling import Sampler, Schedule
+from batchgen.job import MAX_GUIDANCE, MAX_IMAGES_PER_PROMPT, MAX_SEED, MAX_STEPS
+from batchgen.job.sampling import Sampler, Schedule
 
 KINDS = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced")
 MOST_STEPS = 10_000  # of KSamplerAdvanced's start_at_step and end_at_step; the default of the latter

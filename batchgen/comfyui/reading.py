@@ -14,8 +14,8 @@ from batchgen.comfyui.image import Image, read_image
 from batchgen.comfyui.passes import KINDS
 from batchgen.comfyui.places import Models
 from batchgen.comfyui.way import Way, outputs, read_way
-from batchgen.config import MANIFEST_COLUMNS
 from batchgen.errors import Problem, Refused
+from batchgen.job import MANIFEST_COLUMNS
 
 
 @dataclass(slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from batchgen.config import Job
-from batchgen.jobfile import job_from
+from batchgen.job import Job
+from batchgen.job.file import job_from
 
 PROMPTS = Path(__file__).parent / "prompts.jsonl"
 

@@ -12,9 +12,10 @@ from itertools import groupby
 
 import pyarrow as pa
 
-from batchgen.config import MANIFEST_COLUMNS, Input, closest, nearest
 from batchgen.errors import Problem
+from batchgen.job import MANIFEST_COLUMNS, Input
 from batchgen.schema import OWN_COLUMNS
+from batchgen.words import closest, nearest
 
 MAX_EXTRAS = 64
 TEXTS = ("prompt", "negative_prompt", "prompt_2", "prompt_3", "negative_prompt_2", "negative_prompt_3")

@@ -14,7 +14,7 @@ from batchgen.manifest.formats import Line, Piece, Source, refuse_doubled
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 MOST_LINES = 10_000  # of one record: a quote that is never closed must not swallow the file
-csv.field_size_limit(2**31 - 1)  # rows.py says how long a value may be
+csv.field_size_limit(2**31 - 1)  # manifest.checks says how long a value may be
 
 
 def header(raw: bytes, source: Source) -> tuple[str, ...]:

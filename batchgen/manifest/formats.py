@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from batchgen.errors import Problem, Refused
 from batchgen.manifest.columns import FileColumns
-from batchgen.storage import Store
+from batchgen.storage.store import Store
 
 SOURCE_ROWS = 50_000  # about half a minute of planning, and of what is lost when a planner dies
 BLOCK = 8 * 2**20  # bytes of one read: one request to a store
@@ -94,3 +94,8 @@ def changed(source: Source) -> Refused:
     """What to raise where a file is no longer the one that was looked through."""
     message = "the file changed while it was being planned. Run the same command again when nobody writes to it."
     return Refused(Problem(message, source.name))
+
+
+def place(source: Source, number: int) -> str:
+    """Where a row stands, for people: 'prompts.parquet, row 17', 'prompts.jsonl, line 17'."""
+    return f"{source.name}, {'row' if source.format == 'parquet' else 'line'} {number}"

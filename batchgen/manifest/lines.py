@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, BinaryIO
@@ -20,7 +20,7 @@ from batchgen.errors import Infrastructure, Problem, Refused
 from batchgen.manifest import delimited, jsonl
 from batchgen.manifest.columns import FileColumns
 from batchgen.manifest.formats import BLOCK, SOURCE_ROWS, Format, Inspected, Line, Piece, Source, changed
-from batchgen.storage import Store
+from batchgen.storage.store import Store
 
 SOURCE_BYTES = 16 * 2**20
 MAX_LINE_BYTES = 16 * 2**20
@@ -177,3 +177,10 @@ def _decoding(source: Source) -> Iterator[None]:
             raise Infrastructure(f"{source.name} cannot be read ({error}). Run the same command again.") from error
         message = f"cannot be decompressed ({error}). Write the file again."
         raise Refused(Problem(message, source.name)) from error
+
+
+def row_numbers(source: Source) -> Sequence[int]:
+    """The number of each row of a source, from 1: of its row (Parquet) or of its line, which may be blank between."""
+    if source.format == "parquet":
+        return range(source.first_row + 1, source.first_row + source.rows + 1)
+    return [line.number for line in read_lines(source)]

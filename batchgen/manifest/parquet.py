@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from batchgen.errors import Infrastructure, Problem, Refused
 from batchgen.manifest.columns import FileColumns, is_text, passed_type
 from batchgen.manifest.formats import BLOCK, SOURCE_ROWS, Inspected, Source, changed, refuse_doubled
-from batchgen.storage import Store
+from batchgen.storage.store import Store
 
 MERGED_BYTES = 128 * 2**20  # uncompressed, of small row groups read together
 MAX_ROW_GROUP_BYTES = 2**30  # uncompressed; 483 bytes of Parquet can hold 600 MB of text

@@ -1,7 +1,7 @@
 """From `input.path` to the sources of a manifest: which files, in which order, with which columns, and their digest.
 
 Looks at whole files and never at the meaning of a row. Everything wrong with files and columns is found here, all at
-once, before a task is started. What a path is and how bytes are read belongs to `storage.py`.
+once, before a task is started. What a path is and how bytes are read belongs to `storage`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from batchgen.config import MANIFEST_COLUMNS, Input, Job, nearest
-from batchgen.errors import Problem, Refused
+from batchgen.errors import Problem, Refused, StoreRefused
+from batchgen.job import MANIFEST_COLUMNS, Input, Job
 from batchgen.manifest.columns import Columns, unify
 from batchgen.manifest.formats import Format, Inspected, Source
 from batchgen.manifest.lines import COMPRESSIONS, compression_of, inspect_lines
 from batchgen.manifest.parquet import inspect_parquet
-from batchgen.storage import PROBE_SECONDS, Store, StoreRefused, redact
+from batchgen.storage.store import PROBE_SECONDS, Store
+from batchgen.words import nearest, redact
 
 SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",

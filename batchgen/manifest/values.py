@@ -1,6 +1,6 @@
 """The values of a source under our names and types, each odd one turned into a complaint about its row.
 
-Knows what type a column must have, not what its numbers may be: ranges are checked in `rows.py`. Never raises for a
+Knows what type a column must have, not what its numbers may be: those are checked in `checks`. Never raises for a
 value: whatever a file may hold becomes a typed value, or null and a complaint.
 """
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchgen.config import MANIFEST_COLUMNS
+from batchgen.job import MANIFEST_COLUMNS
 from batchgen.manifest.columns import FLOATS, INTEGERS, is_nested, is_text, plain
 from batchgen.manifest.formats import Line, Source
 from batchgen.manifest.lines import read_lines

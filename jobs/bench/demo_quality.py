@@ -33,7 +33,7 @@ from rich.table import Table
 from batchgen import session
 from batchgen.demo.oracle import shows
 from batchgen.demo.world import SIDES, draw, prompt_of, random_scene
-from batchgen.jobfile import job_from
+from batchgen.job.file import job_from
 
 KINDS = {"single": 160, "two": 160, "counted": 80}
 GUIDANCE, STEPS = (1.0, 4.5), (4, 28)

@@ -44,8 +44,8 @@ from measurements import SETTINGS, Bench, alike, ceiling, compiled, context, enc
 from random_model import PRESET_OF, preset_of
 from stopwatch import Stopwatch
 
-from batchgen.models.device import device_name
-from batchgen.models.load import CHATTY, DTYPES, NEEDLESS, versions
+from batchgen.engines.device import device_name
+from batchgen.engines.libraries import CHATTY, DTYPES, NEEDLESS, versions
 
 RESULT = Path(__file__).parent / "results" / "gpu.json"
 COMPILE_SECONDS = 100.0  # of a GPU's code for one shape, and of a few batches

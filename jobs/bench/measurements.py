@@ -17,15 +17,15 @@ from random_model import PRESET_OF, WEIGHTS, build_pipeline, bytes_of, preset_of
 from rows_alike import GUIDANCE, alone_difference, batch_alike, generators, like_pipeline, make_rows, texts_alike
 from stopwatch import Stopwatch
 
-from batchgen.buckets import Bucket, batch_size, image_tflop
-from batchgen.config import Job
+from batchgen.cost.footprint import CONTEXT, predict, shapes_of
+from batchgen.engines.protocol import ENCODE_BATCH, ImageRow
+from batchgen.engines.sd3.quantize import quantize
+from batchgen.engines.sd3.renderer import SD3Renderer
 from batchgen.errors import Refused
-from batchgen.footprint import CONTEXT, predict, shapes_of
-from batchgen.models.packages import refuse_unusable
-from batchgen.models.quantize import quantize
-from batchgen.models.renderer import ImageRow, ModelSpec
-from batchgen.models.sd3 import SD3Renderer
-from batchgen.models.text import ENCODE_BATCH
+from batchgen.job import Job
+from batchgen.rows.buckets import Bucket, batch_size, image_tflop
+from batchgen.weights.quantization import refuse_unusable
+from batchgen.weights.spec import ModelSpec
 
 REPEATS = 3
 SPEED_SECONDS = 60.0  # that the repeats of one size may take: four sizes, and there are ten minutes for all

@@ -39,7 +39,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number in range(arguments.rounds):
             job, out = write_job(Path(folder, str(number)), arguments.shards, arguments.steps)
-            make_plan(job)
+            plan_beforehand(job)
             ceilings.append(bare_process(out))
             print(f"bare loop, the ceiling: {ceilings[-1]['images_per_s']:.3f} images/s", flush=True)
             systems.append(render_process(job, out))
@@ -82,13 +82,13 @@ def write_job(folder: Path, shards: int, steps: int) -> tuple[Path, Path]:
     return path, folder / "out"
 
 
-def make_plan(job: Path) -> None:
+def plan_beforehand(job: Path) -> None:
     """Plan beforehand, so that the bare loop has the same batches and rendering starts with rendering."""
-    from batchgen import plan
-    from batchgen.jobfile import load_job
-    from batchgen.preflight import prepare
+    from batchgen.job.file import load_job
+    from batchgen.plan.graph import make_plan
+    from batchgen.plan.preflight import prepare
 
-    plan.make(prepare(load_job(job)))
+    make_plan(prepare(load_job(job)))
 
 
 def environment() -> dict[str, str]:
@@ -105,14 +105,15 @@ def bare_process(out: Path) -> dict[str, Any]:
 
 def bare(out: str) -> dict[str, Any]:
     """The loop a careful person would write: one renderer, the planned batches, nothing else."""
-    from batchgen.models.renderer import load_renderer
-    from batchgen.run import Run
-    from batchgen.storage import Store
-    from batchgen.worker import image_rows
+    from batchgen.engines import load_renderer
+    from batchgen.render.worker import image_rows
+    from batchgen.run.directory import Run
+    from batchgen.storage.store import Store
+    from batchgen.weights.spec import spec_of
 
     run = Run.open(Store.open(out))
     (plan,) = run.plans
-    renderer = load_renderer(plan.model_spec())
+    renderer = load_renderer(spec_of(plan))
     shards = [image_rows(run.rows(plan, item["file"], item["row_group"])) for item in run.index(plan).to_pylist()]
     images = batches = 0
     started = 0.0
@@ -133,9 +134,10 @@ def bare(out: str) -> dict[str, Any]:
 
 def render_process(job: Path, out: Path) -> dict[str, Any]:
     """The real command; the rate comes from the times in the footers of its shards."""
-    from batchgen import shard
-    from batchgen.run import Run, data_path
-    from batchgen.storage import Store
+    from batchgen.run import shard
+    from batchgen.run.directory import Run
+    from batchgen.run.layout import data_path
+    from batchgen.storage.store import Store
 
     began = time.time()
     command = [sys.executable, "-m", "batchgen", "render", str(job)]

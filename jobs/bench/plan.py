@@ -78,9 +78,9 @@ def measure(rows: int) -> dict[str, float]:
         write_manifest(manifest, rows // SAMPLES)
         started = time.perf_counter()
         # Imports are part of what a person waits for, so they are measured with the rest.
-        from batchgen import plan
-        from batchgen.jobfile import job_from
-        from batchgen.preflight import prepare
+        from batchgen.job.file import job_from
+        from batchgen.plan.graph import make_plan
+        from batchgen.plan.preflight import prepare
 
         job = job_from(
             {
@@ -90,7 +90,7 @@ def measure(rows: int) -> dict[str, float]:
                 "output": {"path": f"{folder}/out"},
             }
         )
-        run, summary = plan.make(prepare(job))
+        run, summary = make_plan(prepare(job))
         seconds = time.perf_counter() - started
         size = sum(path.stat().st_size for path in Path(folder, "out").rglob("*") if path.is_file())
         assert summary.images == rows // SAMPLES * SAMPLES

@@ -27,7 +27,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-from batchgen.models.presets import DEMO_CHECKPOINT, PRESETS, Preset
+from batchgen.job.presets import DEMO_CHECKPOINT, PRESETS, Preset
 
 WEIGHTS = ("transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 PRESET_OF = {"medium": "sd3.5-medium", "tiny": "demo"}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from batchgen.models.renderer import ImageRow
+from batchgen.engines.protocol import ImageRow
 
 STEPS = 4
 GUIDANCE = 4.5

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from batchgen.run import Run, owned_footer
-from batchgen.storage import Store
+from batchgen.run.directory import Run, owned_footer
+from batchgen.storage.store import Store
 
 
 def test_a_hanging_renderer_is_ended_and_the_rest_is_rendered(make_job, tmp_path):

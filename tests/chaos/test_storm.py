@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from batchgen import doctor
-from batchgen.run import Run
-from batchgen.storage import Store
+from batchgen.look import doctor
+from batchgen.run.directory import Run
+from batchgen.storage.store import Store
 
 ROUNDS = 8
 SHARDS = 30

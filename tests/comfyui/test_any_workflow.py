@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from batchgen.comfyui import reading, workflow, writing
 from batchgen.comfyui.places import Models
 from batchgen.errors import Refused
-from batchgen.jobfile import job_from
+from batchgen.job.file import job_from
 from tests.comfyui.conftest import WORKFLOWS
 
 TEXTS = [path.read_text() for path in sorted(WORKFLOWS.iterdir())]

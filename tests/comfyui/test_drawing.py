@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from batchgen.comfyui.drawing import graph
 from batchgen.comfyui.graph import Link
+from batchgen.comfyui.workflow import graph
 from tests.comfyui.conftest import WORKFLOWS
 
 

@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from batchgen.comfyui import workflow as workflow_module
+from batchgen.comfyui.workflow import MAX_BYTES
 from tests.comfyui.conftest import WORKFLOWS, command
 
 
@@ -36,7 +36,7 @@ def test_no_file(folder):
 def test_a_huge_file_is_not_read(folder, monkeypatch):
     path = folder / "huge.json"
     with path.open("wb") as file:
-        file.truncate(workflow_module.MAX_BYTES + 1)
+        file.truncate(MAX_BYTES + 1)
     code, said = command("import", "comfyui", path)
     assert code == 2
     assert "16,777,217 bytes, which no workflow has" in " ".join(said.split())

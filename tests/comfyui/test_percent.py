@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from batchgen.comfyui import percent
-from batchgen.models import sigmas
+from batchgen.engines.sd3 import sigmas
 
 SCHEDULES = ("normal", "simple", "sgm_uniform", "beta")
 STEPS = (1, 2, 7, 20, 28, 33, 40, 50, 200)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from batchgen.comfyui.emphasis import plain
 from batchgen.comfyui.passes import _runs, strength_of
 from batchgen.comfyui.places import encoder_named, preset_named
+from batchgen.comfyui.prompts import plain
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batchgen import jobfile
+from batchgen.job.file import load_job
 from tests.comfyui.conftest import WORKFLOWS, command
 
 ENCODERS = {
@@ -192,7 +192,7 @@ def test_every_job_loads_and_plans(folder, workflow):
     code, said = command("import", "comfyui", WORKFLOWS / workflow)
     assert code == 0, said
     assert "Wrote job.yaml and job-prompts.jsonl. Look at them, then: batchgen plan job.yaml\n" in said
-    job = jobfile.load_job("job.yaml")
+    job = load_job("job.yaml")
     assert job.sampling.max_sequence_length == 77
     changes = ("model={preset: fake}", "sampling.skip_guidance_layers=[1]", "sampling.adapter=", "refine=")
     code, said = command("plan", "job.yaml", *(word for change in changes for word in ("--set", change)))

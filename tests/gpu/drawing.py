@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from batchgen.config import Model
-from batchgen.models.files import locate
-from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.models.renderer import ImageRow, Renderer, load_renderer
+from batchgen.engines import load_renderer
+from batchgen.engines.protocol import ImageRow, Renderer
+from batchgen.job import Model
+from batchgen.job.presets import DEMO_CHECKPOINT
+from batchgen.weights.locate import locate
 from tests.specs import spec_of
 
 GIVEN = {"height": 128, "width": 128, "num_inference_steps": 8, "guidance_scale": 4.5, "max_sequence_length": 64}

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from batchgen.buckets import batch_size
-from batchgen.models.presets import PRESETS
+from batchgen.job.presets import PRESETS
+from batchgen.rows.buckets import batch_size
 from tests.gpu.drawing import render, renderer_of, rows, same
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -6,8 +6,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from batchgen import plan, session
+from batchgen import session
 from batchgen.cli import app
+from batchgen.plan import graph
 from tests.mistakes.outcome import look, one_by_one, write
 
 POLICIES = ("refuse", "skip")
@@ -15,7 +16,7 @@ POLICIES = ("refuse", "skip")
 
 @pytest.fixture(autouse=True)
 def no_ray(monkeypatch):
-    monkeypatch.setattr(plan, "_on_ray", one_by_one)
+    monkeypatch.setattr(graph, "_on_ray", one_by_one)
     monkeypatch.setattr(session, "_render", None)  # a mistake that is not found fails here, and at once
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchgen import plan
 from batchgen.errors import Problem, Refused
-from batchgen.jobfile import job_from
-from batchgen.preflight import Prepared, prepare
+from batchgen.job.file import job_from
+from batchgen.plan.graph import PIECE, _expanded, read_and_expand, survey
+from batchgen.plan.preflight import Prepared, prepare
+from batchgen.plan.sharding import Summary
 from batchgen.schema import expanded_schema
-from batchgen.sharding import Summary
 
 
 @dataclass
@@ -44,10 +44,10 @@ def look(values: dict[str, Any], between: Callable[[], object] = lambda: None) -
     try:
         prepared = prepare(job_from(values))
         between()
-        summary = plan.preview(prepared)
+        summary = survey(prepared)
     except Refused as refusal:
         return Outcome(refusal)
-    tables = [table for _, table in plan._expanded(prepared)]
+    tables = [table for _, table in _expanded(prepared)]
     for table in tables:
         table.validate(full=True)
         assert table.schema == expanded_schema(prepared.sources.extras)
@@ -63,8 +63,8 @@ def one_by_one(prepared: Prepared, tokenizers: str) -> Iterator[tuple[int, pa.Ta
     """plan._on_ray without Ray: the same function of a piece, in the same order."""
     settings = {"pieces": prepared.sources.items, "expansion": prepared.expansion, "tokenizers": tokenizers}
     for number in range(len(prepared.sources.items)):
-        for table in plan.read_and_expand(pa.table({plan.PIECE: [number]}), **settings):
-            yield number, table.drop_columns([plan.PIECE])
+        for table in read_and_expand(pa.table({PIECE: [number]}), **settings):
+            yield number, table.drop_columns([PIECE])
 
 
 def write(path: Path, content: Any, **options: Any) -> Path:

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen import plan
-from batchgen.config import MANIFEST_COLUMNS
+from batchgen.job import MANIFEST_COLUMNS
+from batchgen.plan import graph
 from tests.mistakes.outcome import look, one_by_one, write
 from tests.test_manifest_properties import GOOD, JUNK, LINES, OBJECTS, QUICK, TEXT, tables
 
@@ -63,7 +63,7 @@ def account(content, name, **sections):
 @pytest.fixture(autouse=True, scope="module")
 def no_ray_for_any_example():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "_on_ray", one_by_one)
+        patch.setattr(graph, "_on_ray", one_by_one)
         yield
 
 

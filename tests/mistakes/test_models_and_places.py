@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from batchgen import plan
 from batchgen.errors import Refused
-from batchgen.jobfile import job_from
-from batchgen.models import files
-from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.models.renderer import ModelSpec
-from batchgen.preflight import prepare
+from batchgen.job.file import job_from
+from batchgen.job.presets import DEMO_CHECKPOINT
+from batchgen.plan.graph import make_plan
+from batchgen.plan.preflight import prepare
+from batchgen.weights.locate import verify
+from batchgen.weights.spec import ModelSpec
 from tests.mistakes.outcome import look, write
 from tests.test_storage import nobody
 
@@ -123,15 +123,15 @@ def test_70_urls_without_secrets(put, accepted):
 def probed(values):
     """As `batchgen render` does before it plans."""
     with pytest.raises(Refused) as error:
-        plan.make(prepare(job_from(values)))
+        make_plan(prepare(job_from(values)))
     return str(error.value)
 
 
 @pytest.mark.parametrize("folder", ["/", "/tmp", "/usr/", "~", "file:///"])
 def test_71_folders_of_the_system(put, job, folder, monkeypatch):
     """Said before anything in them is listed, beside all other problems."""
-    monkeypatch.setattr("batchgen.backends.Local.list", None)
-    monkeypatch.setattr("batchgen.preflight.sources.find_sources", lambda _: None)
+    monkeypatch.setattr("batchgen.storage.backends.Local.list", None)
+    monkeypatch.setattr("batchgen.plan.preflight.sources.find_sources", lambda _: None)
     said = str(look(job("prompts.jsonl", output={"path": folder})).refusal)
     assert "is no place for a dataset. Name a folder of its own in it." in said
 
@@ -161,7 +161,7 @@ def test_71_places_where_no_file_can_be(put, job, place):
 
 @pytest.mark.parametrize("url", ["https://example.org/run", "s3://", "s4://bucket/run", "", "zip::s3://bucket/x.zip"])
 def test_71_urls_that_nothing_can_be_written_to(put, job, url, monkeypatch):
-    monkeypatch.setattr("batchgen.preflight._find_run", lambda _: None)  # which would ask the internet
+    monkeypatch.setattr("batchgen.plan.preflight._find_run", lambda _: None)  # which would ask the internet
     assert "rite" in (said := probed(job(put(ROWS), output={"path": url}))) or "Use a" in said
 
 
@@ -203,13 +203,13 @@ def test_72_other_weights_than_planned(put, checkpoint, accepted):
     """A renderer loads only what was planned; what differs is found before the GPU is asked for anything."""
     prepared = accepted(put(ROWS), model=of(checkpoint)).prepared
     spec = ModelSpec.from_plan(prepared.model_spec(), prepared.job.model_dump(mode="json"))
-    files.verify(spec)
+    verify(spec)
     path = checkpoint / "vae" / "diffusion_pytorch_model.safetensors"
     changed = bytearray(path.read_bytes())
     changed[-1] ^= 1
     replace(path, bytes(changed))
     with pytest.raises(Refused, match="are not those of the plan"):
-        files.verify(spec)
+        verify(spec)
 
 
 def test_72_a_bomb_in_a_column_of_pictures(put, accepted, monkeypatch):

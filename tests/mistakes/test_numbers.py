@@ -7,9 +7,9 @@ import math
 import pyarrow as pa
 import pytest
 
-from batchgen.config import MAX_IMAGES_PER_PROMPT, MAX_SEED
 from batchgen.errors import Refused
-from batchgen.jobfile import job_from
+from batchgen.job import MAX_IMAGES_PER_PROMPT, MAX_SEED
+from batchgen.job.file import job_from
 from tests.mistakes.test_prompts_and_ids import printed
 
 SIZES = "write sides that make 65,536 to 2,097,152 pixels, none above 6144, at most 4:1"

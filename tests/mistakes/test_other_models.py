@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from batchgen import estimate
-from batchgen.models.presets import DEMO_CHECKPOINT
+from batchgen.cost import estimate
+from batchgen.job.presets import DEMO_CHECKPOINT
 from tests.models.test_files import weights
 
 PARTS = {  # name → components: (library, class), and which of the demo checkpoint's tokenizers it has
@@ -124,8 +124,8 @@ def test_costs_are_said_to_be_assumed(put, accepted, other):
 def test_planning_another_model_loads_no_torch(put, other, job, tmp_path):
     values = job(put([{"prompt": "a"}]), model=other("FluxPipeline"))
     code = (
-        f"import sys, json; from batchgen.jobfile import job_from; from batchgen import plan, preflight\n"
-        f"plan.preview(preflight.prepare(job_from(json.loads({json.dumps(values)!r}))))\n"
+        f"import sys, json; from batchgen.job.file import job_from; from batchgen.plan import graph, preflight\n"
+        f"graph.survey(preflight.prepare(job_from(json.loads({json.dumps(values)!r}))))\n"
         "print({'torch', 'diffusers'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "set()\n"

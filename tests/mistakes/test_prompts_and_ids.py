@@ -12,8 +12,10 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from batchgen import report, run, show
-from batchgen.manifest.rows import MAX_CHARACTERS
+from batchgen import report
+from batchgen.look import show
+from batchgen.manifest.checks import MAX_CHARACTERS
+from batchgen.run.plans import settings
 from tests.mistakes.outcome import look
 
 # What may stand in a prompt, though some program somewhere trips over it.
@@ -139,7 +141,7 @@ def test_38_templates(unchanged):
     found = unchanged([text * 40 for text in TEMPLATES])
     assert any(text in printed(found) for text in TEMPLATES)
     for image in found.images:
-        said = run.settings(found.prepared.job.model_dump(mode="json"), found.prepared.model_spec())
+        said = settings(found.prepared.job.model_dump(mode="json"), found.prepared.model_spec())
         row = image | {"model": "m", "revision": None, "settings": said, "sigmas": [1.0, 0.0]}
         calls = [node for node in ast.walk(ast.parse(show.snippet(row))) if isinstance(node, ast.Call)]
         prompts = [keyword.value for call in calls for keyword in call.keywords if keyword.arg == "prompt"]
@@ -198,10 +200,10 @@ def test_44_45_an_id_that_stands_twice(put, job, refused, command, second, name)
 
 def test_44_very_many_ids_that_stand_twice(put, outcome, monkeypatch):
     """The file is read once more for their lines, not once for each."""
-    from batchgen.manifest import expand
+    from batchgen.manifest import lines
 
-    reads, read = [], expand.read_lines
-    monkeypatch.setattr(expand, "read_lines", lambda source: reads.append(source) or read(source))
+    reads, read = [], lines.read_lines
+    monkeypatch.setattr(lines, "read_lines", lambda source: reads.append(source) or read(source))
     found = outcome(put([{"id": "a", "prompt": "x"}] * 500))
     assert found.refusal.codes == {"DUPLICATE_ID": 499}
     assert found.problems[-1].where == "prompts.jsonl, line 101"

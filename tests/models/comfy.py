@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from batchgen.models.content import INSIDE
-from batchgen.models.presets import DEMO_CHECKPOINT
+from batchgen.job.presets import DEMO_CHECKPOINT
+from batchgen.weights.contents import INSIDE
 
 Tensors = dict[str, torch.Tensor]
 ENCODERS = {"clip_l": "text_encoder", "clip_g": "text_encoder_2", "t5xxl": "text_encoder_3"}

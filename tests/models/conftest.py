@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from batchgen.models.files import checked, digest_of
-from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.models.renderer import ImageRow, ModelSpec
+from batchgen.engines.protocol import ImageRow
+from batchgen.job.presets import DEMO_CHECKPOINT
+from batchgen.weights.digests import digest_of
+from batchgen.weights.parts import checked
+from batchgen.weights.spec import ModelSpec
 from tests.specs import spec_of
 
 
@@ -43,14 +45,14 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def renderer(make_spec: Callable[..., ModelSpec], one_thread: None) -> Any:
-    from batchgen.models.renderer import load_renderer
+    from batchgen.engines import load_renderer
 
     return load_renderer(make_spec())
 
 
 @pytest.fixture(scope="session")
 def bf16_renderer(make_spec: Callable[..., ModelSpec], one_thread: None) -> Any:
-    from batchgen.models.renderer import load_renderer
+    from batchgen.engines import load_renderer
 
     return load_renderer(make_spec(dtype="bfloat16"))
 

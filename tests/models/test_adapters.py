@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from batchgen.config import Adapter, Model
+from batchgen.engines import load_renderer
 from batchgen.errors import Refused
-from batchgen.models.lora import locate_adapters
-from batchgen.models.packages import refuse_unusable
-from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.models.renderer import load_renderer
+from batchgen.job import Adapter, Model
+from batchgen.job.presets import DEMO_CHECKPOINT
+from batchgen.weights.lora import locate_adapters
+from batchgen.weights.quantization import refuse_unusable
 from tests.models.test_parity import PROMPTS, call
 from tests.specs import spec_of
 

@@ -13,10 +13,10 @@ from diffusers.loaders.single_file_utils import (
 )
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel
 
-from batchgen.config import Model
-from batchgen.models import architecture
-from batchgen.models.layouts import as_diffusers, expected
-from batchgen.models.presets import DEMO_CHECKPOINT, PRESETS
+from batchgen.job import Model
+from batchgen.job.presets import DEMO_CHECKPOINT, PRESETS
+from batchgen.weights.carried import CONFIGS, FAMILY, MERGES, TRANSFORMERS, _move, assemble, find
+from batchgen.weights.layouts import as_diffusers, expected
 
 # Parameters of the published weights.
 ENCODERS = {
@@ -27,11 +27,11 @@ ENCODERS = {
 VAE = 83_819_683
 NO_T5 = frozenset({"text_encoder_3", "tokenizer_3"})
 CARRIED = ("scheduler", "tokenizer", "tokenizer_2", "transformer", "vae", "text_encoder", "text_encoder_2")
-REAL = sorted(architecture.TRANSFORMERS)
+REAL = sorted(TRANSFORMERS)
 
 
 def config_of(preset, part):
-    return architecture.find(Model(preset=preset), None, [part], frozenset()).config(part)
+    return find(Model(preset=preset), None, [part], frozenset()).config(part)
 
 
 def build(kind, config):
@@ -93,7 +93,7 @@ def test_the_text_encoders(preset, part):
 def assembled(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        return architecture.assemble(architecture.find(Model(), None, CARRIED, NO_T5))
+        return assemble(find(Model(), None, CARRIED, NO_T5))
 
 
 @pytest.mark.parametrize(("part", "pad"), [("tokenizer", 49407), ("tokenizer_2", 0)])
@@ -110,7 +110,7 @@ def test_two_that_assemble_at_once(assembled, tmp_path):
     """The second finds the first one's directory, which stays as it is."""
     (tmp_path / "mine").mkdir()
     before = sorted(assembled.rglob("*"))
-    architecture._move(tmp_path / "mine", assembled)
+    _move(tmp_path / "mine", assembled)
     assert sorted(assembled.rglob("*")) == before
     assert not (tmp_path / "mine").exists()
 
@@ -122,14 +122,14 @@ def test_what_is_dropped_is_none_in_the_index(assembled):
 
 
 def test_what_is_carried_is_small():
-    files = [file for file in architecture.CONFIGS.rglob("*") if file.is_file()]
+    files = [file for file in CONFIGS.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) < 1_000_000
     assert not any(file.suffix == ".safetensors" for file in files)
-    assert "MERCHANTABILITY" in architecture.MERGES.with_name("clip_merges.LICENSE").read_text()
+    assert "MERCHANTABILITY" in MERGES.with_name("clip_merges.LICENSE").read_text()
 
 
 def test_the_users_config_goes_before_the_carried_ones(tmp_path):
     (tmp_path / "tokenizer_3").mkdir()
     (tmp_path / "tokenizer_3/tokenizer.json").write_bytes((DEMO_CHECKPOINT / "tokenizer_3/tokenizer.json").read_bytes())
-    found = architecture.find(Model(config=str(tmp_path)), None, ["tokenizer_3", "vae"], frozenset())
-    assert found.parts == {"tokenizer_3": tmp_path / "tokenizer_3", "vae": architecture.FAMILY / "vae"}
+    found = find(Model(config=str(tmp_path)), None, ["tokenizer_3", "vae"], frozenset())
+    assert found.parts == {"tokenizer_3": tmp_path / "tokenizer_3", "vae": FAMILY / "vae"}

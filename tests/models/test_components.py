@@ -11,9 +11,9 @@ import pytest
 from huggingface_hub import constants
 
 from batchgen.errors import Refused
-from batchgen.models import hub
-from batchgen.models.components import layout_of
-from batchgen.models.files import locate, verify
+from batchgen.weights import hub
+from batchgen.weights.locate import locate, verify
+from batchgen.weights.parts import layout_of
 from tests.models.test_files import COMMIT, NAME, model, weights, write_hub_cache
 from tests.specs import spec_of
 

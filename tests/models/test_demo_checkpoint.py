@@ -9,9 +9,9 @@ from demo_model.denoiser import DETAILS
 
 from batchgen.demo.oracle import look
 from batchgen.demo.world import Scene, Thing, prompt_of
-from batchgen.models.presets import DEMO_CHECKPOINT, PRESETS
-from batchgen.preflight import prepare
-from batchgen.preview import prepare_preview
+from batchgen.job.presets import DEMO_CHECKPOINT, PRESETS
+from batchgen.plan.preflight import prepare
+from batchgen.plan.preview import prepare_preview
 from tests.test_preview import rendered
 
 DEMO = PRESETS["demo"]

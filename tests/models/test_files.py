@@ -15,12 +15,13 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
 
-from batchgen.config import Model
 from batchgen.errors import Infrastructure, Refused
-from batchgen.models import files, hub
-from batchgen.models.files import locate, verify
-from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.models.renderer import ModelSpec
+from batchgen.job import Model
+from batchgen.job.presets import DEMO_CHECKPOINT
+from batchgen.weights import digests, hub
+from batchgen.weights.locate import locate, verify
+from batchgen.weights.parts import CLASSES, PIPELINE, TOKENIZERS, WEIGHTS
+from batchgen.weights.spec import ModelSpec
 from tests.specs import spec_of
 
 COMMIT = "b940f670f0eda2d07fbb75229e779da1ad11eb80"
@@ -40,15 +41,13 @@ def weights(name: str) -> bytes:
 
 def content() -> dict[str, bytes]:
     """name → bytes of the smallest model that has everything."""
-    library = {
-        part: "diffusers" if part in ("scheduler", "transformer", "vae") else "transformers" for part in files.CLASSES
-    }
-    index = {part: [library[part], min(names)] for part, names in files.CLASSES.items()}
-    found = {"model_index.json": json.dumps({"_class_name": files.PIPELINE, **index}).encode()}
+    library = {part: "diffusers" if part in ("scheduler", "transformer", "vae") else "transformers" for part in CLASSES}
+    index = {part: [library[part], min(names)] for part, names in CLASSES.items()}
+    found = {"model_index.json": json.dumps({"_class_name": PIPELINE, **index}).encode()}
     found["scheduler/scheduler_config.json"] = b"{}"
-    for part in files.TOKENIZERS:
+    for part in TOKENIZERS:
         found[f"{part}/tokenizer.json"] = b'{"model": 1}'
-    for part in files.WEIGHTS:
+    for part in WEIGHTS:
         found[f"{part}/config.json"] = b"{}"
         found[f"{part}/model.safetensors"] = weights(part)
     del found["text_encoder_3/model.safetensors"]
@@ -238,8 +237,8 @@ def counted(monkeypatch):
     hashed = []
     real = hashlib.file_digest
     monkeypatch.setattr(hashlib, "file_digest", lambda stream, name: hashed.append(stream.name) or real(stream, name))
-    monkeypatch.setattr(files, "CACHED_FROM", 0)
-    monkeypatch.setattr(files, "RACY_NS", 0)
+    monkeypatch.setattr(digests, "CACHED_FROM", 0)
+    monkeypatch.setattr(digests, "RACY_NS", 0)
     return hashed
 
 
@@ -267,7 +266,7 @@ def test_a_changed_file_is_hashed_again(tmp_path, counted):
 
 def test_a_fresh_file_is_not_cached(tmp_path, counted, monkeypatch):
     """It may be written again within one tick of the clock, and nothing of its key would change."""
-    monkeypatch.setattr(files, "RACY_NS", 10**12)
+    monkeypatch.setattr(digests, "RACY_NS", 10**12)
     directory = write(tmp_path / "model")
     locate(model(directory))
     locate(model(directory))

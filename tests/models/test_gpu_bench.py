@@ -11,7 +11,7 @@ import pytest
 import torch
 from bench.random_model import WEIGHTS, build_part
 
-from batchgen.models.presets import PRESETS
+from batchgen.job.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]
 # Whatever a machine may lack that has torch, transformers, diffusers and pydantic. The tests themselves need rich.

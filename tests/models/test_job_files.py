@@ -15,11 +15,13 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 import batchgen
-from batchgen import finalize, plan, report
-from batchgen.buckets import refined_size
-from batchgen.jobfile import job_from, load_job
-from batchgen.preflight import prepare
-from batchgen.worker import RenderShard
+from batchgen import report
+from batchgen.finalize import proof
+from batchgen.job.file import job_from, load_job
+from batchgen.job.steps import refined_size
+from batchgen.plan import graph
+from batchgen.plan.preflight import prepare
+from batchgen.render.worker import RenderShard
 from tests.models.test_adapters import lora
 
 CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
@@ -71,15 +73,15 @@ def test_it_renders(tiny, one_thread, name):
     job = tiny(name)
     prepared = prepare(job)
     said = io.StringIO()
-    report.print_plan(Console(file=said, width=200), prepared, plan.preview(prepared), [])
+    report.print_plan(Console(file=said, width=200), prepared, graph.survey(prepared), [])
     assert ("a second pass" in said.getvalue()) == (job.refine is not None)
     assert all(adapter.sha256 in said.getvalue() for adapter in prepared.model.adapters.values())
-    run, summary = plan.make(prepared)
+    run, summary = graph.make_plan(prepared)
     actor = RenderShard(run.store.url, run.plans[0].plan, None, "png", "driver")
     for item in run.index(run.plans[0]).select(["shard", "file", "row_group"]).to_pylist():
         (receipt,) = actor(pa.Table.from_pylist([item])).to_pylist()
         assert receipt["error"] is None, receipt
-    finalize.finalize(run)
+    proof.finalize(run)
     frame = batchgen.open(job.output.path).to_pandas()
     assert (frame["status"] == "ok").all()
     assert len(frame) == 2 * len(job.sweep.cells()) == sum(bucket.images for bucket in summary.buckets.values())

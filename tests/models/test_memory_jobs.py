@@ -8,14 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from batchgen import plan
-from batchgen.config import Model
+from batchgen.engines import load_renderer
 from batchgen.errors import Refused
-from batchgen.jobfile import load_job
-from batchgen.models.packages import refuse_unusable
-from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.models.renderer import ModelSpec, load_renderer
-from batchgen.preflight import prepare
+from batchgen.job import Model
+from batchgen.job.file import load_job
+from batchgen.job.presets import DEMO_CHECKPOINT
+from batchgen.plan.graph import survey
+from batchgen.plan.preflight import prepare
+from batchgen.weights.quantization import refuse_unusable
+from batchgen.weights.spec import ModelSpec
 
 
 @pytest.fixture(params=["8gb", "nf4"])
@@ -25,7 +26,7 @@ def job(request, tmp_path):
 
 
 def test_it_is_planned(job):
-    summary = plan.preview(prepare(job))
+    summary = survey(prepare(job))
     assert summary.images == summary.prompts == 4
     assert [count.batch_size for count in summary.buckets.values()] == [1]
 

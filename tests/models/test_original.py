@@ -9,13 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from batchgen.config import Model
+from batchgen.engines import load_renderer
 from batchgen.errors import Refused
-from batchgen.jobfile import load_job
-from batchgen.models.files import locate, verify
-from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.models.renderer import ModelSpec, load_renderer
-from batchgen.preflight import prepare
+from batchgen.job import Model
+from batchgen.job.file import load_job
+from batchgen.job.presets import DEMO_CHECKPOINT
+from batchgen.plan.preflight import prepare
+from batchgen.weights.locate import locate, verify
+from batchgen.weights.spec import ModelSpec
 from tests.models import comfy
 from tests.specs import spec_of
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from batchgen.models.text import ENCODE_BATCH
+from batchgen.engines.protocol import ENCODE_BATCH
 from tests.specs import with_sampling
 
 PROMPTS = ["a red circle", "three green cats, sitting", "ein grüner Hund 犬", "a golden robot of glass and stone"]

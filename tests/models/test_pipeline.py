@@ -14,14 +14,16 @@ import pytest
 import torch
 
 import batchgen
-from batchgen import session, show
-from batchgen.jobfile import load_job
-from batchgen.models.files import checked, digest_of
-from batchgen.models.pipelines import ALSO_TEXT_TO_IMAGE, KNOWN, Pipeline
-from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.models.renderer import load_renderer
-from batchgen.models.signature import parameters_of, text_to_image
-from batchgen.preflight import prepare
+from batchgen import session
+from batchgen.engines import load_renderer
+from batchgen.job.file import load_job
+from batchgen.job.pipelines import ALSO_TEXT_TO_IMAGE, KNOWN, Pipeline
+from batchgen.job.presets import DEMO_CHECKPOINT
+from batchgen.job.signature import parameters_of, text_to_image
+from batchgen.look import show
+from batchgen.plan.preflight import prepare
+from batchgen.weights.digests import digest_of
+from batchgen.weights.parts import checked
 from tests.models import tiny
 from tests.specs import spec_of
 from tests.test_preview import rendered

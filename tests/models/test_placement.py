@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from batchgen.engines import load_renderer
+from batchgen.engines.sd3.placement import Parked, Placement, stream
 from batchgen.errors import OutOfMemory
-from batchgen.models.placement import Parked, Placement, stream
-from batchgen.models.renderer import load_renderer
 
 META = torch.device("meta")
 CPU = torch.device("cpu")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from batchgen.models import shapes, weights
-from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.models.quantize import quantize
-from batchgen.models.renderer import load_renderer
+from batchgen.engines import load_renderer
+from batchgen.engines.sd3.quantize import quantize
+from batchgen.job.presets import DEMO_CHECKPOINT
+from batchgen.weights.headers import of_directory
+from batchgen.weights.quantization import stored
 
 KINDS = ["bitsandbytes_4bit", "bitsandbytes_8bit", "torchao_int8", "torchao_float8", "float8"]
 QUANTIZED = ("transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
@@ -55,9 +56,9 @@ def quantized(make_spec, one_thread, dtype, kind):
 
 
 def test_weights_take_what_was_counted(quantized, dtype, kind):
-    found = shapes.of_directory(DEMO_CHECKPOINT)
+    found = of_directory(DEMO_CHECKPOINT)
     for name in (*QUANTIZED, "vae"):
-        counted = weights.stored(name, found[name], dtype, kind if name != "vae" else None)
+        counted = stored(name, found[name], dtype, kind if name != "vae" else None)
         assert bytes_of(getattr(quantized.prompts.pipe, name)) == counted, name
 
 
@@ -106,8 +107,8 @@ def test_an_outlier_of_one_row_does_not_reach_another():
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_unquantized_weights_take_what_was_counted(make_spec, dtype):
     pipe = load_renderer(make_spec(dtype=dtype)).prompts.pipe
-    for name, found in shapes.of_directory(DEMO_CHECKPOINT).items():
-        assert bytes_of(getattr(pipe, name)) == weights.stored(name, found, dtype, None), name
+    for name, found in of_directory(DEMO_CHECKPOINT).items():
+        assert bytes_of(getattr(pipe, name)) == stored(name, found, dtype, None), name
 
 
 def test_each_component_has_its_dtype(make_spec, make_row, renderer):

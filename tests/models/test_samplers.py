@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from batchgen.models.samplers import DPMPlusPlus2M, Euler, EulerAncestral, sampler_for
+from batchgen.engines.sd3.samplers import DPMPlusPlus2M, Euler, EulerAncestral, sampler_for
 
 MEAN, SPREAD = 0.7, 0.4
 

@@ -12,10 +12,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from batchgen.engines import load_renderer
+from batchgen.engines.device import translate
+from batchgen.engines.sd3.text import PromptEncoder
 from batchgen.errors import OutOfMemory, Refused, RendererBroken
-from batchgen.models.device import translate
-from batchgen.models.renderer import load_renderer
-from batchgen.models.text import PromptEncoder
 
 
 @contextlib.contextmanager

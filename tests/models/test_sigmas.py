@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from batchgen.models.sigmas import SCHEDULES, beta, sgm_uniform, shifted, simple, trained_levels
+from batchgen.engines.sd3.sigmas import SCHEDULES, beta, sgm_uniform, shifted, simple, trained_levels
 
 
 def test_a_static_shift_of_three():

@@ -13,15 +13,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from batchgen import plan
 from batchgen.cli import app
-from batchgen.config import Model
 from batchgen.errors import Refused
-from batchgen.jobfile import job_from, load_job
-from batchgen.models import files, singlefile
-from batchgen.models.files import locate
-from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.preflight import prepare
+from batchgen.job import Model
+from batchgen.job.file import job_from, load_job
+from batchgen.job.presets import DEMO_CHECKPOINT
+from batchgen.plan.graph import _expanded, make_plan, survey
+from batchgen.plan.preflight import prepare
+from batchgen.weights import singlefile
+from batchgen.weights.locate import locate
 from tests.models import comfy
 
 ROOT = Path(__file__).parent.parent.parent
@@ -102,7 +102,7 @@ def test_the_plan_has_them_and_batchgen_plan_says_them(folder, tmp_path):
     shown = " ".join(done.output.split())
     sha256 = hashlib.sha256((folder / ENCODERS["text_encoder"]).read_bytes()).hexdigest()
     assert f"clip_l.safetensors: sha256 {sha256} (AutoV2 {sha256[:10].upper()})" in shown
-    run, _ = plan.make(prepare(job_from(values)))
+    run, _ = make_plan(prepare(job_from(values)))
     assert run.plans[0].model["files"]["text_encoder"] == sha256
 
 
@@ -121,7 +121,7 @@ def test_a_model_without_t5_counts_no_tokens_for_it(folder, tmp_path):
     for wanted in (model(folder, **NO_T5), Model(preset="demo", text_encoder_3=None)):
         dumped = wanted.model_dump(exclude_none=True) | NO_T5
         prepared = prepare(job_from(values | {"model": dumped}))
-        tables = [table for _, table in plan._expanded(prepared)]
+        tables = [table for _, table in _expanded(prepared)]
         assert {count for table in tables for count in table["tokens_t5"].to_pylist()} == {0}
         assert {text for table in tables for text in table["truncated_t5"].to_pylist()} == {None}
         assert all(count > 2 for table in tables for count in table["tokens_clip_l"].to_pylist())
@@ -292,11 +292,11 @@ def test_the_job_file_of_single_files_plans_with_tiny_ones(folder, tmp_path):
             f"output.path={tmp_path / 'run'}",
         ],
     )
-    assert plan.preview(prepare(job)).images == 2
+    assert survey(prepare(job)).images == 2
 
 
 def test_that_job_file_says_what_is_missing():
     said = refusal(load_job(ROOT / "jobs/configs/single-file.yaml").model)
     assert len(said) == 5  # four files and the directory of tokenizer_3
     assert all("/ComfyUI/" in line for line in said)
-    assert files.locate is locate
+    assert locate is locate

@@ -11,9 +11,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
-from batchgen import footprint
-from batchgen.models import shapes, weights
-from batchgen.models.presets import PRESETS
+from batchgen.cost import footprint
+from batchgen.engines import protocol
+from batchgen.job.presets import PRESETS
+from batchgen.weights import shapes
+from batchgen.weights.quantization import is_linear, stored
 
 LARGE = {"num_layers": 38, "num_attention_heads": 38, "pos_embed_max_size": 192, "qk_norm": "rms_norm"}
 CONFIGS = {
@@ -135,15 +137,15 @@ def t5():
 
 @pytest.mark.parametrize("length", [77, 256, 512])
 def test_encoding(t5, length):
-    tokens = footprint.ENCODE_BATCH * length
-    found = traced(t5, lambda: t5(meta(footprint.ENCODE_BATCH, length, dtype=torch.long)))
+    tokens = protocol.ENCODE_BATCH * length
+    found = traced(t5, lambda: t5(meta(protocol.ENCODE_BATCH, length, dtype=torch.long)))
     assert found == pytest.approx(2 * footprint.PER_T5_TOKEN * 4096 * tokens, rel=0.06)
 
 
 def test_shapes_of_t5(t5):
     found = shapes.of_preset(PRESETS["sd3.5-medium"])["text_encoder_3"]
-    assert bytes_of(t5) == weights.stored("text_encoder_3", found, "bfloat16", None)
-    assert linears(t5) == {name: shape for name, shape in found.items() if weights.is_linear(name, shape)}
+    assert bytes_of(t5) == stored("text_encoder_3", found, "bfloat16", None)
+    assert linears(t5) == {name: shape for name, shape in found.items() if is_linear(name, shape)}
 
 
 @pytest.mark.parametrize(
@@ -161,12 +163,12 @@ def test_shapes_of_clip(name, width, inner, layers, heads):
         )
         module = CLIPTextModelWithProjection(config).to(torch.bfloat16)
     found = shapes.of_preset(PRESETS["sd3.5-medium"])[name]
-    assert bytes_of(module) == weights.stored(name, found, "bfloat16", None)
-    assert linears(module) == {name: shape for name, shape in found.items() if weights.is_linear(name, shape)}
+    assert bytes_of(module) == stored(name, found, "bfloat16", None)
+    assert linears(module) == {name: shape for name, shape in found.items() if is_linear(name, shape)}
 
 
 def test_shapes_of_a_transformer(transformer):
     name, module = transformer
     found = shapes.of_preset(PRESETS[name])["transformer"]
-    assert bytes_of(module) == weights.stored("transformer", found, "bfloat16", None)
-    assert linears(module) == {name: shape for name, shape in found.items() if weights.is_linear(name, shape)}
+    assert bytes_of(module) == stored("transformer", found, "bfloat16", None)
+    assert linears(module) == {name: shape for name, shape in found.items() if is_linear(name, shape)}

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from batchgen.demo.world import Scene, Thing
-from batchgen.models.presets import DEMO_CHECKPOINT
+from batchgen.job.presets import DEMO_CHECKPOINT
 
 
 class Stopped(Exception):

@@ -10,16 +10,20 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from batchgen import doctor, finalize, plan
-from batchgen.config import Refine
+from batchgen.engines import load_renderer
+from batchgen.engines.sd3.second_pass import TwoPassRenderer
 from batchgen.errors import Refused
-from batchgen.jobfile import job_from
-from batchgen.models.files import locate
-from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.models.refine import TwoPassRenderer
-from batchgen.models.renderer import ModelSpec, load_renderer
-from batchgen.preflight import prepare
-from batchgen.worker import RenderShard
+from batchgen.finalize import proof
+from batchgen.job import Refine
+from batchgen.job.file import job_from
+from batchgen.job.presets import DEMO_CHECKPOINT
+from batchgen.look import doctor
+from batchgen.look.again import rerender
+from batchgen.plan.graph import make_plan
+from batchgen.plan.preflight import prepare
+from batchgen.render.worker import RenderShard
+from batchgen.weights.locate import locate
+from batchgen.weights.spec import ModelSpec
 from tests.models.test_parity import PROMPTS
 
 
@@ -130,8 +134,8 @@ def test_offload_may_change_when_a_run_goes_on(make_job, other):
 
 
 def test_a_negative_prompt_that_only_the_second_pass_reads_is_counted(make_job):
-    from batchgen.manifest import expand
-    from batchgen.tokens import TokenCounter
+    from batchgen.rows import expand
+    from batchgen.rows.tokens import TokenCounter
 
     row = {"prompt": "a red circle", "negative_prompt": "grey " * 200, "guidance_scale": 1.0}
     for refine, cut in (({"guidance_scale": 4.5}, True), ({"guidance_scale": 1.0}, False)):
@@ -145,13 +149,13 @@ def test_a_negative_prompt_that_only_the_second_pass_reads_is_counted(make_job):
 def test_a_refined_run_is_sound_and_renders_again(make_job, one_thread):
     job = make_job(["a red circle", "a blue star"], model={"preset": "demo"}, refine={"num_inference_steps": 3})
     prepared = prepare(job)
-    run, _ = plan.make(prepared)
+    run, _ = make_plan(prepared)
     actor = RenderShard(run.store.url, run.plans[0].plan, prepared.model_spec(), "png", "driver")
     for item in run.index(run.plans[0]).select(["shard", "file", "row_group"]).to_pylist():
         actor(pa.Table.from_pylist([item]))
-    finalize.finalize(run)
+    proof.finalize(run)
     report = doctor.examine(run)
     torch.set_num_threads(2)  # another machine's default: the run's own number is what counts
-    doctor.rerender(run, 2, report)
+    rerender(run, 2, report)
     assert torch.get_num_threads() == 1
     assert (report.problems, report.images, report.rerendered) == ([], 2, 2)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Img2ImgPipeline
 
-from batchgen.config import Refine
-from batchgen.models.refine import TwoPassRenderer
+from batchgen.engines.sd3.second_pass import TwoPassRenderer
+from batchgen.job import Refine
 from tests.models.test_parity import PROMPTS, call, generators, stacked
 from tests.specs import with_sampling
 

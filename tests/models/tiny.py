@@ -31,7 +31,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-from batchgen.models.presets import DEMO_CHECKPOINT
+from batchgen.job.presets import DEMO_CHECKPOINT
 
 WIDTH_L, WIDTH_G, WIDTH_T5 = 48, 80, 128  # of the demo checkpoint's encoders
 

@@ -9,8 +9,8 @@ from rich.console import Console
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory, ray_session):
     from batchgen import session
-    from batchgen.config import Renderers
     from batchgen.demo import demo_job
+    from batchgen.job import Renderers
 
     job = demo_job(str(tmp_path_factory.mktemp("demo") / "run"))
     two = job.cluster.model_copy(update={"renderers": Renderers(min_size=2, max_size=2)})

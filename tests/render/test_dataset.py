@@ -10,11 +10,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 from PIL import Image
 
-from batchgen import doctor, images
 from batchgen.demo import PROMPTS, demo_job
-from batchgen.jobfile import load_job
-from batchgen.models.renderer import load_renderer
-from batchgen.worker import image_rows
+from batchgen.engines import load_renderer
+from batchgen.job.file import load_job
+from batchgen.look import again, doctor
+from batchgen.render.worker import image_rows
+from batchgen.run import images
+from batchgen.weights.spec import spec_of
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -59,7 +61,7 @@ def test_the_demonstration_has_what_it_is_to_show(demo_out):
 def test_every_picture_is_that_of_its_own_row(demo_out, demo):
     """Render some rows again in this process, from the stored row alone: no image and row crossed over."""
     report = doctor.examine(demo.run)
-    doctor.rerender(demo.run, 4, report)  # each in a batch of its own, several seconds
+    again.rerender(demo.run, 4, report)  # each in a batch of its own, several seconds
     assert (report.problems, report.rerendered) == ([], 4)
 
 
@@ -68,7 +70,7 @@ def test_a_whole_planned_batch_renders_to_the_same_pixels(demo_out, demo):
     plan = demo.run.plans[0]
     shard = demo.run.index(plan).to_pylist()[0]
     rows = demo.run.rows(plan, shard["file"], shard["row_group"])
-    renderer = load_renderer(plan.model_spec())
+    renderer = load_renderer(spec_of(plan))
     todo = image_rows(rows)
     assert len(todo) == shard["batch_size"]
     latents = renderer.denoise(todo, renderer.encode(todo))
@@ -108,12 +110,12 @@ def test_the_job_script_is_the_command(demo_out, tmp_path):
 
 def test_the_job_file_of_the_demonstration_plans():
     """The others need gated weights: tests/models/test_job_files.py plans and renders them with tiny ones."""
-    from batchgen.plan import preview
-    from batchgen.preflight import prepare
+    from batchgen.plan.graph import survey
+    from batchgen.plan.preflight import prepare
 
     job = load_job(ROOT / "jobs/configs/demo.yaml")
     local = job.input.model_copy(update={"path": str(ROOT / str(job.input.path))})
-    assert preview(prepare(job.model_copy(update={"input": local}))).images > 0
+    assert survey(prepare(job.model_copy(update={"input": local}))).images > 0
 
 
 def test_success_says_what_was_proven(demo_out):

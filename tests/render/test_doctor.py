@@ -8,13 +8,15 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from batchgen import doctor, finalize, session
-from batchgen import shard as shard_file
+from batchgen import session
 from batchgen.errors import Infrastructure
-from batchgen.jobfile import job_from
-from batchgen.run import Run
-from batchgen.status import status
-from batchgen.storage import Store
+from batchgen.finalize import proof
+from batchgen.job.file import job_from
+from batchgen.look import again, doctor
+from batchgen.look.status import status
+from batchgen.run.directory import Run
+from batchgen.run.shard import Footer, _to_parquet
+from batchgen.storage.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -110,22 +112,22 @@ def test_a_damaged_plan(out):
 
 def test_pixels_that_changed_behind_a_valid_file(out):
     """Somebody rewrote a shard with care: seal and checksums are right, pixels are not those that were rendered."""
-    footer = shard_file.Footer.from_metadata(pq.read_schema(shard(out, 1)).metadata)
+    footer = Footer.from_metadata(pq.read_schema(shard(out, 1)).metadata)
     table = pq.read_table(shard(out, 1))
     pictures = table["image"].to_pylist()
     pictures[0], pictures[1] = pictures[1], pictures[0]
     swapped = table.set_column(0, table.schema.field(0), pa.array(pictures, table.schema.field(0).type))
-    shard(out, 1).write_bytes(shard_file._to_parquet(swapped, footer, 100_000))
+    shard(out, 1).write_bytes(_to_parquet(swapped, footer, 100_000))
     assert sum("has other pixels than were rendered" in problem for problem in problems(out)) == 2
 
 
 def test_rerendering_notices_other_pixels(out):
     run = Run.open(Store.open(str(out)))
     report = doctor.Report()
-    doctor.rerender(run, 4, report)
+    again.rerender(run, 4, report)
     assert (report.rerendered, report.problems) == (4, [])
     run.plans[0].model["digest"] = "other weights"
-    doctor.rerender(run, 2, report)
+    again.rerender(run, 2, report)
     assert sum("renders to other pixels" in problem for problem in report.problems) == 2
 
 
@@ -163,8 +165,8 @@ def test_a_deleted_record_is_found_and_written_again(out, path, text):
     (problem,) = problems(out)
     assert problem.startswith(text)
     run = Run.open(Store.open(str(out)))
-    assert finalize.finished(run) is None, "so that the render command writes it again"
-    finalize.finalize(run)
+    assert proof.finished(run) is None, "so that the render command writes it again"
+    proof.finalize(run)
     assert problems(out) == []
 
 
@@ -182,7 +184,7 @@ def test_damaged_and_foreign_metadata(out):
 def test_a_damaged_success_is_found_and_not_believed(out, data):
     (out / "_SUCCESS").write_bytes(data)
     assert problems(out) == ["_SUCCESS: is damaged. Run the render command again."]
-    assert finalize.finished(Run.open(Store.open(str(out)))) is None
+    assert proof.finished(Run.open(Store.open(str(out)))) is None
 
 
 def test_status_counts_a_damaged_shard_as_missing(out):

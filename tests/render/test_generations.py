@@ -8,18 +8,22 @@ import pyarrow.parquet as pq
 import pytest
 
 import batchgen
-from batchgen import doctor, finalize, plan, run, session
+from batchgen import session
 from batchgen.errors import Refused, RunMismatch
-from batchgen.preflight import prepare
-from batchgen.retry import plan_retry
-from batchgen.run import data_path
-from batchgen.status import status
-from batchgen.worker import RenderShard
+from batchgen.finalize import proof
+from batchgen.look import doctor
+from batchgen.look.status import status
+from batchgen.plan.graph import make_plan, survey
+from batchgen.plan.preflight import prepare
+from batchgen.plan.retry import plan_retry
+from batchgen.render.worker import RenderShard
+from batchgen.run.directory import owned_footer
+from batchgen.run.layout import data_path
 
 
 def planned(job, extend=False):
     prepared = prepare(job, extend=extend)
-    return prepared.run if prepared.run and not prepared.extends else plan.make(prepared)[0]
+    return prepared.run if prepared.run and not prepared.extends else make_plan(prepared)[0]
 
 
 def render(job, extend=False, retry=False):
@@ -34,7 +38,7 @@ def render(job, extend=False, retry=False):
                 item = {name: shard[name] for name in ("shard", "file", "row_group")}
                 (receipt,) = actor(pa.Table.from_pylist([item])).to_pylist()
                 assert receipt["error"] is None
-    finalize.finalize(found)
+    proof.finalize(found)
     return found
 
 
@@ -131,9 +135,9 @@ def test_what_is_no_extension_is_told_and_nothing_is_written(make_job, rows, sec
 
 def test_plan_shows_what_an_extension_would_add(make_job):
     render(make_job(["a", "b"]))
-    assert plan.preview(prepare(make_job(["a", "b", "c"]), extend=True)).images == 1
+    assert survey(prepare(make_job(["a", "b", "c"]), extend=True)).images == 1
     with pytest.raises(RunMismatch):
-        plan.preview(prepare(make_job(["a", "c"]), extend=True))
+        survey(prepare(make_job(["a", "c"]), extend=True))
 
 
 def test_bad_rows_of_an_extension_are_refused_and_skipped_ones_stay_in_the_books(make_job):
@@ -209,7 +213,7 @@ def test_a_lost_shard_does_not_render_what_a_retry_has(make_job, tmp_path):
     found = render(job, retry=True)
     found.store.delete(data_path(0))
     assert sound(render(job)).images == 2
-    (row,) = [name for name, why in run.owned_footer(found.store, 0, found.plans[0].plan).failures.items()]
+    (row,) = [name for name, why in owned_footer(found.store, 0, found.plans[0].plan).failures.items()]
     assert batchgen.open(found.store.url).row(row)["shard"] == 1
 
 

@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from batchgen import doctor, session
-from batchgen.config import Renderers
-from batchgen.run import Run
-from batchgen.status import status
-from batchgen.storage import Store
+from batchgen import session
+from batchgen.job import Renderers
+from batchgen.look import doctor
+from batchgen.look.status import status
+from batchgen.run.directory import Run
+from batchgen.storage.store import Store
 
 
 def command(job, tmp_path, *options):

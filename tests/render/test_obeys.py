@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from batchgen import contact_sheet, session
+from batchgen import session
 from batchgen.demo.oracle import look, shows
 from batchgen.demo.world import COLOURS, SHAPES, Scene, Thing, prompt_of
+from batchgen.look import contact_sheet
 
 SHAPES_TOO = 0.75  # of single things, at small sizes and 20 steps; jobs/bench/demo_quality.py asks 400
 SIZES = [(64, 64), (64, 96), (96, 64), (96, 96)]

@@ -1,6 +1,6 @@
 """render.py: a run that is stopped early is a fair sample, and no long shard is left for the end."""
 
-from batchgen.rendering import TAIL, in_order
+from batchgen.render.graph import TAIL, in_order
 
 
 def shards(count):

@@ -7,11 +7,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from batchgen import doctor, rendering, session
+from batchgen import session
 from batchgen.cli import app
-from batchgen.run import Run
-from batchgen.status import status
-from batchgen.storage import Store
+from batchgen.look import doctor
+from batchgen.look.status import status
+from batchgen.render.graph import in_order
+from batchgen.run.directory import Run
+from batchgen.storage.store import Store
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -68,7 +70,7 @@ def test_a_budget_stops_the_run_and_the_next_command_goes_on(make_job, tmp_path,
     assert f"{found.images} of 60 images are done, a fair sample" in said[-1]
     assert not Path(job.output.path, "_SUCCESS").exists()
     assert list(Path(job.output.path, ".batchgen").glob("stop-*")) == []
-    order = [shard["shard"] for shard in rendering.in_order(run.index(run.plans[0]).to_pylist())]
+    order = [shard["shard"] for shard in in_order(run.index(run.plans[0]).to_pylist())]
     assert run.committed() == set(order[: found.committed_shards]), "the first of the shuffled order"
     finished = session.render(job, console)
     assert finished.rendered == 60 - found.images

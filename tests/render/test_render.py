@@ -11,13 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchgen import doctor, plan, rendering, session
+from batchgen import session
 from batchgen.errors import Refused, RunMismatch, TooManyFailures
-from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.preflight import prepare
-from batchgen.run import Run, data_path
-from batchgen.status import status
-from batchgen.storage import Store
+from batchgen.job.presets import DEMO_CHECKPOINT
+from batchgen.look import again, doctor
+from batchgen.look.status import status
+from batchgen.plan.graph import make_plan
+from batchgen.plan.preflight import prepare
+from batchgen.render.graph import Work, _graph, missing
+from batchgen.run.directory import Run
+from batchgen.run.layout import data_path
+from batchgen.storage.store import Store
 
 PARTI = Path(__file__).parent.parent.parent.parent / "shared" / "prompts" / "PartiPrompts.tsv"
 
@@ -60,7 +64,7 @@ def test_the_main_path(make_job, console):
     assert metadata["sigmas"][0][0] == 1.0
     assert json.loads(metadata["versions"][0])["batchgen"]
     report = doctor.examine(finished.run)
-    doctor.rerender(finished.run, 5, report)
+    again.rerender(finished.run, 5, report)
     assert (report.problems, report.rerendered) == ([], 5)
     assert status(finished.run).complete
 
@@ -83,7 +87,7 @@ def test_nothing_but_the_row_decides_an_image(make_job, console):
     other = make_job(
         shuffled, out="two", output={"images_per_shard": 8}, cluster={"renderers": {"min_size": 2, "max_size": 2}}
     )
-    run, _ = plan.make(prepare(other))
+    run, _ = make_plan(prepare(other))
     session.render(other, console)
     assert pixels(other) == pixels(reference)
     for number in sorted(run.committed())[::2]:
@@ -193,9 +197,9 @@ def test_a_pool_grows_to_its_largest_size(make_job, console):
         rows, output={"images_per_shard": 4}, cluster={"renderers": {"min_size": 1, "max_size": 2}, "num_cpus": 1}
     )
     prepared = prepare(job)
-    run, _ = plan.make(prepared)
-    work = rendering.Work(run=run, plan=run.plans[0], job=job, model=run.plans[0].model, session="s")
-    receipts = list(rendering._graph(work, rendering.missing(run, run.plans[0])))
+    run, _ = make_plan(prepared)
+    work = Work(run=run, plan=run.plans[0], job=job, model=run.plans[0].model, session="s")
+    receipts = list(_graph(work, missing(run, run.plans[0])))
     assert sum(receipt["images"] for receipt in receipts) == 40
     assert len({receipt["renderer"] for receipt in receipts}) == 2
 
@@ -211,7 +215,7 @@ def test_plan_on_ray_equals_plan_in_process(make_job, console, tmp_path):
         lines = "".join(json.dumps(row) + "\n" for row in rows[start:stop])
         (tmp_path / "parts" / f"{number}.jsonl").write_text(lines)
     parts = make_job(rows, out="parts-run", input={"path": str(tmp_path / "parts")})
-    plans = [plan.make(prepare(job))[0] for job in (whole, parts)]
+    plans = [make_plan(prepare(job))[0] for job in (whole, parts)]
     tables = []
     for run in plans:
         index = run.index(run.plans[0]).to_pylist()
@@ -222,8 +226,8 @@ def test_plan_on_ray_equals_plan_in_process(make_job, console, tmp_path):
 def test_of_two_planners_one_plan_counts(make_job, console):
     job = make_job([f"prompt {i}" for i in range(12)], output={"images_per_shard": 4})
     first, second = prepare(job), prepare(job)
-    run, _ = plan.make(first)
-    loser, _ = plan.make(second)
+    run, _ = make_plan(first)
+    loser, _ = make_plan(second)
     assert len(list(Path(job.output.path, ".batchgen", "plan").iterdir())) == 1, "the loser takes its files back"
     assert loser.plans[0].plan == run.plans[0].plan
     session.render(job, console)
@@ -243,7 +247,7 @@ def test_a_damaged_file_among_several_is_one_message(make_job, tmp_path):
     (folder / "1.parquet").write_bytes(bytes(data))
     job = make_job([], input={"path": str(folder)})
     with pytest.raises(Refused) as error:
-        plan.make(prepare(job))
+        make_plan(prepare(job))
     assert str(error.value).startswith("1.parquet")
     assert "Traceback" not in str(error.value)
     assert not Path(job.output.path).exists()
@@ -265,7 +269,7 @@ def test_moved_weights_continue_the_run(make_job, console, tmp_path):
     weights = shutil.copytree(DEMO_CHECKPOINT, tmp_path / "one")
     model = {"preset": "demo", "pretrained_model_name_or_path": str(weights)}
     job = make_job(["a", "b"], model=model, sampling={"num_inference_steps": 1}, output={"images_per_shard": 1})
-    plan.make(prepare(job))
+    make_plan(prepare(job))
     weights.rename(tmp_path / "two")
     moved = job.model_copy(
         update={"model": job.model.model_copy(update={"pretrained_model_name_or_path": str(tmp_path / "two")})}

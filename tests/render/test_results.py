@@ -9,12 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 import batchgen
-from batchgen import session, show
+from batchgen import session
 from batchgen.cli import app
 from batchgen.errors import Infrastructure, Refused, TooManyFailures
-from batchgen.run import Run
-from batchgen.status import status
-from batchgen.storage import Store
+from batchgen.look import show
+from batchgen.look.status import status
+from batchgen.run.directory import Run
+from batchgen.storage.store import Store
 
 
 def an_image(results, **wanted):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from batchgen import doctor
-from batchgen.run import Run
-from batchgen.storage import Store
+from batchgen.look import doctor
+from batchgen.run.directory import Run
+from batchgen.storage.store import Store
 
 STALLING = Path(__file__).parent.parent / "stalling.py"
 

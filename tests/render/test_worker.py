@@ -11,13 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchgen import attempts, doctor, plan, worker
+from batchgen.engines.fake import FakeRenderer
 from batchgen.errors import RendererBroken
-from batchgen.models.fake import FakeRenderer
-from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.preflight import prepare
-from batchgen.run import data_path, owned_footer
-from batchgen.worker import RenderShard
+from batchgen.job.presets import DEMO_CHECKPOINT
+from batchgen.look import doctor
+from batchgen.plan import graph
+from batchgen.plan.preflight import prepare
+from batchgen.render import worker
+from batchgen.render.worker import RenderShard
+from batchgen.run import attempts
+from batchgen.run.directory import owned_footer
+from batchgen.run.layout import data_path
 
 
 @pytest.fixture
@@ -26,7 +30,7 @@ def made(make_job):
 
     def make(rows, **sections):
         prepared = prepare(make_job(rows, **sections))
-        run, _ = plan.make(prepared)
+        run, _ = graph.make_plan(prepared)
 
         def actor(session="driver", model=None, plan_id=None):
             return RenderShard(run.store.url, plan_id or run.plans[0].plan, model, "png", session)
@@ -120,7 +124,7 @@ def test_a_broken_context_leaves_the_process_and_its_marker(made, tmp_path):
     """In a process of its own, because it ends that process."""
     run, _, _ = made(["a"])
     script = (
-        "import sys, pyarrow as pa\nfrom batchgen import worker\nfrom batchgen.errors import RendererBroken\n"
+        "import sys, pyarrow as pa\nfrom batchgen.render import worker\nfrom batchgen.errors import RendererBroken\n"
         "class Broken:\n"
         "    device, versions = 'x', {}\n"
         "    def encode(self, rows): raise RendererBroken('CUDA error')\n"
@@ -137,7 +141,7 @@ def test_a_broken_context_leaves_the_process_and_its_marker(made, tmp_path):
 def test_sigterm_marks_a_preemption_and_ends_the_process(made, tmp_path):
     run, _, _ = made(["fake:slow=30"])
     script = (
-        "import pyarrow as pa\nfrom batchgen import worker\n"
+        "import pyarrow as pa\nfrom batchgen.render import worker\n"
         f"actor = worker.RenderShard({run.store.url!r}, {run.plans[0].plan!r}, None, 'png', 'driver')\n"
         "actor(pa.Table.from_pylist([{'shard': 0, 'file': 'rows-00000.parquet', 'row_group': 0}]))"
     )

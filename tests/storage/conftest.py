@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from batchgen import storage
-from batchgen.storage import Store
+from batchgen.storage import store as storage
+from batchgen.storage.store import Store
 from tests.storage.faultproxy import Faults, faulty
 
 

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchgen.errors import Infrastructure, Refused
-from batchgen.storage import Entry, Store, StoreRefused
+from batchgen.errors import Infrastructure, Refused, StoreRefused
+from batchgen.storage.backends import Entry
+from batchgen.storage.store import Store
 from tests.seaweed import KEY, SECRET, Seaweed, free_ports
 from tests.storage.faultproxy import Faults
 

@@ -8,13 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchgen.errors import Refused
-from batchgen.jobfile import job_from
-from batchgen.manifest import expand as manifest
-from batchgen.manifest.expansion import Expansion
+from batchgen.job.file import job_from
+from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.manifest.sources import find_sources
-from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.storage import Store
-from batchgen.tokens import TokenCounter
+from batchgen.rows.expand import expand
+from batchgen.rows.expansion import Expansion
+from batchgen.rows.tokens import TokenCounter
+from batchgen.storage.store import Store
 from tests.specs import files_of
 
 
@@ -23,7 +23,7 @@ def expanded(path):
     found = find_sources(job.input)
     counter = TokenCounter.load(DEMO_CHECKPOINT)
     settings = Expansion.of(job, found.extras, files_of())
-    return found, pa.concat_tables([manifest.expand(source, settings, counter) for source in found.items])
+    return found, pa.concat_tables([expand(source, settings, counter) for source in found.items])
 
 
 def test_a_manifest_on_s3_is_the_one_on_the_disk(s3_url, tmp_path):

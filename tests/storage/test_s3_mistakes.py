@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from batchgen import plan
 from batchgen.errors import Refused
-from batchgen.jobfile import job_from
-from batchgen.preflight import prepare
-from batchgen.storage import Store
+from batchgen.job.file import job_from
+from batchgen.plan.graph import make_plan
+from batchgen.plan.preflight import prepare
+from batchgen.storage.store import Store
 from tests.mistakes.outcome import look, write
 from tests.seaweed import SECRET
 
@@ -30,4 +30,4 @@ def test_03_a_manifest_that_the_key_does_not_open(s3_url, tmp_path, monkeypatch)
 def test_71_a_bucket_that_is_not_there(s3_environment, tmp_path):
     prompts = write(tmp_path / "prompts.jsonl", [{"prompt": "x"}])
     with pytest.raises(Refused, match=r"the bucket does not exist\. Create it, or correct the URL"):
-        plan.make(prepare(job_from(job(prompts, "s3://no-such-bucket-of-anybody/run"))))
+        make_plan(prepare(job_from(job(prompts, "s3://no-such-bucket-of-anybody/run"))))

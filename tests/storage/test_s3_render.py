@@ -9,16 +9,18 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from batchgen import doctor
 from batchgen.cli import app
-from batchgen.config import Model
 from batchgen.errors import Refused
-from batchgen.models.files import is_kept, locate
-from batchgen.models.mirror import mirror
-from batchgen.models.presets import DEMO_CHECKPOINT
-from batchgen.run import Run, data_path
-from batchgen.status import status
-from batchgen.storage import Store
+from batchgen.job import Model
+from batchgen.job.presets import DEMO_CHECKPOINT
+from batchgen.look import doctor
+from batchgen.look.status import status
+from batchgen.run.directory import Run
+from batchgen.run.layout import data_path
+from batchgen.storage.mirror import mirror
+from batchgen.storage.store import Store
+from batchgen.weights.locate import locate
+from batchgen.weights.parts import is_kept
 
 
 def test_a_run_on_s3_is_planned_rendered_resumed_and_proven(s3_url, tmp_path, monkeypatch):

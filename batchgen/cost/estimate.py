@@ -1,0 +1,106 @@
+"""What a job will cost, in words: GPU-hours, time, money, bytes, memory. Measured where something is measured.
+
+Arithmetic on a plan's summary; reads nothing. Loading weights and starting up are left out: minutes of each renderer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from batchgen.cost import fitting
+from batchgen.cost.measured import Measured
+from batchgen.job import Job
+from batchgen.plan.sharding import BucketCount, Summary
+from batchgen.run.images import FORMATS, usual_quality
+from batchgen.words import duration, size
+
+# Bytes per pixel of photographs at the usual qualities, a guess until something is measured; PNG is the preset's.
+ASSUMED_BYTES = {"webp": 0.4, "jpeg": 0.8}
+NAMES = {"png": "PNG", "webp": "WebP", "jpeg": "JPEG"}
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """seconds: of one renderer. renderers: that can work at once. gpus: of one renderer; 1 stands for one without."""
+
+    seconds: float
+    renderers: int
+    gpus: float
+    counts_gpus: bool
+
+    @property
+    def device_hours(self) -> float:
+        return self.seconds * self.gpus / 3600
+
+
+def estimate(job: Job, summary: Summary, measured: Measured | None) -> Estimate:
+    rate = measured.tflop_per_s if measured else job.model.defaults.tflop_per_s
+    known = measured.seconds if measured else {}
+    seconds = sum(_seconds(bucket, known.get(name), rate) for name, bucket in summary.buckets.items())
+    shards = sum(bucket.shards for bucket in summary.buckets.values())
+    wanted = job.cluster.num_gpus
+    counts_gpus = job.model.defaults.gpu if wanted is None else wanted > 0
+    return Estimate(seconds, max(1, min(job.cluster.renderers.max_size, shards)), wanted or 1.0, counts_gpus)
+
+
+def _seconds(bucket: BucketCount, each: float | None, rate: float) -> float:
+    """Of a bucket; its last batch is padded and costs as much as a full one."""
+    places = -(-bucket.images // bucket.batch_size) * bucket.batch_size
+    return places * (bucket.tflop / bucket.images / rate if each is None else each)
+
+
+def lines(job: Job, summary: Summary, measured: Measured | None, job_file: str) -> Iterator[str]:
+    """What `batchgen plan` says of cost."""
+    found = estimate(job, summary, measured)
+    if measured is None:
+        assumed = f"a renderer sustains {job.model.defaults.tflop_per_s:g} TFLOP/s"
+        if job.model.preset == "diffusers":
+            assumed += ", and an image costs what it does with SD3.5 Large"
+        yield f"nothing is measured yet; assumed: {assumed}. To measure: batchgen render {job_file} --limit 20"
+    else:
+        yield f"measured in {measured.place} on {measured.device}: {_per_image(summary, measured)}"
+    price = job.cluster.price_per_gpu_hour
+    money = f", {found.device_hours * price:.2f} at {price:g} per GPU-hour" if price is not None else ""
+    unit = "GPU" if found.counts_gpus else "renderer"
+    devices = found.renderers * found.gpus
+    plural = "" if devices == 1 else "s"
+    yield (
+        f"{summary.tflop:.4g} TFLOP, {found.device_hours:.3g} {unit}-hours: about "
+        f"{duration(found.seconds / found.renderers)} on {devices:g} {unit}{plural}{money}"
+    )
+    yield _storage(job, summary.pixels, measured)
+    if found.counts_gpus:
+        yield from fitting.lines(job, summary)
+    if measured is not None and measured.peak_memory is not None:
+        yield f"peak memory of a renderer: {size(measured.peak_memory)}"
+    if measured is not None and measured.cold_start is not None:
+        yield f"cold start of a renderer: {measured.cold_start:.3g} s until its weights were loaded"
+
+
+def _per_image(summary: Summary, measured: Measured) -> str:
+    """Seconds per image, and which of the plan's buckets they are of."""
+    here = [measured.seconds[name] for name in summary.buckets if name in measured.seconds]
+    if not here:
+        return f"{measured.tflop_per_s:.3g} TFLOP/s, of other sizes or settings than this job's"
+    missing = len(summary.buckets) - len(here)
+    others = f" ({missing} of {len(summary.buckets)} buckets are not measured: by their TFLOP)" if missing else ""
+    return seconds_per_image(here) + others
+
+
+def seconds_per_image(seconds: list[float]) -> str:
+    """'3.2 s per image', or the range where buckets differ."""
+    least, most = f"{min(seconds):.3g}", f"{max(seconds):.3g}"
+    return f"{least} s per image" if least == most else f"{least} to {most} s per image, by bucket"
+
+
+def _storage(job: Job, pixels: int, measured: Measured | None) -> str:
+    sizes, known = [], measured.bytes_per_pixel if measured else {}
+    for name in FORMATS:
+        usual = usual_quality(name)
+        quality = f" (quality {job.output.image_quality or usual})" if usual is not None else ""
+        assumed = ASSUMED_BYTES.get(name, job.model.defaults.png_bytes_per_pixel)
+        sizes.append(f"{size(pixels * known.get(name, assumed))} as {NAMES[name]}{quality}")
+    stored = NAMES[job.output.image_format]
+    source = "by the pictures there" if known else "assumed"
+    return f"about {', '.join(sizes)}, {source}; this job stores {stored}"

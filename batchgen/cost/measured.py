@@ -1,0 +1,171 @@
+"""What finished shards say of speed, of bytes and of memory: of the run itself, or of a preview of its model.
+
+Reads a few shards of each bucket, however many there are. Knows the run directory and its previews; what a job will
+cost `estimate` says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchgen.errors import BatchgenError, Infrastructure
+from batchgen.job import Output
+from batchgen.plan import preview
+from batchgen.plan.preflight import Prepared
+from batchgen.run import images
+from batchgen.run.directory import Run, read_shard
+from batchgen.run.layout import data_path, plan_json
+from batchgen.run.shard import Footer
+from batchgen.storage.store import PROBE_SECONDS, Store
+
+SHARDS_PER_BUCKET = 12
+PICTURES = 12  # are encoded in every format: at 1024 × 1024 four seconds of one core
+SAME = (
+    "model (digest of its files)",
+    "model.dtype",
+    "model (other settings), refine",
+    "refine.model (digest of its files)",
+    "sampling.guidance_start",
+    "sampling.guidance_stop",
+)  # facts that a preview must share to say how fast a job will be
+READERS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """place: where it was measured. seconds: bucket → seconds that an image of a full batch takes on the device.
+
+    tflop_per_s: for other buckets. bytes_per_pixel: by format. peak_memory: bytes, where the renderer knows.
+    cold_start: seconds from a renderer's beginning until its weights were loaded, the longest.
+    """
+
+    place: str
+    device: str
+    seconds: dict[str, float]
+    tflop_per_s: float
+    bytes_per_pixel: dict[str, float]
+    peak_memory: int | None
+    cold_start: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A shard that was read: its row of the index, its footer, seconds of an image as of a full batch."""
+
+    shard: dict[str, Any]
+    footer: Footer
+    seconds: float
+
+
+def find(prepared: Prepared) -> Measured | None:
+    """Of the run, as far as it is; else of a preview: one of this very job before others, the newest of them."""
+    if prepared.run is not None and (found := measure(prepared.run, prepared.job.output)):
+        return found
+    mine = f"-{prepared.fingerprint[: preview.NAME_DIGITS]}"
+    alike = [(other, read) for other, read in _previews(prepared) if read]
+    if not alike:
+        return None
+    best = max(alike, key=lambda pair: (pair[0].store.url.endswith(mine), pair[1][0].footer.finished_at))
+    return _together(*best, prepared.job.output)
+
+
+def measure(found: Run, output: Output) -> Measured | None:
+    """What is known from a run; None where nothing is rendered yet. output: the quality that bytes are wanted for."""
+    read = _read(found)
+    return _together(found, read, output) if read else None
+
+
+def _together(found: Run, read: list[_Read], output: Output) -> Measured:
+    by_bucket: dict[str, list[float]] = {}
+    for item in read:
+        by_bucket.setdefault(item.shard["bucket"], []).append(item.seconds)
+    memory = [item.footer.constants.get("peak_memory_bytes") for item in read]
+    starts = [item.footer.constants.get("cold_start_seconds") for item in read]
+    return Measured(
+        place=str(found.store),
+        device=", ".join(sorted({item.footer.constants["device"] for item in read})),
+        # Medians: the first batch of a renderer pays for what is compiled and cached on the way.
+        seconds={bucket: median(times) for bucket, times in by_bucket.items()},
+        tflop_per_s=median(item.shard["cost_tflop"] / item.shard["rows"] / item.seconds for item in read),
+        bytes_per_pixel=_bytes_per_pixel(found, read, output),
+        peak_memory=max((taken for taken in memory if taken is not None), default=None),
+        cold_start=max((seconds for seconds in starts if seconds is not None), default=None),
+    )
+
+
+def _previews(prepared: Prepared) -> Iterator[tuple[Run, list[_Read]]]:
+    """Previews of the same model, as far as they can be read."""
+    plan = f"/{plan_json(0)}"
+    try:
+        folder = preview.folder(prepared.job.output.path)
+        names = [entry.path.removesuffix(plan) for entry in Store.open(folder, PROBE_SECONDS).list()
+                 if entry.path.endswith(plan)]  # fmt: skip
+    except BatchgenError:
+        return
+    for name in names:
+        with contextlib.suppress(BatchgenError):
+            found = Run.open(Store.open(f"{folder}/{name}", PROBE_SECONDS))
+            if all(found.plans[0].facts.get(fact) == prepared.facts[fact] for fact in SAME):
+                yield found, _read(found)
+
+
+def _read(found: Run) -> list[_Read]:
+    """Some shards of every bucket, the buckets by turns."""
+    committed = found.committed()
+    turns: list[tuple[int, dict[str, Any]]] = []
+    seen: Counter[str] = Counter()
+    for plan in found.plans:
+        for shard in found.index(plan).to_pylist():
+            if shard["shard"] in committed and seen[shard["bucket"]] < SHARDS_PER_BUCKET:
+                turns.append((seen[shard["bucket"]], shard))
+                seen[shard["bucket"]] += 1
+    with ThreadPoolExecutor(READERS) as pool:
+        read = list(pool.map(lambda shard: _one(found, shard), [s for _, s in sorted(turns, key=lambda turn: turn[0])]))
+    return [item for item in read if item is not None]
+
+
+def _one(found: Run, shard: dict[str, Any]) -> _Read | None:
+    """None where a shard is damaged, or holds failures only."""
+    try:
+        footer, rows = read_shard(found, shard["shard"])
+    except Infrastructure:
+        return None
+    seconds = full_batch_seconds(rows)
+    return _Read(shard, footer, seconds) if seconds > 0 else None
+
+
+def full_batch_seconds(rows: pa.Table) -> float:
+    """Seconds of an image had every batch been full: render_seconds shares a batch among its rows, not its padding."""
+    sizes = Counter(rows["batch_size"].to_pylist())
+    places = sum(-(-count // size) * size for size, count in sizes.items())
+    return sum(rows["render_seconds"].to_pylist()) / places if places else 0.0
+
+
+def _bytes_per_pixel(found: Run, read: list[_Read], output: Output) -> dict[str, float]:
+    """By format, of one picture of each of a few shards: as it is stored, and encoded again in the other formats.
+
+    Nothing where none can be read.
+    """
+    total: Counter[str] = Counter()
+    for item in read[:PICTURES]:
+        try:
+            with found.store.open_file(data_path(item.shard["shard"])) as opened:
+                (row,) = next(pq.ParquetFile(opened).iter_batches(batch_size=1, columns=["image"])).to_pylist()
+            pixels = images.decode(row["image"]["bytes"])
+        except (ValueError, OSError, pa.ArrowInvalid):  # the doctor says more of it
+            continue
+        total["pixels"] += pixels.shape[0] * pixels.shape[1]
+        for name in images.FORMATS:
+            quality = None if name == "png" else output.image_quality
+            stored = name == found.plans[0].job["output"]["image_format"] == output.image_format
+            total[name] += len(row["image"]["bytes"] if stored else images.encode(pixels, name, quality))
+    return {name: total[name] / total["pixels"] for name in images.FORMATS} if total else {}

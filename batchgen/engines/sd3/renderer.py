@@ -1,0 +1,234 @@
+"""The Stable Diffusion 3 renderer: the denoising loop over transformer and VAE, row by row faithful to diffusers.
+
+The numbers are those of `StableDiffusion3Pipeline.__call__` (diffusers 0.42.1) with one CPU generator per row; what
+the pipeline shares in a call, guidance and skip-layer scale, each row has for itself. Knows nothing of padding,
+splitting or retrying (`render.batches`) and nothing of files (`load`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers.utils.torch_utils import randn_tensor
+
+from batchgen.engines.device import device_name, on_device, peak_memory, pick_device
+from batchgen.engines.libraries import versions
+from batchgen.engines.protocol import ImageRow, Pixels
+from batchgen.engines.sd3.adapters import Adapters
+from batchgen.engines.sd3.load import load_pipeline
+from batchgen.engines.sd3.placement import Placement
+from batchgen.engines.sd3.samplers import sampler_for
+from batchgen.engines.sd3.sigmas import SCHEDULES, TRAINED
+from batchgen.engines.sd3.text import Embedding, PromptEncoder, RowEmbeds
+from batchgen.job.steps import guidance_window
+from batchgen.weights.spec import ModelSpec
+
+Tensor = torch.Tensor
+SHARED = ("height", "width", "num_inference_steps", "max_sequence_length", "adapter")  # of the bucket key
+
+
+class SD3Renderer:
+    """Implements batchgen.models.renderer.Renderer. The caller holds a lock from encode to decode."""
+
+    def __init__(self, pipe: Any, spec: ModelSpec) -> None:
+        self.spec = spec
+        self.transformer, self.vae = pipe.transformer, pipe.vae
+        self.adapters = Adapters(pipe, spec.adapters)
+        self.placement = Placement(pipe, spec.model.offload, pick_device())
+        self.torch_device = self.placement.device
+        self.scheduler_config = pipe.scheduler.config
+        self.factor: int = pipe.vae_scale_factor  # pixels per latent, 8
+        self.prompts = PromptEncoder(pipe, device=self.torch_device)
+        if spec.model.vae_tiling:
+            self.vae.enable_tiling()
+        self.device = device_name(self.torch_device)
+        self.versions = versions()
+
+    @classmethod
+    def load(cls, spec: ModelSpec) -> Self:
+        """Raises Refused where the weights are not what the plan saw."""
+        return cls(load_pipeline(spec), spec)
+
+    @on_device
+    def encode(self, rows: Sequence[ImageRow]) -> list[RowEmbeds]:
+        _check_one(rows, "adapter")
+        self.adapters.use(rows[0].adapter)
+        return self.prompts(rows)
+
+    @on_device
+    def denoise(
+        self,
+        rows: Sequence[ImageRow],
+        embeds: Sequence[RowEmbeds],
+        generators: Sequence[torch.Generator] | None = None,
+    ) -> Tensor:
+        """Noise → latents (batch, 16, height/8, width/8), in the dtype of the model.
+
+        generators: one per row, already seeded, for who goes on drawing from them.
+        """
+        _check_one_bucket(rows)
+        generators = generators or [torch.Generator("cpu").manual_seed(row.seed) for row in rows]
+        noise = self.noise(rows, embeds[0].positive.text.dtype, generators)
+        return self.loop(rows, embeds, noise, generators, self.schedule(rows[0].num_inference_steps))
+
+    def loop(
+        self,
+        rows: Sequence[ImageRow],
+        embeds: Sequence[RowEmbeds],
+        latents: Tensor,
+        generators: Sequence[torch.Generator],
+        schedule: tuple[Tensor, Tensor],
+        first: int = 0,
+        window: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Denoise by a schedule, from its step `first` on. window: guided steps, if they are not the job's."""
+        self.adapters.use(rows[0].adapter)
+        self.placement.use("transformer")
+        dtype, sampler = latents.dtype, sampler_for(self.spec.sampling.sampler, generators)
+        sigmas, timesteps = schedule
+        guided = range(*(window or guidance_window(len(timesteps), self.spec.sampling)))
+        predict = self._predictor(rows, embeds, len(timesteps), guided)
+        for step in range(first, len(timesteps)):
+            velocity = predict(latents.to(dtype), timesteps[step], step)
+            latents = sampler.step(latents, velocity, sigmas[step], sigmas[step + 1])
+        return latents.to(dtype)
+
+    @on_device
+    def finite(self, latents: Tensor) -> list[bool]:
+        return [bool(row) for row in latents.isfinite().flatten(1).all(1).tolist()]
+
+    @on_device
+    def decode(self, latents: Tensor, rows: Sequence[int], *, upcast: bool = False) -> list[Pixels | None]:
+        """Latents → (height, width, 3) uint8, one row at a time, so that memory and bits do not depend on the batch."""
+        self.placement.use("vae")
+        dtype = self.vae.dtype
+        if upcast:
+            self.vae.to(torch.float32)
+        try:
+            decoded = [self._decode_row(latents[row : row + 1].to(self.vae.dtype)) for row in rows]
+        finally:
+            if upcast:
+                self.vae.to(dtype)
+        if self.torch_device.type == "cuda":
+            torch.cuda.synchronize(self.torch_device)  # the copies run while the next row is decoded; now they must end
+        # A copy, since pinned memory is scarce and pictures wait for their compression.
+        return [pixels.numpy().copy() if bool(good) else None for pixels, good in decoded]
+
+    def sigmas(self, num_inference_steps: int) -> list[float]:
+        return [float(sigma) for sigma in self.schedule(num_inference_steps)[0].tolist()]
+
+    def peak_memory(self) -> int:
+        return peak_memory(self.torch_device)
+
+    def schedule(self, num_inference_steps: int, *, own: bool = True) -> tuple[Tensor, Tensor]:
+        """(steps + 1) noise levels and (steps) timesteps. From a scheduler of its own: diffusers' keeps state.
+
+        own: by sampling.sigmas, where they are given.
+        """
+        sampling, changed = self.spec.sampling, {}
+        if sampling.shift is not None:
+            changed["shift"] = sampling.shift
+        scheduler = FlowMatchEulerDiscreteScheduler.from_config(self.scheduler_config, **changed)
+        if sampling.sigmas is not None and own:
+            scheduler.set_timesteps(sigmas=sampling.sigmas, device=self.torch_device)
+        elif sampling.schedule == "normal":
+            scheduler.set_timesteps(num_inference_steps, device=self.torch_device)
+        else:
+            levels = SCHEDULES[sampling.schedule](num_inference_steps, scheduler.shift)
+            sigmas = torch.tensor([*levels, 0.0], dtype=torch.float32, device=self.torch_device)
+            return sigmas, sigmas[:-1] * TRAINED
+        return scheduler.sigmas, scheduler.timesteps
+
+    def noise(self, rows: Sequence[ImageRow], dtype: torch.dtype, generators: Sequence[torch.Generator]) -> Tensor:
+        """(batch, 16, height/8, width/8), each row drawn on the CPU by a generator of its own: equal on all devices."""
+        shape = (
+            len(rows),
+            self.transformer.config.in_channels,
+            rows[0].height // self.factor,
+            rows[0].width // self.factor,
+        )
+        noise: Tensor = randn_tensor(shape, generator=list(generators), device=self.torch_device, dtype=dtype)
+        return noise
+
+    def _predictor(
+        self, rows: Sequence[ImageRow], embeds: Sequence[RowEmbeds], steps: int, guided_steps: range
+    ) -> Callable[[Tensor, Tensor, int], Tensor]:
+        """The function (latents, timestep, step) → velocity for this batch, with what all steps share computed once."""
+        text, pooled = _stack([row.positive for row in embeds])
+        negatives = [row.negative for row in embeds if row.negative is not None]
+        if rows[0].guidance_scale <= 1:
+            return lambda latents, timestep, step: self._forward(latents, timestep, text, pooled)
+        negative_text, negative_pooled = _stack(negatives)
+        both_text, both_pooled = torch.cat([negative_text, text]), torch.cat([negative_pooled, pooled])
+        guidance = self._column([row.guidance_scale for row in rows])
+        skip_scale = self._column([row.skip_layer_guidance_scale for row in rows])
+        skip_steps = self._skip_steps(rows, steps)
+
+        def guided(latents: Tensor, timestep: Tensor, step: int) -> Tensor:
+            if step not in guided_steps:
+                return self._forward(latents, timestep, text, pooled)
+            doubled = torch.cat([latents, latents])
+            without, with_text = self._forward(doubled, timestep, both_text, both_pooled).chunk(2)
+            # The products round to the model's dtype as a Python float times a tensor does.
+            velocity = without + (guidance * (with_text - without)).to(without.dtype)
+            if step in skip_steps:
+                skipped = self._forward(latents, timestep, text, pooled, list(self.spec.sampling.skip_guidance_layers))
+                velocity = velocity + ((with_text - skipped) * skip_scale).to(velocity.dtype)
+            return velocity
+
+        return guided
+
+    def _forward(
+        self, latents: Tensor, timestep: Tensor, text: Tensor, pooled: Tensor, skip_layers: list[int] | None = None
+    ) -> Tensor:
+        velocity: Tensor = self.transformer(
+            hidden_states=latents,
+            timestep=timestep.expand(latents.shape[0]),
+            encoder_hidden_states=text,
+            pooled_projections=pooled,
+            return_dict=False,
+            skip_layers=skip_layers,
+        )[0]
+        return velocity
+
+    def _skip_steps(self, rows: Sequence[ImageRow], steps: int) -> set[int]:
+        """Steps with a skip-layer forward: strictly inside the window, as in the pipeline."""
+        if not any(row.skip_layer_guidance_scale for row in rows):
+            return set()
+        start, stop = self.spec.sampling.skip_layer_guidance_start, self.spec.sampling.skip_layer_guidance_stop
+        return {step for step in range(steps) if steps * start < step < steps * stop}
+
+    def _decode_row(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """(1, 16, h, w) → pixels (8h, 8w, 3) uint8, perhaps still being copied, and whether the decoder gave no NaN."""
+        latents = latents / self.vae.config.scaling_factor + self.vae.config.shift_factor
+        image = self.vae.decode(latents, return_dict=False)[0][0].float()
+        # VaeImageProcessor.postprocess and numpy_to_pil, in fp32 from the start: bf16 would shift 24 % of levels
+        pixels = ((image * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 0) * 255).round().to(torch.uint8).contiguous()
+        if pixels.device.type == "cuda":
+            pinned = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)
+            pixels = pinned.copy_(pixels, non_blocking=True)
+        return pixels, image.isfinite().all()
+
+    def _column(self, values: Sequence[float]) -> Tensor:
+        """(batch, 1, 1, 1) fp32: one number per row of a batch of latents."""
+        return torch.tensor(values, dtype=torch.float32, device=self.torch_device).view(-1, 1, 1, 1)
+
+
+def _stack(embeddings: Sequence[Embedding]) -> tuple[Tensor, Tensor]:
+    """(batch, tokens, width) and (batch, pooled width)."""
+    return torch.stack([one.text for one in embeddings]), torch.stack([one.pooled for one in embeddings])
+
+
+def _check_one(rows: Sequence[ImageRow], name: str) -> None:
+    if len({getattr(row, name) for row in rows}) != 1:
+        raise ValueError(f"rows of one batch differ in {name}")
+
+
+def _check_one_bucket(rows: Sequence[ImageRow]) -> None:
+    for name in SHARED:
+        _check_one(rows, name)
+    if len({row.guidance_scale > 1 for row in rows}) != 1:
+        raise ValueError("rows of one batch differ in whether guidance is on")

@@ -1,0 +1,83 @@
+"""Two passes over each image: rendered, enlarged, partly noised again, and denoised at that size in the same shard.
+
+The second pass is StableDiffusion3Img2ImgPipeline's (diffusers 0.42.1), given latents and the generators of the first.
+Knows two SD3 renderers, which may be one, and no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from batchgen.engines.device import on_device
+from batchgen.engines.protocol import ImageRow, Pixels
+from batchgen.engines.sd3.renderer import SD3Renderer
+from batchgen.engines.sd3.text import RowEmbeds
+from batchgen.job import Refine
+from batchgen.job.steps import first_step, refined_size
+
+
+class TwoPassRenderer:
+    """Implements batchgen.models.renderer.Renderer. Both checkpoints must have the same latents, as all of SD3 do."""
+
+    def __init__(self, first: SD3Renderer, second: SD3Renderer, refine: Refine) -> None:
+        self.first, self.second, self.refine = first, second, refine
+        self.device, self.versions = first.device, first.versions
+
+    def encode(self, rows: Sequence[ImageRow]) -> list[tuple[RowEmbeds, RowEmbeds]]:
+        return [*zip(self.first.encode(rows), self.second.encode(self.again(rows)), strict=True)]
+
+    @on_device
+    def denoise(self, rows: Sequence[ImageRow], embeds: Sequence[tuple[RowEmbeds, RowEmbeds]]) -> Tensor:
+        """Noise → latents (batch, 16, height/8 × scale, width/8 × scale)."""
+        generators = [torch.Generator("cpu").manual_seed(row.seed) for row in rows]
+        self.second.placement.rest()
+        latents = self.first.denoise(rows, [one for one, _ in embeds], generators)
+        self.first.placement.rest()
+        rows, texts = self.again(rows), [two for _, two in embeds]
+        dtype, size = texts[0].positive.text.dtype, (rows[0].height // 8, rows[0].width // 8)
+        enlarged = functional.interpolate(latents.float(), size=size, mode=self.refine.upscale_method).to(dtype)
+        sigmas, timesteps = self.second.schedule(self.refine.num_inference_steps, own=False)
+        begin = first_step(len(timesteps), self.refine.strength)
+        sigma = sigmas[begin].to(dtype)
+        noised = sigma * self.second.noise(rows, dtype, generators) + (1.0 - sigma) * enlarged
+        return self.second.loop(rows, texts, noised, generators, (sigmas, timesteps), begin, (0, len(timesteps)))
+
+    def finite(self, latents: Tensor) -> list[bool]:
+        return self.second.finite(latents)
+
+    def decode(self, latents: Tensor, rows: Sequence[int], *, upcast: bool = False) -> list[Pixels | None]:
+        if self.second is not self.first:
+            self.second.placement.rest()
+        return self.first.decode(latents, rows, upcast=upcast)
+
+    def sigmas(self, num_inference_steps: int) -> list[float]:
+        """Of both passes, one after the other: the second begins after the first 0."""
+        sigmas, timesteps = self.second.schedule(self.refine.num_inference_steps, own=False)
+        return (
+            self.first.sigmas(num_inference_steps) + sigmas[first_step(len(timesteps), self.refine.strength) :].tolist()
+        )
+
+    def peak_memory(self) -> int:
+        return self.first.peak_memory()
+
+    def again(self, rows: Sequence[ImageRow]) -> list[ImageRow]:
+        """The rows of the second pass. Skip-layer guidance is the first's alone, as diffusers has it."""
+        height, width = refined_size(self.refine, rows[0].height, rows[0].width)
+        same = self.second is self.first
+        return [
+            replace(
+                row,
+                height=height,
+                width=width,
+                num_inference_steps=self.refine.num_inference_steps,
+                guidance_scale=self.refine.guidance_scale,
+                skip_layer_guidance_scale=0.0,
+                adapter=row.adapter if same else None,
+            )
+            for row in rows
+        ]

@@ -1,0 +1,64 @@
+"""The dataset card: README.md of a run, whose front matter makes `datasets.load_dataset(OUT)` find the pictures.
+
+A pure function of the plans and, once there are any, of the totals. Never says where the input or the output lies.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import yaml
+
+if TYPE_CHECKING:
+    from batchgen.finalize.metadata import Totals
+    from batchgen.run.directory import Run
+    from batchgen.run.plans import Plan
+
+_FRONT = {
+    "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}],
+    "tags": ["synthetic", "text-to-image", "batchgen"],
+}
+
+
+def dataset_card(run: Run, totals: Totals | None = None) -> str:
+    """Markdown with YAML front matter. Without totals: of a run that is not finished."""
+    plan = run.plans[0]
+    sampling = "\n".join(f"| {key} | {value} |" for key, value in plan.job["sampling"].items() if value is not None)
+    return f"""---
+{yaml.safe_dump(_FRONT, sort_keys=False).strip()}
+---
+
+# Images made with batchgen
+
+{_state(run.planned, totals)}
+
+```python
+from datasets import load_dataset
+images = load_dataset("path/of/this/directory", split="train")
+```
+
+`data/` holds the pictures with their rows, `metadata/` every planned row without the picture, failures included.
+
+| model | {model_name(plan)} |
+|---|---|
+| revision | {plan.model["revision"] or "local"} |
+| model digest | {plan.model["digest"]} |
+| dtype | {plan.model["dtype"]} |
+{sampling}
+
+Values of the table are the job's defaults; a row may say otherwise, and its own columns are what was used.
+"""
+
+
+def model_name(plan: Plan) -> str:
+    """The hub's name, or the last part of a local path."""
+    path = str(plan.model["path"])
+    return path if plan.model["revision"] else path.rstrip("/").rpartition("/")[2]
+
+
+def _state(planned: int, totals: Totals | None) -> str:
+    if totals is None:
+        return f"{planned} images are planned; this run is not finished."
+    codes = ", ".join(f"{code}: {count}" for code, count in sorted(totals.codes.items()))
+    failed = f", {totals.failed} failed ({codes})" if totals.failed else ""
+    return f"{totals.images} images of {planned} planned{failed}."

@@ -1,0 +1,126 @@
+"""The metadata table of a run, piece by piece: rows of data files, failures and skipped rows, each once and newest."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchgen import schema
+from batchgen.errors import Infrastructure
+from batchgen.run import layout
+from batchgen.run.directory import READERS, Run, read_shard
+from batchgen.run.plans import Plan, are_among
+from batchgen.run.shard import Footer
+
+
+@dataclass
+class Totals:
+    """What the run holds. images + failed is all that was planned."""
+
+    images: int = 0
+    failed: int = 0
+    suspect: int = 0
+    split: int = 0
+    device_seconds: float = 0.0
+    codes: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def planned(self) -> int:
+        return self.images + self.failed
+
+    def add(self, table: pa.Table) -> None:
+        """Count a piece of the metadata table."""
+        failed = table.filter(pc.equal(table["status"], "failed"))
+        self.failed += len(failed)
+        self.images += len(table) - len(failed)
+        self.codes.update(failed["error_code"].to_pylist())
+        self.suspect += table["suspect"].drop_null().length()
+        split = pc.not_equal(table["batch_size"], table["planned_batch_size"])
+        self.split += pc.sum(split).as_py() or 0
+        self.device_seconds += pc.sum(table["render_seconds"]).as_py() or 0.0
+
+
+def metadata(found: Run, only: set[int] | None = None) -> Iterator[pa.Table]:
+    """The metadata table, a piece per shard in order of shards, then the skipped rows of each plan.
+
+    only: numbers of the shards to read; without it all, and one that is missing is an error. A row that stands in
+    several generations is that of the newest.
+    """
+    for plan in found.plans:
+        replaced = found.replaced_after(plan)
+        shards = [shard for shard in found.index(plan).to_pylist() if only is None or shard["shard"] in only]
+        extras: list[pa.Field] = []
+        with ThreadPoolExecutor(READERS) as pool:
+            for start in range(0, len(shards), 256):  # a window, so that memory does not grow with the run
+                for table in pool.map(partial(_shard, found, plan, replaced), shards[start : start + 256]):
+                    extras = schema.extras_of(table.schema)
+                    yield table
+        for rows in found.skipped(plan):
+            rows = rows.filter(pc.invert(are_among(replaced, rows)))
+            yield _failed(plan, rows, rows["skip_code"], rows["skip_message"])
+        if not shards and not plan.skipped and len(found.plans) == 1:
+            yield schema.metadata_schema(extras).empty_table()
+
+
+def _shard(found: Run, plan: Plan, replaced: set[str], shard: dict[str, object]) -> pa.Table:
+    """Good rows from the data file, failed rows that no later generation has from the plan.
+
+    Raises Infrastructure unless these are all its rows.
+    """
+    number = int(str(shard["shard"]))
+    planned = found.rows(plan, str(shard["file"]), int(str(shard["row_group"])))
+    footer, good = read_shard(found, number)
+    ids = planned["image_id"].to_pylist()
+    if footer.plan != plan.plan or sorted([*good["image_id"].to_pylist(), *footer.failures]) != sorted(ids):
+        raise Infrastructure(
+            f"{found.store}/{layout.data_path(number)}: does not hold the rows of its plan. Run batchgen doctor."
+        )
+    pieces = [_succeeded(good, footer, number)]
+    failed = planned.filter(are_among(footer.failures.keys() - replaced, planned))
+    if len(failed):
+        why = [footer.failures[image_id] for image_id in failed["image_id"].to_pylist()]
+        pieces.append(_failed(plan, failed, [item.code for item in why], [item.message for item in why]))
+    return pa.concat_tables(pieces)
+
+
+def _succeeded(good: pa.Table, footer: Footer, number: int) -> pa.Table:
+    constants = footer.constants | {"versions": json.dumps(footer.constants["versions"], sort_keys=True)}
+    status = {
+        "status": "ok",
+        "error_code": None,
+        "error_message": None,
+        "shard": number,
+        "file": layout.data_path(number),
+    }
+    return _fill(good, constants | status)
+
+
+def _failed(plan: Plan, rows: pa.Table, codes: object, messages: object) -> pa.Table:
+    planned = rows["batch_size"]
+    rows = rows.drop_columns(["batch_size"])
+    values = plan.constants() | {"status": "failed", "error_code": codes, "error_message": messages}
+    return _fill(rows.append_column("planned_batch_size", planned), values | {"shard": rows["shard"]})
+
+
+def _fill(rows: pa.Table, values: dict[str, object]) -> pa.Table:
+    """rows with the columns of the metadata table: constants repeated, columns as they are, the rest null."""
+    target = schema.metadata_schema(schema.extras_of(rows.schema))
+    columns = [_column(rows, values, name, target.field(name).type) for name in target.names]
+    return pa.table(columns, schema=target)
+
+
+def _column(rows: pa.Table, values: dict[str, object], name: str, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    if name not in values:
+        return rows[name] if name in rows.column_names else pa.nulls(len(rows), kind)
+    value = values[name]
+    if isinstance(value, pa.ChunkedArray):
+        return value
+    whole_column = isinstance(value, list) and not pa.types.is_list(kind)
+    return pa.array(value if whole_column else [value] * len(rows), kind)

@@ -1,0 +1,126 @@
+"""Reading a job file: YAML and overrides → a Job, or every mistake in it with its key and the nearest right word.
+
+Knows YAML and pydantic's complaints; what a setting may be, the sections say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from batchgen.errors import Problem, Refused
+from batchgen.job.job import Job
+from batchgen.words import nearest
+
+# What pydantic puts into a key's path where a key may be of several kinds.
+KINDS = ("literal['auto']", "constrained-int", "list[str]", "str", "all", "each", "[key]")
+
+
+def load_job(path: str | Path, overrides: list[str] | None = None) -> Job:
+    """Read a job file, apply `key.key=value` overrides, and validate. Raises Refused with every mistake in it."""
+    try:
+        values = yaml.load(Path(path).read_text("utf-8"), Loader=_UniqueKeys)
+    except OSError as error:
+        raise Refused(f"{path}: cannot be read ({error.strerror}).") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise Refused(f"{path}: is not YAML: {error}") from error
+    for override in overrides or []:
+        _override(values, override)
+    return job_from(values, str(path))
+
+
+def job_from(values: Any, source: str = "job") -> Job:
+    """Validate a mapping of sections. Raises Refused with every mistake in it, each with its key."""
+    try:
+        return Job.model_validate(values)
+    except ValidationError as error:
+        raise Refused(_together([_explain(detail, source) for detail in error.errors()])) from error
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of a job file, for editors: what presets fill in is not required."""
+    found = Job.model_json_schema()
+    found["title"], found["required"] = "batchgen job", ["input", "output"]
+    for name in ("Model", "Sampling"):
+        found["$defs"][name].pop("required", None)
+    return found
+
+
+def _override(values: Any, override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not isinstance(values, dict):
+        raise Refused(f"--set {override}: write section.key=value, for example sampling.num_inference_steps=28.")
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        if values.get(section) is None:  # missing, or `section:` and no more
+            values[section] = {}
+        values = values[section]
+        if not isinstance(values, dict):
+            raise Refused(f"--set {override}: {section} is not a section.")
+    try:
+        values[last] = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise Refused(f"--set {override}: the value is not YAML: {error}") from error
+
+
+def _explain(detail: Any, source: str) -> Problem:
+    path = [str(part) for part in detail["loc"] if part not in KINDS]
+    where = f"{source}: {'.'.join(path)}" if path else source
+    if detail["type"] == "extra_forbidden":
+        return Problem(f"unknown key.{nearest(path[-1], _keys_at(path[:-1]))}", where)
+    if detail["type"] == "missing":
+        return Problem("is required.", where)
+    message = detail["msg"].removeprefix("Value error, ")
+    given = detail["input"]
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | None) else ""
+    return Problem(f"{message}{shown}", where)
+
+
+def _together(problems: list[Problem]) -> list[Problem]:
+    """One problem for each key: where a key may be one of several types, each type has its own complaint."""
+    messages: dict[str, list[str]] = {}
+    for problem in problems:
+        messages.setdefault(problem.where, []).append(problem.message)
+    return [Problem(" Or: ".join(found), where) for where, found in messages.items()]
+
+
+def _keys_at(path: list[str]) -> list[str]:
+    """Names of the fields of the section that a path leads to."""
+    section: Any = Job
+    for part in path:
+        field = section.model_fields.get(part)
+        annotation = getattr(field, "annotation", None)
+        kinds = [annotation, *_kinds(annotation)]
+        section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if section is None:
+            return []
+    return list(section.model_fields)
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """What a union is made of, all the way down."""
+    for part in get_args(annotation):
+        yield part
+        yield from _kinds(part)
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Plain YAML drops the first of two equal keys without a word; a job file must not."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def inline_yaml(value: object) -> str:
+    """A value as YAML on one line, whatever is in it."""
+    return (
+        yaml.safe_dump(value, default_flow_style=True, width=10**9, allow_unicode=True).removesuffix("\n...\n").strip()
+    )

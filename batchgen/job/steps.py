@@ -1,0 +1,57 @@
+"""What settings of the loop mean in steps and pixels: guided steps, steps and size of a second pass.
+
+Pure arithmetic, the one place where planner, renderers, estimates and the ComfyUI importer look it up.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from batchgen.job.sampling import Refine, Sampling
+
+SNAP = 16  # StableDiffusion3Pipeline.check_inputs, diffusers 0.42.1: VAE factor 8 times patch size 2
+CLIP_TOKENS = 77
+
+Size = TypeVar("Size", int, npt.NDArray[np.int64])
+
+
+def snap_side(side: Size) -> Size:
+    """The nearest multiple of 16 (halves go up: 1080 → 1088), at least 16. Takes an int or an integer array."""
+    snapped = (side + SNAP // 2) // SNAP * SNAP
+    return snapped + (snapped < SNAP) * (SNAP - snapped)
+
+
+def snap(height: int, width: int) -> tuple[int, int]:
+    """Height and width as the model takes them."""
+    return snap_side(height), snap_side(width)
+
+
+def refined_size(refine: Refine | None, height: int, width: int) -> tuple[int, int]:
+    """Height and width of the picture that is stored, after a second pass if there is one."""
+    if refine is None:
+        return height, width
+    return snap(round(height * refine.scale), round(width * refine.scale))
+
+
+def guidance_window(steps: int, sampling: Sampling) -> tuple[int, int]:
+    """First guided step and the one after the last: those of diffusers 0.42.1's ClassifierFreeGuidance guider."""
+    return int(sampling.guidance_start * steps), int(sampling.guidance_stop * steps)
+
+
+def skip_layer_steps(num_inference_steps: int, start: float, stop: float) -> int:
+    """How many steps run the extra forward pass: those with n × start < i < n × stop, as in diffusers 0.42.1."""
+    n = num_inference_steps
+    return sum(n * start < i < n * stop for i in range(n))
+
+
+def first_step(steps: int, strength: float) -> int:
+    """Of a pass over something that is there: get_timesteps of diffusers 0.42.1's image-to-image pipelines."""
+    return int(max(steps - min(steps * strength, steps), 0))
+
+
+def refine_steps(refine: Refine) -> int:
+    """How many steps of a second pass run."""
+    return refine.num_inference_steps - first_step(refine.num_inference_steps, refine.strength)

@@ -1,0 +1,76 @@
+"""Renders stored images once more from their rows alone, and compares pixels."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pyarrow as pa
+
+from batchgen.engines import load_renderer
+from batchgen.errors import Infrastructure
+from batchgen.look.doctor import Report
+from batchgen.render.batches import Batches, Picture
+from batchgen.render.worker import image_rows
+from batchgen.run import images
+from batchgen.run.directory import Run, read_shard
+from batchgen.weights.spec import spec_of
+
+
+def rerender(found: Run, count: int, report: Report, seed: int = 0) -> None:
+    """Render `count` committed images again from their rows alone, in batches of their shape, and compare pixels."""
+    committed = found.committed()
+    if not committed:
+        report.problems.append("nothing is rendered yet, so nothing can be rendered again")
+        return
+    batches = Batches(load_renderer(spec_of(found.plans[-1])))
+    shards = [shard for plan in found.plans for shard in found.index(plan).to_pylist() if shard["shard"] in committed]
+    chosen = random.Random(seed)
+    chosen.shuffle(shards)
+    before = report.rerendered
+    for number, shard in enumerate(shards):
+        left = count - (report.rerendered - before)
+        if left <= 0:
+            break
+        _compare(found, shard, batches, report, chosen, -(-left // (len(shards) - number)))
+
+
+def again(found: Run, row: pa.Table, versions: dict[str, str]) -> str | None:
+    """Render one stored row again on this machine; what is wrong, or nothing. versions: of who rendered it."""
+    batches = Batches(load_renderer(spec_of(found.plans[-1])))
+    _as_then(versions)
+    return compare(row, batches)
+
+
+def _compare(
+    found: Run, shard: dict[str, Any], batches: Batches, report: Report, chosen: random.Random, count: int
+) -> None:
+    """Up to count images of a shard, each once."""
+    try:
+        footer, good = read_shard(found, shard["shard"])
+    except Infrastructure:  # examine() has said so
+        return
+    _as_then(footer.constants["versions"])
+    for at in chosen.sample(range(len(good)), min(count, len(good))):
+        report.rerendered += 1
+        if problem := compare(good.slice(at, 1), batches):
+            report.problems.append(problem)
+
+
+def _as_then(versions: dict[str, str]) -> None:
+    """With as many threads as then: on a CPU they decide the last bits."""
+    if "threads" in versions:
+        from batchgen.engines.device import use_threads
+
+        use_threads(int(versions["threads"]))
+
+
+def compare(row: pa.Table, batches: Batches) -> str | None:
+    """Render one stored row again, alone in a batch of its shape; what is wrong, or nothing."""
+    ((outcome,),) = batches.render(image_rows(row), row["batch_size"][0].as_py(), group=1)
+    wanted, image_id = row["pixel_sha256"][0].as_py(), row["image_id"][0].as_py()
+    if not isinstance(outcome, Picture):
+        return f"image {image_id}: does not render again ({outcome.code}: {outcome.message})"
+    if images.pixel_sha256(outcome.pixels) != wanted:
+        return f"image {image_id}: renders to other pixels here (device {batches.renderer.device})"
+    return None

@@ -1,0 +1,100 @@
+"""One PNG that shows a run: small pictures with their prompts beneath.
+
+Knows the run directory and Pillow. Reads shards until it has enough pictures, so its cost does not grow with the run.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image, ImageDraw, ImageFont
+
+from batchgen.run import images
+from batchgen.run.directory import Run
+from batchgen.run.images import Pixels
+from batchgen.run.layout import data_path
+
+PATH = "contact_sheet.png"
+MOST = 60  # pictures: ten rows, which a screen shows at a glance
+COLUMNS = 6
+LARGEST = 512  # pixels of the longer side of a thumbnail; sixty of them are 47 MB
+SIDE = 192  # pixels of the longer side of each picture
+GAP = 16
+LINES = 3
+FONT = ImageFont.load_default(size=13)
+LINE_HEIGHT = 17
+CELL = (SIDE + GAP, SIDE + GAP + LINES * LINE_HEIGHT)
+
+
+def write(found: Run, most: int = MOST) -> str | None:
+    """Draw the sheet into the run directory; returns its path or URL, None where nothing is committed."""
+    shown = pictures(found, most)
+    if not shown:
+        return None
+    found.store.replace(PATH, draw([pixels for pixels, _ in shown], [row["prompt"] for _, row in shown]))
+    return f"{found.store}/{PATH}"
+
+
+def pictures(found: Run, most: int) -> list[tuple[Pixels, dict[str, Any]]]:
+    """(pixels, row) of at most so many committed images; the pixels as a thumbnail if they are more than LARGEST."""
+    shown = list(itertools.islice(_committed(found), most))
+    return sorted(shown, key=lambda item: str(item[1]["prompt"]))  # stable: those of a prompt stand side by side
+
+
+def draw(pictures: Sequence[Pixels], captions: Sequence[str]) -> bytes:
+    """PNG. Pictures keep their aspect ratio; captions that are too long end in "..."."""
+    rows = -(-len(pictures) // COLUMNS)
+    columns = min(COLUMNS, len(pictures))
+    sheet = Image.new("RGB", (columns * CELL[0] + GAP, rows * CELL[1] + GAP), (226, 226, 230))
+    brush = ImageDraw.Draw(sheet)
+    for number, (pixels, caption) in enumerate(zip(pictures, captions, strict=True)):
+        left, top = GAP + number % COLUMNS * CELL[0], GAP + number // COLUMNS * CELL[1]
+        picture = Image.fromarray(pixels)
+        scale = SIDE / max(picture.size)
+        size = (max(round(picture.width * scale), 1), max(round(picture.height * scale), 1))
+        place = left + (SIDE - size[0]) // 2, top + (SIDE - size[1]) // 2
+        sheet.paste(picture.resize(size, Image.Resampling.LANCZOS), place)
+        for line, text in enumerate(wrapped(caption)):
+            brush.text((left, top + SIDE + 2 + line * LINE_HEIGHT), text, fill=(30, 30, 30), font=FONT)
+    return images.encode(np.asarray(sheet), "png")
+
+
+def wrapped(caption: str) -> list[str]:
+    """At most LINES lines that fit beneath a picture."""
+    lines = [""]
+    for word in caption.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if FONT.getlength(longer) <= SIDE:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    lines = [_cut(line) if FONT.getlength(line) > SIDE else line for line in lines if line]
+    return lines if len(lines) <= LINES else [*lines[: LINES - 1], _cut(lines[LINES - 1])]
+
+
+def _cut(line: str) -> str:
+    """As much of the line as fits with "..." after it."""
+    while line and FONT.getlength(line + "...") > SIDE:
+        line = line[:-1]
+    return line + "..."
+
+
+def _committed(found: Run) -> Iterator[tuple[Pixels, dict[str, Any]]]:
+    """In order of shards, each with all that its row says but the picture itself."""
+    for number in sorted(found.committed()):
+        with found.store.open_file(data_path(number)) as opened:
+            for batch in pq.ParquetFile(opened).iter_batches(batch_size=8):
+                for row in batch.to_pylist():
+                    yield _thumbnail(images.decode(row.pop("image")["bytes"])), row
+
+
+def _thumbnail(pixels: Pixels) -> Pixels:
+    if max(pixels.shape) <= LARGEST:
+        return pixels
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+    return np.asarray(picture)

@@ -1,0 +1,158 @@
+"""Proves a run: every planned row once, every byte as it was written, nothing foreign, and samples render again.
+
+Reads everything, changes nothing. Reports all that is wrong, each with its file and what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchgen.errors import Infrastructure
+from batchgen.finalize.proof import success
+from batchgen.plan.occurrences import Occurrences
+from batchgen.run import images, plans
+from batchgen.run.directory import Run
+from batchgen.run.layout import CARD, DATA, METADATA, SUCCESS, data_path, shard_number
+from batchgen.run.plans import Plan
+from batchgen.run.shard import Footer, check_seal
+
+AWAY = "Move it out of data/."
+READERS = 4  # each holds one shard, at most 256 MB
+
+
+@dataclass
+class Report:
+    """What was found. `problems` empty means: proven."""
+
+    planned: int = 0
+    images: int = 0
+    failed: int = 0
+    rerendered: int = 0
+    finalized: bool = True
+    problems: list[str] = field(default_factory=list)
+
+
+def examine(found: Run) -> Report:
+    """Compare every data file with its plan, down to the pixels."""
+    report = Report(finalized=found.store.exists(SUCCESS))
+    seen = Occurrences()
+    expected: set[int] = set()
+    complete = True
+    for plan in found.plans:
+        report.problems += _plan_problems(found, plan)
+        try:
+            shards = found.index(plan).to_pylist()
+        except Infrastructure:  # already among the problems
+            complete = False
+            continue
+        expected |= {shard["shard"] for shard in shards}
+        with ThreadPoolExecutor(READERS) as pool:
+            for start in range(0, len(shards), READERS):  # a window, so that memory stays that of READERS shards
+                window = shards[start : start + READERS]
+                for ids, failed, problems in pool.map(partial(_examine_shard, found, plan), window):
+                    twice = [image_id for image_id, n in zip(ids, seen.count(ids), strict=True) if n > 1]
+                    report.problems += [f"image {image_id} is committed more than once" for image_id in twice]
+                    report.images += len(ids)
+                    report.failed += failed
+                    report.problems += problems
+        report.failed += plan.skipped_images
+    report.planned = found.planned
+    report.failed -= found.replacements  # what failed once and stands in a later generation
+    if complete:
+        report.problems += _strangers(found, expected)
+    report.problems += _record_problems(found)
+    if not report.problems and report.planned != report.images + report.failed:
+        report.problems.append(f"{report.planned} rows planned, {report.images + report.failed} accounted for")
+    return report
+
+
+def _plan_problems(found: Run, plan: Plan) -> list[str]:
+    problems = []
+    for file in [*plan.files, plan.index, *plan.skipped, *([plan.replaced] if plan.replaced else [])]:
+        path = f"{plan.directory}/{file.path}"
+        try:
+            damaged = plans.digest(found.store.read(path)) != file.sha256
+        except FileNotFoundError:
+            problems.append(f"{path}: is missing; without it the run cannot be continued or proven")
+            continue
+        if damaged:
+            problems.append(f"{path}: is not what was planned (sha256 differs)")
+    return problems
+
+
+def _examine_shard(found: Run, plan: Plan, shard: dict[str, Any]) -> tuple[list[str], int, list[str]]:
+    """(ids of its images, number of failures, problems) of one data file."""
+    path = data_path(shard["shard"])
+    try:
+        data = found.store.read(path)
+        check_seal(data)
+        parquet = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        footer = Footer.from_metadata(parquet.schema_arrow.metadata)
+        table = parquet.read()
+    except FileNotFoundError:
+        return [], 0, [f"{path}: is missing ({shard['rows']} rows). Run the render command again."]
+    except (ValueError, OSError, pa.ArrowInvalid) as error:
+        return [], 0, [f"{path}: is damaged ({error}). {AWAY} Then run the render command again."]
+    ids = table["image_id"].to_pylist()
+    try:
+        planned = found.rows(plan, shard["file"], shard["row_group"])
+    except Infrastructure:  # the plan's file is at fault, and already among the problems
+        return ids, len(footer.failures), []
+    problems = []
+    if footer.plan != plan.plan or footer.shard != shard["shard"]:
+        problems.append(f"{path}: is shard {footer.shard} of plan {footer.plan}. {AWAY} Then render again.")
+    elif Counter([*ids, *footer.failures]) != Counter(planned["image_id"].to_pylist()):
+        problems.append(f"{path}: does not hold exactly the rows of its plan. {AWAY} Then render again.")
+    problems += [f"{path}: {problem}" for problem in _picture_problems(table)]
+    return ids, len(footer.failures), problems
+
+
+def _picture_problems(table: pa.Table) -> Iterator[str]:
+    """Decode every picture. Pixels of lossless formats must have the digest of the row, all must have its size."""
+    for row in table.select(["image", "image_id", "image_height", "image_width", "pixel_sha256"]).to_pylist():
+        try:
+            pixels = images.decode(row["image"]["bytes"])
+        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises on broken files
+            yield f"image {row['image_id']} cannot be decoded ({error})"
+            continue
+        lossless = row["image"]["path"].endswith(".png")
+        if pixels.shape != (row["image_height"], row["image_width"], 3):
+            yield f"image {row['image_id']} is {pixels.shape[1]}x{pixels.shape[0]}, its row says otherwise"
+        elif lossless and images.pixel_sha256(pixels) != row["pixel_sha256"]:
+            yield f"image {row['image_id']} has other pixels than were rendered"
+
+
+def _record_problems(found: Run) -> Iterator[str]:
+    """What finalize wrote must be as it wrote it; running the render command again writes it anew."""
+    if not found.store.exists(SUCCESS):
+        return
+    summary = success(found)
+    if summary is None:
+        yield f"{SUCCESS}: is damaged. Run the render command again."
+        return
+    parts = {part["path"]: part["sha256"] for part in summary["metadata"]}
+    there = {entry.path for entry in found.store.list(METADATA)}
+    for path in sorted(there - parts.keys()):
+        yield f"{path}: does not belong to the metadata, and readers would see it. Move it out of {METADATA}/."
+    for path in sorted(parts):
+        if path not in there:
+            yield f"{path}: is missing. Run the render command again."
+        elif plans.digest(found.store.read(path)) != parts[path]:
+            yield f"{path}: is damaged. Delete it and run the render command again."
+    if not found.store.exists(CARD):
+        yield f"{CARD}: the dataset card is missing. Run the render command again."
+
+
+def _strangers(found: Run, expected: set[int]) -> Iterator[str]:
+    """Whatever a reader of data/ would see and no plan knows."""
+    for entry in found.store.list(DATA):
+        if shard_number(entry.path) not in expected:
+            yield f"{entry.path}: belongs to no plan, and readers of data/ would see it. {AWAY}"

@@ -1,0 +1,81 @@
+"""A run as data: its rows as pandas, its pictures as PIL, all of it as a `datasets.Dataset`. Changes nothing.
+
+A run that is not finished shows what is committed so far. Knows neither Ray nor models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from PIL import Image
+
+from batchgen.errors import Infrastructure, Refused
+from batchgen.finalize import metadata
+from batchgen.finalize.proof import finished
+from batchgen.run import images
+from batchgen.run.directory import Run
+from batchgen.run.layout import DATA, METADATA
+from batchgen.storage.store import Store
+
+if TYPE_CHECKING:
+    import datasets
+    import pandas as pd
+
+
+class Results:
+    """What `batchgen.open()` returns. out: the run directory, a path or a URL. Raises Refused where there is no run."""
+
+    def __init__(self, out: str) -> None:
+        self.run = Run.open(Store.open(str(out)))
+
+    def __repr__(self) -> str:
+        return f"batchgen.open({str(self.run.store)!r})"
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Every row of the metadata table, failures included, without the pictures."""
+        frame: pd.DataFrame = pa.concat_tables(self._tables(), promote_options="permissive").to_pandas()
+        return frame
+
+    def row(self, image_id: str) -> dict[str, Any]:
+        """All that is known of one image row. Raises Refused where no such row is known."""
+        for table in self._tables():
+            found = table.filter(pc.equal(table["image_id"], image_id)).to_pylist()
+            if found:
+                row: dict[str, Any] = found[0]
+                return row
+        raise Refused(f"{self.run.store}: no image {image_id!r} is committed here. Look for it in metadata/.")
+
+    def image(self, image_id: str) -> Image.Image:
+        """Its picture. Raises Refused where the row failed or is not known."""
+        return Image.fromarray(images.decode(self.stored(self.row(image_id))["image"][0].as_py()["bytes"]))
+
+    def stored(self, row: dict[str, Any]) -> pa.Table:
+        """What data/ holds of a row(), the encoded picture included. Raises Refused where the row failed."""
+        image_id = row["image_id"]
+        if row["status"] != "ok":
+            raise Refused(f"{image_id} has no picture: it failed ({row['error_code']}: {row['error_message']}).")
+        try:
+            with self.run.store.open_file(row["file"]) as opened:
+                return pq.read_table(opened, filters=[("image_id", "==", image_id)])
+        except FileNotFoundError as error:
+            path = f"{self.run.store}/{row['file']}"
+            raise Infrastructure(f"{path}: is missing. Run the render command again to render it.") from error
+
+    def dataset(self) -> datasets.Dataset:
+        """The pictures with their rows. Needs `pip install datasets`, which keeps a copy in its cache."""
+        from datasets import load_dataset
+
+        return load_dataset("parquet", data_files=f"{self.run.store}/{DATA}/*.parquet", split="train")
+
+    def _tables(self) -> Iterator[pa.Table]:
+        """The metadata table in pieces: as finalize wrote it, or from the shards that are there."""
+        if finished(self.run) is None:
+            yield from metadata.metadata(self.run, self.run.committed())
+            return
+        for part in self.run.store.list(METADATA):
+            with self.run.store.open_file(part.path) as opened:
+                yield pq.read_table(opened)

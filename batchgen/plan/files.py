@@ -1,0 +1,107 @@
+"""Writes the files of one plan: shards as row groups, their index, the skipped rows. Nothing counts before publish().
+
+Knows the run directory's names and Parquet; not how shards come about. Every planner writes below a uuid of its own,
+so two planners never meet; what no plan JSON names is an orphan.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchgen import schema
+from batchgen.plan.sharding import Shard
+from batchgen.run import layout
+from batchgen.run.plans import PlanFile, digest
+from batchgen.storage.store import Store
+
+SHARDS_PER_FILE = 256  # a reader of one row group parses the footer of all
+BYTES_PER_FILE = 64_000_000
+
+
+class PlanFiles:
+    """write() shards, then finish(). discard() takes everything back."""
+
+    def __init__(self, store: Store, extras: Sequence[pa.Field]) -> None:
+        self.store = store
+        self.plan = uuid.uuid4().hex
+        self.files: list[PlanFile] = []
+        self._schema = schema.plan_schema(extras)
+        self.skipped: list[PlanFile] = []
+        self._skipped: list[pa.Table] = []
+        self.replaced: PlanFile | None = None
+        self._index: list[dict[str, Any]] = []
+        self._written: list[str] = []
+        self._start_file()
+
+    def write(self, shard: Shard) -> None:
+        """Append one shard as a row group of the current file."""
+        self._index.append(shard.index_row(self._name, self._groups))
+        self._writer.write_table(shard.rows, row_group_size=len(shard.rows))
+        self._groups += 1
+        self._rows += len(shard.rows)
+        if self._groups >= SHARDS_PER_FILE or self._sink.tell() >= BYTES_PER_FILE:
+            self._end_file()
+            self._start_file()
+
+    def skip(self, rows: list[pa.Table]) -> None:
+        """Keep rows that will not be rendered, in files of their own."""
+        self._skipped += rows
+        if sum(table.nbytes for table in self._skipped) >= BYTES_PER_FILE:
+            self._end_skipped()
+
+    def replace(self, image_ids: Sequence[str]) -> None:
+        """Keep the names of rows of earlier generations whose place is now in this plan. Once."""
+        if image_ids:
+            names = pa.table({"image_id": pa.array(image_ids, pa.string())})
+            self.replaced = self._put("replaced.parquet", _parquet(names), len(names))
+
+    def finish(self) -> tuple[PlanFile, list[PlanFile]]:
+        """Write what is open; returns the index and the files of skipped rows."""
+        self._end_file()
+        self._end_skipped()
+        index = pa.Table.from_pylist(self._index, schema=pa.schema(schema.SHARD_FIELDS))
+        return self._put("index.parquet", _parquet(index), len(index)), self.skipped
+
+    def discard(self) -> None:
+        """Remove what was written, after a refusal or an error."""
+        for path in self._written:
+            self.store.delete(path)
+        self._written = []
+        self.store.remove_made_folders()
+
+    def _start_file(self) -> None:
+        self._name = f"rows-{len(self.files):05}.parquet"
+        self._sink = pa.BufferOutputStream()
+        self._groups = self._rows = 0
+        # Row groups are a few dozen rows: dictionaries and statistics of 45 columns would outweigh the rows.
+        self._writer = pq.ParquetWriter(
+            self._sink, self._schema, compression="zstd", use_dictionary=False, write_statistics=False,
+            write_page_checksum=True, store_schema=True,
+        )  # fmt: skip
+
+    def _end_file(self) -> None:
+        self._writer.close()
+        if self._groups:
+            self.files.append(self._put(self._name, bytes(self._sink.getvalue()), self._rows))
+
+    def _end_skipped(self) -> None:
+        if self._skipped:
+            rows, self._skipped = pa.concat_tables(self._skipped), []
+            self.skipped.append(self._put(f"skipped-{len(self.skipped):05}.parquet", _parquet(rows), len(rows)))
+
+    def _put(self, name: str, data: bytes, rows: int) -> PlanFile:
+        path = f"{layout.plan_directory(self.plan)}/{name}"
+        self._written.append(path)
+        self.store.replace(path, data)
+        return PlanFile(name, digest(data), rows)
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    return bytes(sink.getvalue())

@@ -1,0 +1,167 @@
+"""Ray Data graph 1: manifest pieces → image rows in order → shards → the files of a plan.
+
+One piece is read in this process, without Ray, so that a typo answers in a second. Knows no torch and no GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import batchgen
+from batchgen.errors import Refused
+from batchgen.manifest.formats import Source
+from batchgen.plan.extension import Extension
+from batchgen.plan.files import PlanFiles
+from batchgen.plan.preflight import Prepared
+from batchgen.plan.preview import Sample
+from batchgen.plan.sharding import Sharder, Summary
+from batchgen.rows.expand import expand_or_complain
+from batchgen.rows.expansion import Expansion
+from batchgen.rows.tokens import TokenCounter
+from batchgen.run.directory import Run, publish
+from batchgen.run.plans import Plan
+from batchgen.words import redact
+
+PIECE = "batchgen:piece"  # column on the way through Ray; no column of a user is called so
+
+
+def survey(prepared: Prepared) -> Summary:
+    """What a plan would hold. Writes nothing. Raises Refused with every problem of the manifest."""
+    extension = _extension(prepared)
+    sharder = _sharder(prepared, extension)
+    for source, table in _expanded(prepared):
+        for _ in sharder.add(source, table):
+            pass
+        sharder.take_skipped()
+    for _ in sharder.finish():
+        pass
+    _check(sharder.summary, extension)
+    return sharder.summary
+
+
+def make_plan(prepared: Prepared, limit: int | None = None) -> tuple[Run, Summary]:
+    """Write the plan of a new run, or of an extension, and publish it. Returns the run with it.
+
+    limit: plan only a sample of so many image rows. Raises Refused, with nothing left behind, for a bad manifest;
+    RunMismatch for an extension that is none.
+    """
+    prepared.store.probe()
+    extension = _extension(prepared)
+    whole = _sharder(prepared, extension)
+    sharder = whole if limit is None else Sample(whole, limit)
+    files = PlanFiles(prepared.store, prepared.sources.extras)
+    try:
+        for source, table in _expanded(prepared):
+            for shard in sharder.add(source, table):
+                files.write(shard)
+            files.skip(sharder.take_skipped())
+        for shard in sharder.finish():
+            files.write(shard)
+        _check(sharder.summary, extension)
+        files.replace(extension.replaces if extension else [])
+        plan = _plan(prepared, sharder, files)
+    except BaseException:
+        files.discard()
+        raise
+    if publish(prepared.store, plan).plan != plan.plan:
+        files.discard()  # another planner was first, and its plan counts
+    found = Run.open(prepared.store)
+    found.check(prepared.facts, prepared.fingerprint)
+    return found, sharder.summary
+
+
+def _extension(prepared: Prepared) -> Extension | None:
+    return Extension(prepared.run, prepared.sources.extras) if prepared.run and prepared.extends else None
+
+
+def _sharder(prepared: Prepared, extension: Extension | None) -> Sharder:
+    first = prepared.run.next_shard if prepared.run and extension else 0
+    return Sharder(prepared.job, prepared.expansion, prepared.sources, extension, first)
+
+
+def _check(summary: Summary, extension: Extension | None) -> None:
+    if summary.problems:
+        raise Refused(summary.problems, summary.problem_codes)
+    if extension:
+        extension.check()
+
+
+def _plan(prepared: Prepared, sharder: Sharder | Sample, files: PlanFiles) -> Plan:
+    index, skipped = files.finish()
+    summary = sharder.summary
+    job = prepared.job.model_dump(mode="json")
+    job["input"]["path"] = redact(str(job["input"]["path"]))
+    return Plan(
+        generation=len(prepared.run.plans) if prepared.run else 0,
+        kind="extension" if prepared.run else "first",
+        plan=files.plan,
+        fingerprint=prepared.fingerprint,
+        facts=prepared.facts,
+        job=job,
+        model=prepared.model_spec(),
+        batchgen=batchgen.__version__,
+        images=summary.images,
+        skipped_images=summary.skipped_images,
+        shards=sum(bucket.shards for bucket in summary.buckets.values()),
+        files=files.files,
+        index=index,
+        skipped=skipped,
+        replaced=files.replaced,
+    )
+
+
+def _expanded(prepared: Prepared) -> Iterator[tuple[int, pa.Table]]:
+    """(number of the piece, its image rows), in manifest order."""
+    pieces = prepared.sources.items
+    tokenizers = str(prepared.model.tokenizers)
+    if not prepared.plans_on_ray:
+        for piece in pieces:
+            for table in expand_or_complain(piece, prepared.expansion, _counter(tokenizers)):
+                yield 0, table
+        return
+    yield from _on_ray(prepared, tokenizers)
+
+
+def _on_ray(prepared: Prepared, tokenizers: str) -> Iterator[tuple[int, pa.Table]]:
+    import ray.data  # seconds to import: only where there is more than one piece
+    from ray.exceptions import RayError
+
+    from batchgen.cluster.connection import connected, explain
+
+    with connected(prepared.job.cluster):
+        options = ray.data.DataContext.get_current().execution_options
+        options.preserve_order = True
+        try:
+            pieces = [{PIECE: number} for number in range(len(prepared.sources.items))]
+            settings = {"pieces": prepared.sources.items, "expansion": prepared.expansion, "tokenizers": tokenizers}
+            dataset = (
+                ray.data.from_items(pieces, override_num_blocks=1)
+                .repartition(target_num_rows_per_block=1, strict=True)
+                .map_batches(read_and_expand, fn_kwargs=settings, batch_size=1, batch_format="pyarrow")
+            )
+            for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+                for piece in table[PIECE].unique().to_pylist():
+                    yield piece, table.filter(pc.equal(table[PIECE], piece)).drop_columns([PIECE])
+        except RayError as error:
+            raise explain(error) from None
+        finally:
+            options.preserve_order = False
+
+
+def read_and_expand(
+    batch: pa.Table, *, pieces: Sequence[Source], expansion: Expansion, tokenizers: str
+) -> Iterator[pa.Table]:
+    """Numbers of pieces → their image rows, in a Ray task."""
+    for number in batch[PIECE].to_pylist():
+        for table in expand_or_complain(pieces[number], expansion, _counter(tokenizers)):
+            yield table.append_column(PIECE, pa.array([number] * len(table), pa.int64()))
+
+
+@lru_cache(maxsize=1)
+def _counter(tokenizers: str) -> TokenCounter:
+    return TokenCounter.load(Path(tokenizers))

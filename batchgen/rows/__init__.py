@@ -1,0 +1,4 @@
+"""Prompt rows → image rows: sizes, cells, seeds, names, tokens, buckets.
+
+Knows no files and no Ray.
+"""

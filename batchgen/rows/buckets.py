@@ -1,0 +1,203 @@
+"""Which image rows may share a GPU batch, what one image costs, and how many go into a batch and a shard.
+
+Arithmetic only: knows no files, no Ray, no torch, and measures nothing. A cost is a count of floating point
+operations; seconds come from `Preset.tflop_per_s`, an assumption until a run has measured its own speed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchgen.job import Model, Refine, Sampling
+from batchgen.job.presets import Preset
+from batchgen.job.steps import CLIP_TOKENS, SNAP, guidance_window, refine_steps, refined_size, skip_layer_steps
+from batchgen.rows.expansion import Expansion
+
+CAPTION_WIDTH = 4096  # joint_attention_dim of SD3 and SD3.5
+PATCH_CHANNELS = 64  # 16 latent channels × 2 × 2
+
+SHARD_SECONDS = 90.0  # what a preempted renderer loses at most, about
+SHARD_BYTES = 256_000_000
+SHARD_IMAGES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """What images of one batch have in common. `str()` is the key that people read and plans group by.
+
+    skip_layers is empty where skip-layer guidance is off; its scale may differ within a batch, as guidance may.
+    one_call: guidance_scale, and whether there is a negative prompt, where one call of diffusers renders the batch
+    (`engine: diffusers`) and all rows must agree in them.
+    guided_steps: how many steps run the second half of the batch.
+    """
+
+    height: int
+    width: int
+    num_inference_steps: int
+    guidance: bool
+    skip_layers: tuple[int, ...]
+    skip_start: float
+    skip_stop: float
+    max_sequence_length: int
+    adapter: str = ""
+    one_call: tuple[float, bool] | None = None
+    guided_steps: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        sampling: Sampling,
+        *,
+        height: int,
+        width: int,
+        num_inference_steps: int,
+        guidance_scale: float,
+        skip_layer_guidance_scale: float,
+        max_sequence_length: int,
+        adapter: str | None = None,
+        one_call: tuple[float, bool] | None = None,
+    ) -> Bucket:
+        """The bucket of an image row; the keywords are columns of the plan, the rest of `sampling` is the job's.
+
+        one_call: guidance_scale and whether there is a negative prompt, where one call of diffusers shares them.
+        """
+        guided = guidance_scale > 1
+        skipped = guided and skip_layer_guidance_scale > 0
+        first, last = guidance_window(num_inference_steps, sampling)
+        return cls(
+            height=height,
+            width=width,
+            num_inference_steps=num_inference_steps,
+            guidance=guided,
+            skip_layers=tuple(sampling.skip_guidance_layers) if skipped else (),
+            skip_start=sampling.skip_layer_guidance_start if skipped else 0.0,
+            skip_stop=sampling.skip_layer_guidance_stop if skipped else 0.0,
+            max_sequence_length=max_sequence_length,
+            adapter=adapter or "",
+            one_call=one_call,
+            guided_steps=max(0, last - first) if guided else 0,
+        )
+
+    def __str__(self) -> str:
+        layers = ",".join(map(str, self.skip_layers))
+        skipping = f"{layers}@{self.skip_start:g}-{self.skip_stop:g}" if layers else "off"
+        guidance = "on" if self.guidance else "off"
+        said = (
+            f"{self.height}x{self.width} steps={self.num_inference_steps} guidance={guidance} "
+            f"slg={skipping} t5={self.max_sequence_length}" + (f" adapter={self.adapter}" if self.adapter else "")
+        )
+        if self.one_call is None:
+            return said
+        scale, negative = self.one_call
+        return f"{said} guidance_scale={scale!r} negative={'on' if negative else 'off'}"
+
+
+def forward_tflop(preset: Preset, height: int, width: int, max_sequence_length: int, skipped: int = 0) -> float:
+    """One forward pass of the denoiser for one row. skipped: how many of its dual-attention layers are left out.
+
+    Multiplications and additions of every matrix product of an MMDiT-X, in trillions; norms and activations
+    are not counted. Agrees with torch's FlopCounterMode on the real architecture within 1 %.
+    """
+    layers, dual, hidden, _ = preset.transformer
+    layers, dual = layers - skipped, max(0, dual - skipped)
+    image, text = height * width // SNAP**2, CLIP_TOKENS + max_sequence_length
+    square = hidden * hidden
+    # Per block and token: q, k, v and output projections are 4 squares, the feed-forward 8. The last block
+    # needs only q, k, v of the text. A second attention (dual) has 4 squares of its own, image tokens only.
+    linear = image * (12 * layers + 4 * dual) * square + text * (12 * (layers - 1) + 3) * square
+    attention = 2 * hidden * (layers * (image + text) ** 2 + dual * image**2)
+    ends = text * CAPTION_WIDTH * hidden + 2 * image * PATCH_CHANNELS * hidden
+    return 2 * (linear + attention + ends) / 1e12
+
+
+def image_tflop(preset: Preset, bucket: Bucket) -> float:
+    """Cost of one image in TFLOP: denoising and decoding.
+
+    Encoding prompts is left out: at most 3 % of an image, and shared by all images of a prompt.
+    """
+    forward = forward_tflop(preset, bucket.height, bucket.width, bucket.max_sequence_length)
+    total = (bucket.num_inference_steps + bucket.guided_steps) * forward
+    if bucket.skip_layers:
+        skipping = forward_tflop(
+            preset, bucket.height, bucket.width, bucket.max_sequence_length, len(bucket.skip_layers)
+        )
+        total += skip_layer_steps(bucket.num_inference_steps, bucket.skip_start, bucket.skip_stop) * skipping
+    return total + preset.decode_tflop_per_megapixel * bucket.height * bucket.width / 1e6
+
+
+def refine_tflop(refine: Refine, model: Model, bucket: Bucket) -> float:
+    """Cost of the second pass of one image, and of decoding at its size rather than at the first's."""
+    height, width = refined_size(refine, bucket.height, bucket.width)
+    preset = (refine.model or model).defaults
+    steps = refine_steps(refine)
+    halves = 2 if refine.guidance_scale > 1 else 1
+    decoded = preset.decode_tflop_per_megapixel * (height * width - bucket.height * bucket.width) / 1e6
+    return steps * halves * forward_tflop(preset, height, width, bucket.max_sequence_length) + decoded
+
+
+def batch_size(preset: Preset, height: int, width: int, rows: int, fixed: int | Literal["auto"] = "auto") -> int:
+    """Rows of one batch in a bucket of `rows` images. fixed: `model.batch_size` of the job.
+
+    A bucket that ends with fewer rows than one batch gets the next power of two, so that little is padding.
+    """
+    if fixed == "auto":
+        pixels = height * width
+        full = next((size for limit, size in preset.batch_sizes if pixels <= limit), preset.batch_sizes[-1][1])
+    else:
+        full = fixed
+    return min(full, 1 << max(0, rows - 1).bit_length())
+
+
+def images_per_shard(preset: Preset, height: int, width: int, tflop: float, batch_size: int) -> int:
+    """A multiple of the batch size: about 90 s of one renderer, at most 256 MB and 512 images, at least one batch."""
+    by_time = SHARD_SECONDS * preset.tflop_per_s / max(tflop, 1e-12)
+    by_bytes = SHARD_BYTES / (height * width * preset.png_bytes_per_pixel)
+    images = math.floor(min(by_time, by_bytes, SHARD_IMAGES))
+    return max(1, images // batch_size) * batch_size
+
+
+Flags = npt.NDArray[np.bool_]
+
+
+def has_negative(texts: pa.Array, which: npt.NDArray[np.int64], ours: Mapping[str, pa.Array]) -> Flags:
+    """Whether a prompt row has a negative prompt in a cell, (prompt rows, cells). which: positions among texts."""
+    there: Flags = np.asarray(pc.not_equal(texts, ""))[which]
+    for name in ("negative_prompt_2", "negative_prompt_3"):
+        there = there | np.asarray(pc.not_equal(ours[name], ""))[:, None]
+    return there
+
+
+def bucket_labels(settings: Expansion, cells: Mapping[str, Any], negative: Flags, adapters: Sequence[str]) -> Any:
+    """str(Bucket) of every prompt row in every cell. adapters: aliases by the number that cells has of them."""
+    names = ("height", "width", "num_inference_steps", "max_sequence_length", "adapter")
+    flags = [cells[name] > limit for name, limit in (("guidance_scale", 1), ("skip_layer_guidance_scale", 0))]
+    one_call = settings.pipeline is not None
+    scales, scale = np.unique(cells["guidance_scale"], return_inverse=True)
+    shared = [scale.reshape(negative.shape), negative] if one_call else [np.zeros(negative.shape)] * 2
+    keys = np.stack([*(cells[name] for name in names), *flags, *shared], axis=-1).astype(np.int64)
+    distinct, inverse = np.unique(keys.reshape(-1, keys.shape[-1]), axis=0, return_inverse=True)
+    labels = [
+        str(
+            Bucket.of(
+                settings.sampling,
+                height=height,
+                width=width,
+                num_inference_steps=steps,
+                max_sequence_length=length,
+                adapter=adapters[adapter],
+                guidance_scale=2.0 * guided,
+                skip_layer_guidance_scale=float(skipped),
+                one_call=(float(scales[at]), bool(negated)) if one_call else None,
+            )
+        )
+        for height, width, steps, length, adapter, guided, skipped, at, negated in distinct.tolist()
+    ]
+    return np.array(labels, object)[inverse].reshape(keys.shape[:-1])

@@ -1,0 +1,78 @@
+"""What the planner's tasks must know to expand a manifest.
+
+Data and one check of the job itself; knows no rows and no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import pyarrow as pa
+
+from batchgen.job import LOOP, Job, Model, OnOverflow, Sampling
+from batchgen.job.pipelines import Pipeline
+from batchgen.job.presets import Preset
+from batchgen.rows.sizes import limits, refuse_impossible_sizes
+from batchgen.weights.spec import ModelFiles
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """All that turns prompt rows into image rows. Small, frozen, picklable: it travels to every task.
+
+    guided_again: a second pass reads negative prompts too. model: what decides images beside their rows.
+    adapters: sha256 and scale of each alias.
+    pipeline: what one call of diffusers takes, where that is the engine.
+    """
+
+    sampling: Sampling
+    cells: dict[str, dict[str, Any]]
+    columns: dict[str, str]
+    extras: tuple[pa.Field, ...]
+    preset: Preset
+    on_overflow: OnOverflow
+    model: dict[str, Any]
+    adapters: dict[str, list[Any]]
+    guided_again: bool
+    pipeline: Pipeline | None = None
+
+    @classmethod
+    def of(cls, job: Job, extras: Sequence[pa.Field], model: ModelFiles, pipeline: Pipeline | None = None) -> Self:
+        """Raises Refused where the job's own size, in some cell, is one that the model cannot make."""
+        refuse_impossible_sizes(job)
+        return cls(
+            sampling=job.sampling,
+            cells=job.sweep.cells(),
+            columns=job.input.columns,
+            extras=tuple(extras),
+            preset=limits(job),
+            on_overflow=job.errors.on_overflow,
+            model={"model_digest": model.digest, "dtype": job.model.dtypes}
+            | ({"refiner": model.refiner.digest} if model.refiner else {})
+            | deciding(job),
+            guided_again=job.refine is not None and job.refine.guidance_scale > 1,
+            adapters={alias: [adapter.sha256, adapter.scale] for alias, adapter in model.adapters.items()},
+            pipeline=pipeline,
+        )
+
+
+def deciding(job: Job) -> dict[str, Any]:
+    """Settings of the whole job that decide images, by name; what is at its default is left out."""
+    model, sampling = job.model, job.sampling
+    found: dict[str, Any] = {name: getattr(sampling, name) for name in LOOP if not name.startswith("skip")}
+    usual: dict[str, Any] = {name: Sampling.model_fields[name].default for name in found}
+    found |= {name: getattr(model, name) for name in ("engine", "text_encoder_3", "vae_tiling")}
+    usual |= {name: Model.model_fields[name].default for name in ("engine", "text_encoder_3", "vae_tiling")}
+    found |= {f"quantization.{name}": kind for name, kind in model.quantization.model_dump().items()}
+    found["refine"] = job.refine and job.refine.model_dump(exclude={"model"})
+    if job.refine and job.refine.model:
+        again = job.refine.model
+        found |= {"refine.model.dtype": again.dtypes, "refine.model.text_encoder_3": again.text_encoder_3 and "some"}
+        usual["refine.model.text_encoder_3"] = "some"
+        stored = again.quantization.model_dump().items()
+        found |= {f"refine.model.quantization.{name}": kind for name, kind in stored}
+    if found["text_encoder_3"] is not None:  # other weights are in the model's digest; none are a setting
+        del found["text_encoder_3"]
+    return {name: value for name, value in found.items() if value != usual.get(name)}

@@ -1,0 +1,226 @@
+"""The run directory: its plans, what is missing, the commit of a shard.
+
+Knows the names of files and nothing of Ray, GPUs or how a plan is made. Everything in a run is created
+once and never rewritten, but for files that are a pure function of others (card, metadata, _SUCCESS).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchgen.errors import Infrastructure, OtherPlan, Refused, RunMismatch
+from batchgen.run import layout as run
+from batchgen.run.layout import DATA, HIDDEN, data_path, plan_json, shard_number
+from batchgen.run.plans import Plan, PlanFile, digest, may_extend
+from batchgen.run.shard import Footer, read_facts, read_footer
+from batchgen.storage.store import Store
+
+
+class Run:
+    """An output directory with at least one plan."""
+
+    def __init__(self, store: Store, plans: list[Plan]) -> None:
+        self.store = store
+        self.plans = plans
+
+    @classmethod
+    def find(cls, store: Store) -> Run | None:
+        """The run that lies in store; None where there is none yet."""
+        plans: list[Plan] = []
+        while (plan := _read_plan(store, len(plans))) is not None:
+            plans.append(plan)
+        return cls(store, plans) if plans else None
+
+    @classmethod
+    def open(cls, store: Store) -> Run:
+        run = cls.find(store)
+        if run is None:
+            raise Refused(f"{store}: holds no batchgen run (no {plan_json(0)}). Check the path.")
+        return run
+
+    @property
+    def planned(self) -> int:
+        """Image rows of all plans, those that are skipped included, each once."""
+        return sum(plan.images + plan.skipped_images for plan in self.plans) - self.replacements
+
+    @property
+    def replacements(self) -> int:
+        """How many rows have failed in one generation and stand in a later one again."""
+        return sum(plan.replaced.rows for plan in self.plans if plan.replaced)
+
+    @property
+    def elsewhere(self) -> str:
+        """What to type for another run beside this one."""
+        return f"--set output.path={self.store}-2"
+
+    @property
+    def next_shard(self) -> int:
+        return sum(plan.shards for plan in self.plans)
+
+    def replaced_after(self, plan: Plan) -> set[str]:
+        """image_ids whose place is in a later generation than this one."""
+        found: set[str] = set()
+        for later in self.plans[plan.generation + 1 :]:
+            if later.replaced:
+                table = pq.read_table(pa.BufferReader(self._checked(later, later.replaced)))
+                found.update(table["image_id"].to_pylist())
+        return found
+
+    def holds(self, fingerprint: str) -> bool:
+        """Whether a generation was planned for a job with this fingerprint."""
+        return any(plan.fingerprint == fingerprint for plan in self.plans)
+
+    def check(self, facts: Mapping[str, Any], fingerprint: str, *, extend: bool = False) -> None:
+        """Raises RunMismatch, naming the keys that differ, unless a generation has this fingerprint.
+
+        extend: what an extension may change may differ.
+        """
+        if self.holds(fingerprint):
+            return
+        there = self.plans[-1].facts
+        names = [name for name in sorted({*there, *facts}) if there.get(name) != facts.get(name)]
+        if extend and may_extend(names):
+            return
+        lines = [f"  {name}: there {_short(there.get(name))}, now {_short(facts.get(name))}" for name in names]
+        more = "\nIf the job only adds rows, samples or cells: --extend" if may_extend(names) else ""
+        raise RunMismatch(
+            f"{self.store}: another plan owns this directory. What differs:\n"
+            + "\n".join(lines)
+            + f"\nUndo the change to continue this run, or begin another beside it: {self.elsewhere}{more}"
+        )
+
+    def index(self, plan: Plan) -> pa.Table:
+        """One row per shard of the plan: schema.SHARD_FIELDS."""
+        return pq.read_table(pa.BufferReader(self._checked(plan, plan.index)))
+
+    def rows(self, plan: Plan, file: str, row_group: int) -> pa.Table:
+        """The plan rows of one shard."""
+        path = f"{plan.directory}/{file}"
+        try:
+            with self.store.open_file(path) as opened:
+                return pq.ParquetFile(opened, page_checksum_verification=True).read_row_group(row_group)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise _lost(self.store, path, str(error)) from error
+
+    def planned_ids(self, plan: Plan) -> Iterator[pa.Table]:
+        """image_id and skip_code of every row of the plan, a table for each of its files."""
+        for path in (f"{plan.directory}/{file.path}" for file in [*plan.files, *plan.skipped]):
+            try:
+                with self.store.open_file(path) as opened:
+                    yield pq.read_table(opened, columns=["image_id", "skip_code"], page_checksum_verification=True)
+            except (OSError, pa.ArrowInvalid) as error:
+                raise _lost(self.store, path, str(error)) from error
+
+    def plan_schema(self) -> pa.Schema | None:
+        """The columns of the plan's rows, the user's own included; None for a run without rows."""
+        for plan in self.plans:
+            for file in [*plan.files, *plan.skipped]:
+                with self.store.open_file(f"{plan.directory}/{file.path}") as opened:
+                    return pq.read_schema(opened)
+        return None
+
+    def skipped(self, plan: Plan) -> Iterator[pa.Table]:
+        """Image rows that were never to be rendered, with skip_code and skip_message."""
+        for file in plan.skipped:
+            yield pq.read_table(pa.BufferReader(self._checked(plan, file)))
+
+    def committed(self) -> set[int]:
+        """Numbers of the shards that lie in data/. Lists once, opens nothing."""
+        entries = self.store.list(DATA, recursive=False)
+        return {number for entry in entries if (number := shard_number(entry.path)) is not None}
+
+    def _checked(self, plan: Plan, file: PlanFile) -> bytes:
+        path = f"{plan.directory}/{file.path}"
+        try:
+            data = self.store.read(path)
+        except FileNotFoundError as error:
+            raise _lost(self.store, path, "it is missing") from error
+        if digest(data) != file.sha256:
+            raise _lost(self.store, path, "its sha256 is not the plan's")
+        return data
+
+
+def _read_plan(store: Store, generation: int) -> Plan | None:
+    path = plan_json(generation)
+    try:
+        return Plan.from_json(store.read(path))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise _lost(store, path, str(error)) from error
+
+
+def _lost(store: Store, path: str, why: str) -> Infrastructure:
+    return Infrastructure(
+        f"{store}/{path}: cannot be used ({why}). It belongs to the plan, without which this run cannot be continued "
+        "or proven: restore it from a copy, or start again in a new directory. The pictures in data/ are untouched."
+    )
+
+
+def refuse_foreign(store: Store) -> None:
+    """Raises Refused unless a new run may begin in store: it is empty, or holds what unfinished planners left."""
+    foreign = sorted({entry.path.split("/")[0] for entry in store.list("")} - {HIDDEN})
+    if foreign:
+        shown = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
+        raise Refused(f"output.path {store}: is not empty and not a batchgen run ({shown}). Name a new directory.")
+
+
+def publish(store: Store, plan: Plan) -> Plan:
+    """Make a plan THE plan of its generation; where another planner was first, return that one's plan."""
+    path = plan_json(plan.generation)
+    if store.create(path, plan.to_json()):
+        return plan
+    return Plan.from_json(store.read(path))
+
+
+def commit(store: Store, data: bytes, footer: Footer) -> Literal["committed", "already"]:
+    """Store a finished shard, once. 'already': somebody else's commit of the same plan was there first.
+
+    A refusal is looked at before it is believed: after a lost acknowledgement the object that is in the way is our own.
+    Raises OtherPlan where another plan owns the name, Infrastructure where the store gives up.
+    """
+    path = data_path(footer.shard)
+    if store.create(path, data):
+        return "committed"
+    theirs = owned_footer(store, footer.shard, footer.plan)
+    return "committed" if theirs.attempt_id == footer.attempt_id else "already"
+
+
+def owned_footer(store: Store, shard: int, plan: str) -> Footer:
+    """The footer of a data file that must be of this plan. Raises OtherPlan where it is not."""
+    path = data_path(shard)
+    try:
+        with store.open_file(path) as file:
+            footer = read_footer(file)
+    except (ValueError, OSError, pa.ArrowInvalid) as error:
+        raise OtherPlan(
+            f"{store}/{path}: is in the way and is no shard of ours ({error}). Move it out of {DATA}/."
+        ) from error
+    if footer.plan != plan:
+        raise OtherPlan(f"{store}/{path}: belongs to plan {footer.plan}, ours is {plan}. Two jobs share a directory.")
+    return footer
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+READERS = 16  # footers of thousands of shards on S3 are latency, not bandwidth
+
+
+def read_shard(found: Run, number: int) -> tuple[Footer, pa.Table]:
+    """Footer and rows of a data file. Raises Infrastructure where it is missing or unreadable."""
+    path = run.data_path(number)
+    try:
+        with found.store.open_file(path) as opened:
+            return read_facts(opened)
+    except FileNotFoundError as error:
+        raise Infrastructure(f"{found.store}/{path}: is missing. Run the same command again to render it.") from error
+    except (ValueError, OSError, pa.ArrowInvalid) as error:
+        raise Infrastructure(f"{found.store}/{path}: cannot be read ({error}). Run batchgen doctor.") from error

@@ -1,0 +1,214 @@
+"""Weights in single files, as ComfyUI keeps them: which file has which component, whether it fits, and the digest.
+
+A checkpoint (`model.diffusion_model.*`, `first_stage_model.*`, perhaps `text_encoders.*`), encoders of their own, or
+both beside a diffusers directory. Reads headers, never tensors, and imports no torch: `engines.sd3.single_files` loads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchgen.errors import Problem, Refused, gather
+from batchgen.job import Model
+from batchgen.storage.mirror import mirror
+from batchgen.weights import digests as files
+from batchgen.weights import headers, parts
+from batchgen.weights.carried import Architecture, assemble, contents, find
+from batchgen.weights.contents import NAMES, find_prefix, misfit, said_to_be
+from batchgen.weights.headers import Tensor
+from batchgen.words import redact
+
+CHECKPOINT = "pretrained_model_name_or_path"
+SETTINGS = ("text_encoder", "text_encoder_2", "text_encoder_3", "vae")  # of the job, each a file or 'auto'
+USUAL = {
+    "text_encoder": "clip_l.safetensors",
+    "text_encoder_2": "clip_g.safetensors",
+    "text_encoder_3": "t5xxl_fp16.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+}
+T5 = ("text_encoder_3", "tokenizer_3")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a component's tensors are: those names of a file that begin with prefix. setting: which says so."""
+
+    setting: str
+    file: Path
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A model of single files. directory: all but their weights, in diffusers' layout. files: setting → sha256."""
+
+    directory: Path
+    sources: Mapping[str, Source]
+    digest: str
+    files: Mapping[str, str]
+
+
+def is_needed(model: Model) -> bool:
+    """Is any part of the model a single file, or left out?"""
+    chosen = any(getattr(model, name) != "auto" for name in SETTINGS)
+    return model.preset != "fake" and (chosen or model.config is not None or is_file(name_of(model)))
+
+
+def name_of(model: Model) -> str:
+    return model.pretrained_model_name_or_path or model.defaults.pretrained_model_name_or_path
+
+
+def is_file(name: str) -> bool:
+    """A name that ends like weights means a file, so that a typing error in it is explained as one."""
+    return name.endswith(".safetensors") or ("://" not in name and Path(name).expanduser().is_file())
+
+
+def absolute(model: Model) -> Model:
+    """The same model for renderers, whose working directory may be another one."""
+    paths = {name: getattr(model, name) for name in (*SETTINGS, "config")}
+    local = {name: path for name, path in paths.items() if path and path != "auto" and "://" not in path}
+    return model.model_copy(update={name: os.path.abspath(os.path.expanduser(path)) for name, path in local.items()})
+
+
+def without(model: Model) -> frozenset[str]:
+    """What a model's directory need not have, and is not read from it."""
+    return dropped(model) | {name for name in SETTINGS if getattr(model, name) != "auto"}
+
+
+def dropped(model: Model) -> frozenset[str]:
+    """Parts that the job does without."""
+    return frozenset(T5 if model.text_encoder_3 is None else ())
+
+
+def sources(model: Model, name: str) -> Mapping[str, Source]:
+    """Component → where its tensors are, of those in single files. name: where the checkpoint is now."""
+    refusals: list[Refused] = []
+    found = _sources(model, name, refusals)
+    if refusals:
+        raise Refused.together(refusals)
+    return found
+
+
+def resolve(model: Model, name: str, base: Path | None, base_digest: str) -> Parts:
+    """Find, check and hash everything. base: directory of what is no single file, if there is one."""
+    refusals: list[Refused] = []
+    sources = _sources(model, name, refusals)
+    gone = dropped(model)
+    beside = base is not None or not is_file(name)
+    missing = [part for part in parts.COMPONENTS if part not in gone and (part in sources or not beside)]
+    if beside and not sources and model.config is not None:
+        refusals.append(Refused("model.config goes with single files; a directory has its own configs: leave it out."))
+    found = gather(refusals, lambda: find(model, base, missing, gone))
+    if found is not None:
+        for component in sources:
+            gather(refusals, lambda part=component: _check(part, sources[part], found, model))  # type: ignore[misc]
+    if refusals or found is None:
+        raise Refused.together(refusals)
+    hashes = files.hash_all({source.setting: source.file for source in sources.values()})
+    texts = {name: files.sha256_of(data) for name, data in contents(found).items()}
+    weights = {f"{component} in one file": hashes[source.setting] for component, source in sources.items()}
+    digest = files.combine(texts | weights | ({"directory": base_digest} if base_digest else {}))
+    return Parts(assemble(found), sources, digest, hashes)
+
+
+def _sources(model: Model, name: str, refusals: list[Refused]) -> dict[str, Source]:
+    """Component → where its tensors are, of those that are in single files. Adds to refusals what is not found."""
+    found: dict[str, Source] = {}
+    if is_file(name):
+        gather(refusals, lambda: found.update(_in_checkpoint(model, local(name, CHECKPOINT))))
+    for setting in SETTINGS:
+        path = getattr(model, setting)
+        if path not in ("auto", None):
+            source = gather(refusals, lambda s=setting, p=path: _alone(s, local(p, s)))  # type: ignore[misc]
+            found |= {setting: source} if source is not None else {}
+    return found
+
+
+def _in_checkpoint(model: Model, file: Path) -> dict[str, Source]:
+    """What a checkpoint file brings. Raises Refused with all that it should have and has not."""
+    tensors = read(file, CHECKPOINT)
+    if find_prefix("transformer", tensors) is None:
+        raise Refused(
+            f"model.{CHECKPOINT} {file}: is {said_to_be(tensors)}. Write the file of a Stable Diffusion 3 or 3.5 model "
+            "(sd3.5_medium.safetensors)."
+        )
+    found, problems = {}, []
+    for component in ("transformer", *(name for name in SETTINGS if getattr(model, name) == "auto")):
+        prefix = find_prefix(component, tensors, checkpoint=True)
+        if prefix is not None:
+            found[component] = Source(CHECKPOINT, file, prefix)
+        else:
+            or_none = ", or null to render without it" if component == "text_encoder_3" else ""
+            problems.append(
+                f"model.{CHECKPOINT} {file}: holds no {NAMES[component]}. Write model.{component}: "
+                f"DIRECTORY/{USUAL[component]}{or_none}."
+            )
+    if problems:
+        raise Refused([Problem(problem) for problem in problems])
+    return found
+
+
+def _alone(component: str, file: Path) -> Source:
+    tensors = read(file, component)
+    prefix = find_prefix(component, tensors)
+    if prefix is None:
+        raise Refused(_wrong(component, file, tensors))
+    return Source(component, file, prefix)
+
+
+def _check(component: str, source: Source, found: Architecture, model: Model) -> None:
+    """Raises Refused where the file's tensors are not those of the config."""
+    tensors, config = read(source.file, source.setting), found.config(component)
+    try:
+        problem = misfit(component, config, tensors, source.prefix)
+    except (KeyError, TypeError) as error:
+        where = found.parts[component]
+        raise Refused(f"{where}/config.json: does not describe {NAMES[component]} ({error} is not there).") from None
+    if problem and source.setting != CHECKPOINT:
+        raise Refused(
+            f"{_wrong(component, source.file, tensors)} Compared with {model.config or model.preset}: {problem}"
+        )
+    if problem:
+        raise Refused(
+            f"model.{source.setting} {source.file}: is {said_to_be(tensors)}, and its {NAMES[component]} is not that "
+            f"of {model.config or model.preset}: {problem} Choose the preset of this file, or write its model.config."
+        )
+
+
+def _wrong(component: str, file: Path, tensors: Mapping[str, Tensor]) -> str:
+    wanted = f"{NAMES[component]} ({USUAL[component]})"
+    return f"model.{component} {file}: is {said_to_be(tensors)}. Write the file of {wanted}."
+
+
+def local(path: str, setting: str) -> Path:
+    """A file on this machine; one at a URL is copied here. Raises Refused where there is none."""
+    if "://" in path:
+        folder, _, name = path.rpartition("/")
+        return mirror(folder, lambda found: found == name) / name
+    file = Path(path).expanduser()
+    if not file.is_file():
+        hint = f" The folder has {_beside(file)}." if file.parent.is_dir() else ""
+        kind = "is a directory, write the file in it." if file.is_dir() else f"does not exist.{hint}"
+        raise Refused(f"model.{setting} {redact(path)}: {kind}")
+    if file.suffix != ".safetensors":
+        raise Refused(f"model.{setting} {redact(path)}: write a *.safetensors file.")
+    return file
+
+
+def _beside(file: Path) -> str:
+    names = sorted(found.name for found in file.parent.glob("*.safetensors"))
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "no *.safetensors"
+
+
+def read(file: Path, setting: str) -> Mapping[str, Tensor]:
+    try:
+        return headers.read(file)
+    except ValueError as error:
+        raise Refused(f"model.{setting} {file}: {error}") from None
+
+
+def absolute_path(name: str) -> str:
+    return name if "://" in name else os.path.abspath(os.path.expanduser(name))

@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from batchgen.errors import BatchgenError
+from batchgen.words import redact, say
 
 app = typer.Typer(
     help="Turn a table of prompts into a dataset of images.\n\nRunning a command again continues where it ended.",
@@ -96,29 +97,23 @@ def render(
     from batchgen import report, session
     from batchgen.job.file import load_job
 
+    options = session.Options(
+        strict=strict, extend=extend, retry_failed=retry_failed, limit=limit, max_gpu_hours=max_gpu_hours
+    )
     with _errors():
-        finished = session.render(
-            load_job(job, overrides),
-            _console(),
-            strict=strict,
-            extend=extend,
-            retry_failed=retry_failed,
-            limit=limit,
-            max_gpu_hours=max_gpu_hours,
-        )
-        report.print_finished(_console(), finished)
+        report.print_finished(_console(), session.render(load_job(job, overrides), _console(), options))
 
 
 @app.command(epilog=_examples("batchgen status s3://bucket/run-17"))
 def status(out: RunPath) -> None:
     """Show how far a run is: done, missing, failed, images per second, time left."""
     from batchgen import report
-    from batchgen.look import status as module
+    from batchgen.look.status import status_of
     from batchgen.run.directory import Run
     from batchgen.storage.store import Store
 
     with _errors():
-        report.print_status(_console(), module.status(Run.open(Store.open(out))))
+        report.print_status(_console(), status_of(Run.open(Store.open(out))))
 
 
 @app.command(epilog=_examples("batchgen doctor out/run --rerender 20"))
@@ -129,17 +124,17 @@ def doctor(
     """Prove a run: every planned row once, every byte as written, nothing foreign. Exit code 1 if it is not."""
     from batchgen import report
     from batchgen.look import again
-    from batchgen.look import doctor as module
+    from batchgen.look.doctor import examine
     from batchgen.run.directory import Run
     from batchgen.storage.store import Store
 
     with _errors():
         run = Run.open(Store.open(out))
-        found = module.examine(run)
+        examined = examine(run)
         if rerender:
-            again.rerender(run, rerender, found)
-        report.print_doctor(_console(), found)
-    raise typer.Exit(1 if found.problems else 0)
+            again.rerender(run, rerender, examined)
+        report.print_doctor(_console(), examined)
+    raise typer.Exit(1 if examined.problems else 0)
 
 
 @app.command(epilog=_examples("batchgen show out/run 5f0c1a...", "batchgen show out/run 5f0c1a... --rerender"))
@@ -158,10 +153,10 @@ def show(
         row = results.row(image_id)
         report.print_image(_console(), results.run, row)
         if rerender:
-            from batchgen.look import again as doctor
+            from batchgen.look.again import render_again
 
-            problem = doctor.again(results.run, results.stored(row), json.loads(row["versions"]))
-            _console().print(problem or "rendered again: the same pixels", markup=False, highlight=False)
+            problem = render_again(results.run, results.stored(row), json.loads(row["versions"]))
+            say(_console(), problem or "rendered again: the same pixels")
     raise typer.Exit(1 if problem else 0)
 
 
@@ -191,7 +186,7 @@ def init(
                 file.write(text)
         except OSError as error:
             raise Refused(f"--job {job}: cannot be written ({error.strerror}). Name another file.") from error
-        _console().print(f"Wrote {job}. Look at it, then: batchgen plan {job}", markup=False, highlight=False)
+        say(_console(), f"Wrote {job}. Look at it, then: batchgen plan {job}")
 
 
 import_app = typer.Typer(help="Make a job file of what another program wrote.", no_args_is_help=True)
@@ -220,7 +215,7 @@ def comfyui(
     with _errors():
         imported, manifest = writing.run(workflow, job, out, models)
         for line in writing.said(imported, job, manifest):
-            _console().print(line, markup=False, highlight=False)
+            say(_console(), line)
 
 
 @app.command(epilog=_examples("batchgen schema > job.schema.json"))
@@ -241,11 +236,12 @@ def demo(
     from batchgen import report, session
     from batchgen.demo import demo_job
     from batchgen.look import contact_sheet
+    from batchgen.look.results import truncated
 
     with _errors():
         finished = session.render(demo_job(out), _console())
         sheet = contact_sheet.write(finished.run)
-        report.print_truncated(_console(), finished.run)
+        report.print_truncated(_console(), truncated(finished.run))
         report.print_finished(_console(), finished)
         report.print_sheet(_console(), sheet)
 
@@ -271,8 +267,6 @@ def _raise_interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    from batchgen.words import redact
-
     # A job file's mistake may be a password in the wrong place.
     print(redact(message), file=sys.stderr if code else sys.stdout, flush=True)
     raise typer.Exit(code)

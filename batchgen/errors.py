@@ -6,7 +6,8 @@ BatchgenError
 ├─ TooManyFailures    more rows failed than the job allows                            exit 3
 ├─ BudgetSpent        --max-gpu-hours are used; what is done is committed             exit 0
 ├─ Infrastructure     store, disk, cluster: run the same command again                exit 5
-│  └─ OtherPlan       a shard of another plan lies where ours should go               exit 4
+│  ├─ OtherPlan       a shard of another plan lies where ours should go               exit 4
+│  └─ StoreRefused    the store said no: permissions, space, a missing bucket         exit 5
 ├─ OutOfMemory        the device could not hold this batch: split it and try again
 └─ RendererBroken     the process cannot render any more: leave it, Ray starts another
 
@@ -16,7 +17,8 @@ Knows nothing about how an error is shown: the command line prints them, a rende
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -134,6 +136,34 @@ class RendererBroken(BatchgenError):
 
 class StoreRefused(Infrastructure):
     """The store said no, and asking again will not change it: permissions, space, a missing bucket."""
+
+
+class Refusals:
+    """Collects what several checks refuse, so that all problems are said at once."""
+
+    def __init__(self) -> None:
+        self._found: list[Refused] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def add(self, refusal: Refused) -> None:
+        self._found.append(refusal)
+
+    @contextmanager
+    def gather(self) -> Iterator[None]:
+        """Keep what the block refuses instead of raising it. What the block should have made is missing then."""
+        try:
+            yield
+        except Refused as refusal:
+            self.add(refusal)
+        except StoreRefused as refusal:
+            self.add(Refused(str(refusal)))
+
+    def raise_any(self) -> None:
+        """Raises Refused with all problems, where there are any."""
+        if self._found:
+            raise Refused.together(self._found)
 
 
 T = TypeVar("T")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from batchgen.finalize.metadata import metadata
 from batchgen.job.steps import refine_steps
 from batchgen.look import show
 from batchgen.look.doctor import Report
@@ -17,7 +16,7 @@ from batchgen.plan.preflight import Prepared
 from batchgen.plan.sharding import Summary
 from batchgen.run.directory import Run
 from batchgen.session import Finished
-from batchgen.words import duration
+from batchgen.words import duration, say
 
 OVERFLOW = {
     "overflow_clip_l": "longer than CLIP-L reads (77 tokens)",
@@ -33,17 +32,17 @@ SHOWN_CUT = 90  # characters of a cut text
 
 def print_plan(console: Console, prepared: Prepared, summary: Summary, cost: Iterable[str]) -> None:
     """All that is known before the run uses a GPU. cost: lines of cost.estimate."""
-    _say(console, f"{summary.images} images of {summary.prompts} prompts, model {prepared.model.path}")
+    say(console, f"{summary.images} images of {summary.prompts} prompts, model {prepared.model.path}")
     weights = {str(getattr(prepared.job.model, name)): sha for name, sha in prepared.model.files.items()}
     weights |= {adapter.path: adapter.sha256 for adapter in prepared.model.adapters.values()}
     for path, sha256 in weights.items():
-        _say(console, f"  {path.rpartition('/')[2]}: sha256 {sha256} (AutoV2 {sha256[:10].upper()})")
+        say(console, f"  {path.rpartition('/')[2]}: sha256 {sha256} (AutoV2 {sha256[:10].upper()})")
     if refine := prepared.job.refine:
         steps = refine_steps(refine)
         model = f" with {prepared.model.refiner.path}" if prepared.model.refiner else ""
-        _say(console, f"a second pass{model}: sides × {refine.scale:g}, {steps} of {refine.num_inference_steps} steps")
+        say(console, f"a second pass{model}: sides × {refine.scale:g}, {steps} of {refine.num_inference_steps} steps")
     for notice in prepared.sources.notices:
-        _say(console, f"note: {notice}")
+        say(console, f"note: {notice}")
     table = Table("bucket", "images", "batch", "shards", "TFLOP", box=None, pad_edge=False)
     largest = sorted(summary.buckets, key=lambda name: summary.buckets[name].images, reverse=True)[:SHOWN_BUCKETS]
     for name in sorted(largest):
@@ -51,94 +50,83 @@ def print_plan(console: Console, prepared: Prepared, summary: Summary, cost: Ite
         table.add_row(name, str(bucket.images), str(bucket.batch_size), str(bucket.shards), f"{bucket.tflop:.3g}")
     console.print(table)
     if (more := len(summary.buckets) - len(largest)) > 0:
-        _say(console, f"and {more} smaller buckets. No two share a batch, and many small ones waste time on padding:")
-        _say(console, "  write fewer sizes (aspect_ratio helps), step counts and max_sequence_lengths.")
+        say(console, f"and {more} smaller buckets. No two share a batch, and many small ones waste time on padding:")
+        say(console, "  write fewer sizes (aspect_ratio helps), step counts and max_sequence_lengths.")
     if len(summary.cells) > 1:
-        _say(console, "cells: " + ", ".join(f"{cell}: {count}" for cell, count in sorted(summary.cells.items())))
+        say(console, "cells: " + ", ".join(f"{cell}: {count}" for cell, count in sorted(summary.cells.items())))
     for name, text in OVERFLOW.items():
         if summary.overflow[name]:
-            _say(console, f"{summary.overflow[name]} images {text}")
+            say(console, f"{summary.overflow[name]} images {text}")
     for prompt, encoder, cut in summary.truncated:
-        _say(console, f"  {ENCODERS[encoder]} does not read {_short(cut)!r} of {_short(prompt)!r}")
+        say(console, f"  {ENCODERS[encoder]} does not read {_short(cut)!r} of {_short(prompt)!r}")
     if summary.snapped:
-        _say(console, f"{summary.snapped} images have a size that is no multiple of 16; the nearest one is taken")
+        say(console, f"{summary.snapped} images have a size that is no multiple of 16; the nearest one is taken")
     if summary.skipped_images:
         codes = ", ".join(f"{code}: {count}" for code, count in summary.codes.items())
-        _say(console, f"{summary.skipped_images} rows will be skipped ({codes})")
+        say(console, f"{summary.skipped_images} rows will be skipped ({codes})")
     for line in cost:
-        _say(console, line)
+        say(console, line)
     state = "continues the run in" if prepared.run is not None else "would go to"
-    _say(console, f"{state} {prepared.store}")
+    say(console, f"{state} {prepared.store}")
 
 
 def print_finished(console: Console, finished: Finished) -> None:
     """Where the dataset lies and how to load it. The last line counts."""
     totals, out = finished.totals, finished.run.store
     if not finished.rendered:
-        _say(console, "Everything is rendered already; nothing was done.")
-    _say(console, f"The dataset lies in {out}. To load it:")
+        say(console, "Everything is rendered already; nothing was done.")
+    say(console, f"The dataset lies in {out}. To load it:")
     if totals.images and out.is_local:
-        _say(console, f"  datasets.load_dataset({str(out)!r}, split='train')")
+        say(console, f"  datasets.load_dataset({str(out)!r}, split='train')")
     elif totals.images:  # load_dataset looks for the card of a run on disk only
-        _say(console, f"  datasets.load_dataset('parquet', data_files={f'{out}/data/*.parquet'!r}, split='train')")
-    _say(console, f"  pandas.read_parquet({f'{out}/metadata'!r})")
+        say(console, f"  datasets.load_dataset('parquet', data_files={f'{out}/data/*.parquet'!r}, split='train')")
+    say(console, f"  pandas.read_parquet({f'{out}/metadata'!r})")
     if totals.suspect or totals.split:
-        _say(console, f"{totals.suspect} suspect, {totals.split} in smaller batches than planned")
-    _say(console, f"{totals.planned} planned = {totals.images} images + {totals.failed} failed")
+        say(console, f"{totals.suspect} suspect, {totals.split} in smaller batches than planned")
+    say(console, f"{totals.planned} planned = {totals.images} images + {totals.failed} failed")
 
 
-def print_truncated(console: Console, run: Run) -> None:
+def print_truncated(console: Console, cuts: Mapping[tuple[str, str], list[str]]) -> None:
     """Each prompt that an encoder cut, once, with the end of it that was not read."""
-    cuts: dict[tuple[str, str], list[str]] = {}
-    for table in metadata(run):
-        for row in table.select(["prompt", *(f"truncated_{encoder}" for encoder in ENCODERS)]).to_pylist():
-            for encoder, name in ENCODERS.items():
-                cut = row[f"truncated_{encoder}"]
-                if cut is not None and name not in (names := cuts.setdefault((row["prompt"], cut), [])):
-                    names.append(name)
-    for (prompt, cut), names in cuts.items():
-        _say(console, f"truncated: {' and '.join(names)} did not read {_short(cut)!r} of {_short(prompt)!r}")
+    for (prompt, cut), encoders in cuts.items():
+        names = " and ".join(ENCODERS[encoder] for encoder in encoders)
+        say(console, f"truncated: {names} did not read {_short(cut)!r} of {_short(prompt)!r}")
 
 
 def print_image(console: Console, run: Run, row: dict[str, Any]) -> None:
     """Every fact of one image, then how to make it again."""
     for name, value in show.facts(row):
-        _say(console, f"{name}: {value}")
+        say(console, f"{name}: {value}")
     if row["status"] != "ok":
         return
-    _say(console, f"\nTo render it again and compare: batchgen show {run.store} {row['image_id']} --rerender")
-    _say(console, "\n" + show.snippet(row).rstrip())
+    say(console, f"\nTo render it again and compare: batchgen show {run.store} {row['image_id']} --rerender")
+    say(console, "\n" + show.snippet(row).rstrip())
 
 
 def print_sheet(console: Console, path: str | None) -> None:
-    _say(console, f"To look at it: {path}" if path else "No picture is there to look at.")
+    say(console, f"To look at it: {path}" if path else "No picture is there to look at.")
 
 
 def print_status(console: Console, status: Status) -> None:
     speed = f", {status.images_per_s:.2f} images/s" if status.images_per_s else ""
     left = f", {duration(status.seconds_left)} left" if status.seconds_left and status.missing else ""
-    _say(
+    say(
         console,
         f"{status.images} done, {status.missing} missing, {status.failed} failed of {status.planned} images "
         f"({status.committed_shards} of {status.shards} shards){speed}{left}",
     )
-    _say(console, "complete" if status.complete else "not finished: run the render command again to continue")
+    say(console, "complete" if status.complete else "not finished: run the render command again to continue")
 
 
 def print_doctor(console: Console, report: Report) -> None:
     for problem in report.problems:
-        _say(console, f"- {problem}")
+        say(console, f"- {problem}")
     again = f", {report.rerendered} rendered again" if report.rerendered else ""
     counts = f"{report.planned} planned = {report.images} images + {report.failed} failed{again}"
     finalized = "" if report.finalized else ", not finalized: run the render command again"
     verdict = f"{len(report.problems)} problems; {counts}" if report.problems else f"sound: {counts}, 0 duplicates"
-    _say(console, verdict + finalized)
+    say(console, verdict + finalized)
 
 
 def _short(text: str) -> str:
     return text if len(text) <= SHOWN_CUT else text[: SHOWN_CUT - 3] + "..."
-
-
-def _say(console: Console, text: str) -> None:
-    """One line as it is: no markup, no colours, no wrapping inside a path."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Arrow schemas, field by field: plan, images, failures, receipts, metadata. The only place that spells columns.
+"""Arrow schemas, field by field, of every table that is stored: plan, its index, images, metadata.
 
 Knows no files and no Ray. Flat typed columns: a reader needs nothing of batchgen to use a table.
 """
@@ -94,21 +94,6 @@ SHARD_FIELDS = [
     pa.field("bucket", pa.string(), nullable=False),  # readable bucket key
     pa.field("cost_tflop", pa.float64(), nullable=False),
 ]
-
-RECEIPT = pa.schema(
-    [
-        pa.field("shard", pa.int32()),
-        pa.field("renderer", pa.string()),  # host and process
-        pa.field("renderer_seconds", pa.float64()),  # since its start, loading included
-        pa.field("images", pa.int32()),
-        pa.field("failed", pa.int32()),
-        pa.field("suspect", pa.int32()),
-        # Null, or the shard was given back, because the budget is used: how many others this renderer has to finish.
-        pa.field("unfinished", pa.int32()),
-        pa.field("error", pa.string()),  # null, or what stops the whole job, which then ends with exit_code
-        pa.field("exit_code", pa.int32()),
-    ]
-)
 
 # Constants of a shard: in its footer, and as columns of the metadata table.
 CONSTANT_FIELDS = [

@@ -1,4 +1,8 @@
-"""The contact sheets of a preview and the speed that it measured, for whoever decides whether to pay."""
+"""One `batchgen render`: prepare, plan what is not planned yet, render what is missing, finalize.
+
+Running the same job again is resuming it. Imports Ray only when something is missing. Does not know how any of the
+three is done.
+"""
 
 from __future__ import annotations
 
@@ -8,34 +12,40 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from batchgen import words
-from batchgen.cost import estimate, measured
+from batchgen.cost import measured
+from batchgen.cost.estimate import seconds_per_image
 from batchgen.errors import Refused, TooManyFailures
-from batchgen.finalize import proof
 from batchgen.finalize.card import dataset_card
 from batchgen.finalize.metadata import Totals
+from batchgen.finalize.proof import finalize, proven
 from batchgen.job import Job
 from batchgen.look import contact_page, contact_sheet
-from batchgen.plan import preview
 from batchgen.plan.graph import make_plan
 from batchgen.plan.preflight import Prepared, prepare
+from batchgen.plan.preview import prepare_preview
 from batchgen.plan.retry import plan_retry
 from batchgen.render.progress import Display, Tally
 from batchgen.run.directory import Run
 from batchgen.run.layout import CARD, SUCCESS
+from batchgen.words import say, size
 
 MOST_SHOWN = 200  # pictures of a contact sheet: more would be no preview, and too much for a mail
 
 
-def lines(run: Run, job: Job) -> Iterator[str]:
-    """Draw the contact sheets of a finished preview; yields what there is to say."""
-    paths = [contact_sheet.write(run, MOST_SHOWN), contact_page.write(run, MOST_SHOWN)]
-    shown = f" ({MOST_SHOWN} of {run.planned})" if run.planned > MOST_SHOWN else ""
-    yield f"To look at it{shown}: {' and '.join(path for path in paths if path)}"
-    if found := measured.measure(run, job.output):
-        memory = f", peak memory {words.size(found.peak_memory)}" if found.peak_memory is not None else ""
-        yield f"Measured on {found.device}: {estimate.seconds_per_image([*found.seconds.values()])}{memory}."
-        yield "batchgen plan now says what all images would cost at that speed."
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What one `batchgen render` is asked for beside its job.
+
+    strict: no failure is allowed. extend: the run may be that of a smaller job. retry_failed: what failed so far is
+    rendered once more. limit: render a preview of so many images instead, in a directory of its own. max_gpu_hours:
+    raise BudgetSpent when so many are used.
+    """
+
+    strict: bool = False
+    extend: bool = False
+    retry_failed: bool = False
+    limit: int | None = None
+    max_gpu_hours: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,39 +57,28 @@ class Finished:
     rendered: int
 
 
-def render(
-    job: Job,
-    console: Console,
-    *,
-    strict: bool = False,
-    extend: bool = False,
-    retry_failed: bool = False,
-    limit: int | None = None,
-    max_gpu_hours: float | None = None,
-) -> Finished:
-    """Bring a job to its end. Raises Refused, RunMismatch, Infrastructure, TooManyFailures, each with its exit code.
+def render(job: Job, console: Console, options: Options | None = None) -> Finished:
+    """Bring a job to its end.
 
-    extend: the run may be that of a smaller job. retry_failed: what failed so far is rendered once more.
-    limit: render a preview of so many images instead, in a directory of its own. max_gpu_hours: raise BudgetSpent when
-    so many are used.
+    Raises Refused, RunMismatch, Infrastructure, TooManyFailures, BudgetSpent, each with its exit code.
     """
-    if limit is not None and (extend or retry_failed):
+    options = options or Options()
+    if options.limit is not None and (options.extend or options.retry_failed):
         raise Refused("--limit shows what a whole job would be: leave out --extend and --retry-failed.")
-    prepared = prepare(job, extend=extend) if limit is None else preview.prepare_preview(job, limit)
+    limit = options.limit
+    prepared = prepare(job, extend=options.extend) if limit is None else prepare_preview(job, limit)
     for line in [*prepared.sources.notices, *_kept(prepared)]:
-        console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"note: {line}")
     with _one_session(prepared):
         run = _planned(prepared, console, limit)
-        if retry_failed and prepared.run is not None:
+        if options.retry_failed and prepared.run is not None:
             run = _with_retry(run, console)
-        rendered = _render(run, prepared, console, max_gpu_hours)
-    totals = None if rendered else proof.finished(run)
-    if totals is None:
-        totals = proof.finalize(run)
+        rendered = _render(run, prepared, console, options.max_gpu_hours)
+    totals = (None if rendered else proven(run)) or finalize(run)
     if limit is not None:
-        for line in lines(run, job):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-    allowed = 0.0 if strict else job.errors.max_failed_fraction
+        for line in preview_lines(run, job):
+            say(console, line)
+    allowed = 0.0 if options.strict else job.errors.max_failed_fraction
     if totals.failed > allowed * totals.planned:
         raise TooManyFailures(_too_many(run, totals, allowed))
     return Finished(run, totals, rendered)
@@ -108,11 +107,13 @@ def _with_retry(run: Run, console: Console) -> Run:
 def _kept(prepared: Prepared) -> Iterator[str]:
     """Settings that were decided with the plan and that this job now says otherwise."""
     plans = prepared.run.plans if prepared.run else []
-    for planned in [one for one in plans if one.fingerprint == prepared.fingerprint][:1]:
-        there, here = planned.job, prepared.job.model_dump(mode="json")
-        for section, key in (("errors", "bad_rows"), ("errors", "on_overflow"), ("output", "images_per_shard")):
-            if there[section][key] != here[section][key]:
-                yield f"{section}.{key} stays {there[section][key]}, as when this run was planned."
+    plan = next((plan for plan in plans if plan.fingerprint == prepared.fingerprint), None)
+    if plan is None:
+        return
+    there, here = plan.stored, prepared.job.model_dump(mode="json")
+    for section, key in (("errors", "bad_rows"), ("errors", "on_overflow"), ("output", "images_per_shard")):
+        if there[section][key] != here[section][key]:
+            yield f"{section}.{key} stays {there[section][key]}, as when this run was planned."
 
 
 def _one_session(prepared: Prepared) -> AbstractContextManager[None]:
@@ -126,7 +127,8 @@ def _one_session(prepared: Prepared) -> AbstractContextManager[None]:
 
 def _render(run: Run, prepared: Prepared, console: Console, max_gpu_hours: float | None) -> int:
     """Render what is missing; returns how many image rows that were."""
-    total, done = sum(plan.images for plan in run.plans), planned_rows(run, run.committed())
+    total, committed = sum(plan.images for plan in run.plans), run.committed()
+    done = sum(shard.rows for plan in run.plans for shard in run.shards(plan) if shard.number in committed)
     if done == total:
         return 0
     from batchgen.cluster.connection import check_room, connected
@@ -138,14 +140,19 @@ def _render(run: Run, prepared: Prepared, console: Console, max_gpu_hours: float
     with Display(tally, console) as display, connected(job.cluster):
         if note := check_room(job):
             display.note(note)
-        render_missing(run, job, prepared.model_spec(), display, max_gpu_hours=max_gpu_hours)
+        render_missing(run, job, prepared.model, display, max_gpu_hours=max_gpu_hours)
     return tally.done - done
 
 
-def planned_rows(run: Run, shards: set[int]) -> int:
-    """Image rows of the given shards."""
-    indexes = [run.index(plan).select(["shard", "rows"]).to_pydict() for plan in run.plans]
-    return sum(rows for index in indexes for shard, rows in zip(*index.values(), strict=True) if shard in shards)
+def preview_lines(run: Run, job: Job) -> Iterator[str]:
+    """Draw the contact sheets of a finished preview; yields what there is to say of it."""
+    paths = [contact_sheet.write(run, MOST_SHOWN), contact_page.write(run, MOST_SHOWN)]
+    shown = f" ({MOST_SHOWN} of {run.planned})" if run.planned > MOST_SHOWN else ""
+    yield f"To look at it{shown}: {' and '.join(path for path in paths if path)}"
+    if speed := measured.measure(run, job.output):
+        memory = f", peak memory {size(speed.peak_memory)}" if speed.peak_memory is not None else ""
+        yield f"Measured on {speed.device}: {seconds_per_image([*speed.seconds.values()])}{memory}."
+        yield "batchgen plan now says what all images would cost at that speed."
 
 
 def _too_many(run: Run, totals: Totals, allowed: float) -> str:

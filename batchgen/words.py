@@ -9,6 +9,10 @@ import difflib
 import os
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 SECRETS = [  # pattern, replacement
@@ -68,3 +72,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def is_plain(text: str) -> bool:
     """Neither half a surrogate pair nor a control character but tab and line ends, as for prompts in a manifest."""
     return not any((c < " " and c not in "\t\n\r") or "\ud800" <= c <= "\udfff" for c in text)
+
+
+def say(console: Console, text: str) -> None:
+    """One line as it is: no markup, no colours, no wrapping inside a path."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -8,7 +8,8 @@ from typing import Any
 from batchgen.job import Sampling
 from batchgen.job.file import job_from
 from batchgen.job.presets import DEMO_CHECKPOINT
-from batchgen.weights.spec import ModelFiles, ModelSpec
+from batchgen.run.found_model import FoundModel
+from batchgen.weights.spec import ModelSpec
 
 
 def spec_of(*, path: str = "fake", revision: str | None = None, digest: str = "d", **settings: Any) -> ModelSpec:
@@ -22,9 +23,9 @@ def spec_of(*, path: str = "fake", revision: str | None = None, digest: str = "d
     )
 
 
-def files_of(digest: str = "digest") -> ModelFiles:
+def files_of(digest: str = "digest") -> FoundModel:
     """What a planner would have found of a model."""
-    return ModelFiles("fake", None, digest, DEMO_CHECKPOINT)
+    return FoundModel("fake", None, digest, DEMO_CHECKPOINT)
 
 
 def with_sampling(spec: ModelSpec, **changes: Any) -> ModelSpec:

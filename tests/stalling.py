@@ -19,7 +19,7 @@ run = prepared.run or make_plan(prepared)[0]
 patience = Patience(first_s=10.0, least_s=4.0, factor=1.0)
 with Display(Tally(run.plans[0].images, 0, 0), Console(width=200)) as display, connected(job.cluster):
     try:
-        render_missing(run, job, prepared.model_spec(), display, patience)
+        render_missing(run, job, prepared.model, display, patience)
     except BatchgenError as error:
         print(error)
         sys.exit(error.exit_code)

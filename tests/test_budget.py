@@ -3,19 +3,18 @@
 import threading
 import time
 
-import pyarrow as pa
 import pytest
 
 from batchgen.plan.graph import make_plan
 from batchgen.plan.preflight import prepare
-from batchgen.render import budget as budget_module
 from batchgen.render import worker
 from batchgen.render.budget import Budget, Stop, sign
-from batchgen.render.worker import RenderShard
-from batchgen.run import directory
+from batchgen.render.receipt import Receipt
+from batchgen.render.worker import Orders, RenderShard
 from batchgen.run.attempts import Attempts
 from batchgen.run.layout import data_path
 from batchgen.storage.store import Store
+from tests.in_process import call
 
 
 @pytest.fixture
@@ -24,12 +23,12 @@ def store(tmp_path):
 
 
 def receipt(renderer, seconds, unfinished=None):
-    return {"renderer": renderer, "renderer_seconds": seconds, "unfinished": unfinished}
+    return Receipt(shard=0, renderer=renderer, renderer_seconds=seconds, unfinished=unfinished)
 
 
 def test_a_renderers_time_is_counted_once(store):
     budget = Budget(store, "s", 1.0, gpus=2)
-    for renderer, seconds in (("a", 600), ("b", 300), ("a", 900), ("a", 700), ("c", None)):
+    for renderer, seconds in (("a", 600), ("b", 300), ("a", 900), ("a", 700), ("c", 0.0)):
         budget.count(receipt(renderer, seconds))
     assert budget.used == pytest.approx(2 * (900 + 300) / 3600)
     assert not budget.spent
@@ -43,18 +42,34 @@ def test_a_renderer_without_a_gpu_counts_as_one(store):
 
 
 def test_the_sign_is_seen_by_renderers_of_this_session_alone(store):
-    budget = Budget(store, "mine", 0.5, gpus=1)
     stops = [Stop(store, "mine", True), Stop(store, "other", True), Stop(store, "mine", False)]
-    assert [stop.asked() for stop in stops] == [False] * 3
-    budget.count(receipt("a", 1800))
-    assert [stop.asked() for stop in stops] == [True, False, False]
-    budget.lift()
+    with Budget(store, "mine", 0.5, gpus=1) as budget:
+        assert [stop.asked() for stop in stops] == [False] * 3
+        budget.count(receipt("a", 1800))
+        assert [stop.asked() for stop in stops] == [True, False, False]
     assert not store.exists(sign("mine"))
     assert stops[0].asked(), "what was seen holds, without asking the store"
 
 
+def test_the_sign_is_taken_down_when_an_error_ends_the_session(store):
+    def session():
+        with Budget(store, "mine", 0.5, gpus=1) as budget:
+            budget.count(receipt("a", 1800))
+            raise ValueError("Ray ended")
+
+    with pytest.raises(ValueError, match="Ray ended"):
+        session()
+    assert not store.exists(sign("mine"))
+
+
+def test_without_a_budget_nothing_is_ever_spent(store):
+    with Budget(store, "s", None, gpus=8) as budget:
+        budget.count(receipt("a", 1e9))
+        assert (budget.spent, budget.limited, budget.over()) == (False, False, False)
+
+
 def test_it_is_over_when_nothing_is_under_way(store, monkeypatch):
-    monkeypatch.setattr(budget_module, "SETTLED_S", 0.0)
+    monkeypatch.setattr("batchgen.render.budget.SETTLED_S", 0.0)
     budget = Budget(store, "s", 0.5, gpus=1)
     seen = []
     for found in (
@@ -73,27 +88,23 @@ def test_it_is_over_when_nothing_is_under_way(store, monkeypatch):
 
 @pytest.fixture
 def made(make_job):
-    """Two shards: run, a maker of actors, descriptors."""
+    """Two shards: run, a maker of actors, numbers."""
     prepared = prepare(make_job([f"p{i}" for i in range(8)], output={"images_per_shard": 4}))
     run, _ = make_plan(prepared)
-    index = run.index(run.plans[0]).select(["shard", "file", "row_group"]).to_pylist()
-    return (
-        run,
-        lambda: RenderShard(run.store.url, run.plans[0].plan, None, "png", "s", None, True),
-        [pa.Table.from_pylist([item]) for item in index],
-    )
+    orders = Orders(url=run.store.url, plan=run.plans[0].plan, session="s", budgeted=True)
+    return run, lambda: RenderShard(orders), [shard.number for shard in run.shards(run.plans[0])]
 
 
 def test_after_the_sign_no_shard_is_taken(made, monkeypatch):
     run, actor, todo = made
     one = actor()
-    (first,) = one(todo[0]).to_pylist()
-    assert (first["images"], first["error"], first["renderer_seconds"] > 0) == (4, None, True)
+    first = call(one, todo[0])
+    assert (first.images, first.error, first.renderer_seconds > 0) == (4, None, True)
     run.store.replace(sign("s"), b"stop")
     monkeypatch.setattr(worker, "load_renderer", lambda spec: pytest.fail("a late renderer loads no weights"))
     for late in (one, actor()):
-        (given_back,) = late(todo[1]).to_pylist()
-        assert (given_back["shard"], given_back["unfinished"], given_back["error"]) == (1, 0, None)
+        given_back = call(late, todo[1])
+        assert (given_back.shard, given_back.unfinished, given_back.error) == (1, 0, None)
     assert not run.store.exists(data_path(1))
 
 
@@ -101,29 +112,29 @@ def test_a_shard_that_waits_for_the_device_is_given_back(made):
     run, actor, todo = made
     one, receipts = actor(), []
     one._gpu.acquire()
-    thread = threading.Thread(target=lambda: receipts.extend(one(todo[0]).to_pylist()))
+    thread = threading.Thread(target=lambda: receipts.append(call(one, todo[0])))
     thread.start()
     time.sleep(0.3)  # it has looked for the sign once, and now waits
     assert not receipts
     run.store.replace(sign("s"), b"stop")
     one._gpu.release()
     thread.join(10)
-    assert receipts[0]["unfinished"] == 0
+    assert receipts[0].unfinished == 0
     assert not run.store.exists(data_path(0))
 
 
 def test_what_is_under_way_is_said_until_it_is_committed(made, monkeypatch):
     run, actor, todo = made
     one, receipts, storing, go_on = actor(), [], threading.Event(), threading.Event()
-    original = directory.commit
-    monkeypatch.setattr(directory, "commit", lambda *a: (storing.set(), go_on.wait(10), original(*a))[2])
-    thread = threading.Thread(target=lambda: receipts.extend(one(todo[0]).to_pylist()))
+    original = worker.commit
+    monkeypatch.setattr(worker, "commit", lambda *a: (storing.set(), go_on.wait(10), original(*a))[2])
+    thread = threading.Thread(target=lambda: receipts.append(call(one, todo[0])))
     thread.start()
     assert storing.wait(10)
     run.store.replace(sign("s"), b"stop")
-    assert one(todo[1])["unfinished"].to_pylist() == [1]
+    assert call(one, todo[1]).unfinished == 1
     go_on.set()
     thread.join(10)
-    assert (receipts[0]["images"], receipts[0]["unfinished"]) == (4, None)
-    assert one(todo[1])["unfinished"].to_pylist() == [0]
+    assert (receipts[0].images, receipts[0].unfinished) == (4, None)
+    assert call(one, todo[1]).unfinished == 0
     assert run.store.exists(data_path(0))

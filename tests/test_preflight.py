@@ -1,4 +1,4 @@
-"""preflight.py: what makes a run this run and no other."""
+"""What makes a run this run and no other."""
 
 from batchgen.plan.preflight import prepare
 
@@ -6,7 +6,7 @@ from batchgen.plan.preflight import prepare
 def test_quality_is_part_of_a_run_unless_it_is_what_the_format_takes_anyway(make_job):
     def found(**output):
         prepared = prepare(make_job(["a"], output=output))
-        return prepared.fingerprint, prepared.facts.get("output.image_quality")
+        return prepared.fingerprint, prepared.facts.image_quality
 
     webp, usual = found(image_format="webp"), found(image_format="webp", image_quality=90)
     assert webp == usual == (webp[0], None)

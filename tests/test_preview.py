@@ -3,20 +3,18 @@
 import re
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from batchgen import session
 from batchgen.errors import Refused, RunMismatch
-from batchgen.finalize import proof
 from batchgen.look import contact_sheet, doctor
 from batchgen.plan import preview
 from batchgen.plan.graph import make_plan
 from batchgen.plan.preflight import prepare
-from batchgen.render.worker import RenderShard
-from batchgen.session import lines
+from batchgen.session import Options, preview_lines
+from tests.in_process import render_here
 
 SIZES = [(32, 32), (32, 48), (48, 32)]
 
@@ -28,11 +26,7 @@ def rows(count):
 def rendered(prepared, limit=None):
     """Render in this process, without Ray; returns the run and pixel_sha256 by image_id."""
     run, _ = make_plan(prepared, limit)
-    actor = RenderShard(run.store.url, run.plans[0].plan, prepared.model_spec(), "png", "driver")
-    for item in run.index(run.plans[0]).select(["shard", "file", "row_group"]).to_pylist():
-        (receipt,) = actor(pa.Table.from_pylist([item])).to_pylist()
-        assert receipt["error"] is None, receipt
-    proof.finalize(run)
+    render_here(run, prepared.model)
     table = pq.read_table(f"{run.store.url}/data").to_pydict()
     return run, dict(zip(table["image_id"], table["pixel_sha256"], strict=True))
 
@@ -82,7 +76,7 @@ def test_where_previews_lie():
 def test_a_preview_ends_with_its_contact_sheets(make_job):
     job = make_job([*rows(9), {"prompt": "fake:raise"}, {"prompt": "large", "height": 1024, "width": 512}])
     run, _ = rendered(preview.prepare_preview(job, 11), 11)
-    said = "\n".join(lines(run, job))
+    said = "\n".join(preview_lines(run, job))
     sheet, page = (Path(run.store.url, name) for name in ("contact_sheet.png", "contact_sheet.html"))
     assert f"To look at it: {sheet} and {page}" in said
     assert re.search(r"Measured on fake: [\d.e-]+ to [\d.e-]+ s per image", said)
@@ -100,4 +94,4 @@ def test_a_preview_ends_with_its_contact_sheets(make_job):
 
 def test_a_preview_is_of_a_whole_job(make_job, console):
     with pytest.raises(Refused, match="leave out --extend and --retry-failed"):
-        session.render(make_job(rows(3)), console, limit=2, retry_failed=True)
+        session.render(make_job(rows(3)), console, Options(limit=2, retry_failed=True))

@@ -9,6 +9,8 @@ from batchgen.errors import OtherPlan, Refused, RunMismatch
 from batchgen.run import attempts, layout
 from batchgen.run.attempts import Attempts
 from batchgen.run.directory import Run, commit, publish, refuse_foreign
+from batchgen.run.facts import Facts
+from batchgen.run.found_model import FoundModel
 from batchgen.run.plans import Plan, PlanFile
 from batchgen.storage.store import Store
 from tests.test_shard import build, footer
@@ -19,10 +21,14 @@ def store(tmp_path):
     return Store.open(str(tmp_path / "run"))
 
 
+def facts(height):
+    return Facts.from_dict({"sampling.height": height, "model.dtype": "bfloat16"})
+
+
 def plan(**changes):
     values = {
-        "generation": 0, "plan": "p", "fingerprint": "f", "facts": {"sampling.height": 64, "model": "m"}, "job": {},
-        "model": {}, "batchgen": "0", "images": 3, "skipped_images": 0, "shards": 1,
+        "generation": 0, "plan": "p", "fingerprint": "f", "facts": facts(64), "stored": {},
+        "model": FoundModel("m", None, "d"), "batchgen": "0", "images": 3, "skipped_images": 0, "shards": 1,
         "files": [PlanFile("rows-00000.parquet", "0", 3)], "index": PlanFile("index.parquet", "0", 1), "skipped": [],
     }  # fmt: skip
     return Plan(**{**values, **changes})
@@ -54,9 +60,9 @@ def test_no_run_is_none_and_opening_it_says_so(store):
 def test_another_job_is_told_what_differs(store):
     publish(store, plan())
     found = Run.open(store)
-    found.check({"sampling.height": 64, "model": "m"}, "f")
+    found.check(facts(64), "f")
     with pytest.raises(RunMismatch, match=r"sampling.height: there 64, now 96") as error:
-        found.check({"sampling.height": 96, "model": "m"}, "g")
+        found.check(facts(96), "g")
     assert "model:" not in str(error.value)
     assert error.value.exit_code == 4
 

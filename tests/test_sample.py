@@ -20,13 +20,13 @@ def planned(make_job):
 
     def make(rows, limit=None, **sections):
         run, summary = graph.make_plan(prepare(make_job(rows, out=f"run-{random.random()}", **sections)), limit)
-        shards = run.index(run.plans[0]).to_pylist()
-        assert summary.images == run.plans[0].images == sum(shard["rows"] for shard in shards)
-        tables = [run.rows(run.plans[0], shard["file"], shard["row_group"]) for shard in shards]
+        shards = run.shards(run.plans[0])
+        assert summary.images == run.plans[0].images == sum(shard.rows for shard in shards)
+        tables = [run.rows(run.plans[0], shard) for shard in shards]
         for shard, table in zip(shards, tables, strict=True):
-            assert len(table) == shard["rows"]
-            assert limit is None or len(table) <= shard["batch_size"]
-            assert set(table["shard"].to_pylist()) == {shard["shard"]}
+            assert len(table) == shard.rows
+            assert limit is None or len(table) <= shard.batch_size
+            assert set(table["shard"].to_pylist()) == {shard.number}
         return [row for table in tables for row in table.to_pylist()]
 
     return make

@@ -1,4 +1,4 @@
-"""shard.py: a data file holds what was rendered, reads anywhere, and nothing damaged is ever returned."""
+"""shard_file.py: a data file holds what was rendered, reads anywhere, and nothing damaged is ever returned."""
 
 import io
 import json
@@ -10,8 +10,8 @@ import pytest
 
 from batchgen import schema
 from batchgen.errors import Infrastructure
-from batchgen.run import images, shard
-from batchgen.run.shard import Failure, Finished, Footer
+from batchgen.run import images, shard_file
+from batchgen.run.shard_file import EncodedPicture, Failure, Footer
 
 EXTRAS = [pa.field("Category", pa.string()), pa.field("score", pa.float64())]
 
@@ -28,12 +28,12 @@ def plan_rows(count):
 
 def picture(i):
     pixels = np.random.default_rng(i).integers(0, 255, (16, 16, 3), np.uint8)
-    facts = {
+    values = {
         "batch_size": 2, "planned_batch_size": 2, "image_height": 16, "image_width": 16,
         "suspect": None, "pixel_sha256": images.pixel_sha256(pixels),
         "phash": images.phash(pixels), "render_seconds": 0.1, "attempt": 1,
     }  # fmt: skip
-    return Finished(images.encode(pixels, "png"), f"image-{i}.png", facts)
+    return EncodedPicture(images.encode(pixels, "png"), f"image-{i}.png", values)
 
 
 def footer(**changes):
@@ -45,7 +45,7 @@ def footer(**changes):
 
 
 def build():
-    return shard.build(plan_rows(3), [picture(0), None, picture(2)], footer())
+    return shard_file.build(plan_rows(3), [picture(0), None, picture(2)], footer())
 
 
 def test_good_rows_are_rows_and_failures_stand_in_the_footer():
@@ -54,21 +54,21 @@ def test_good_rows_are_rows_and_failures_stand_in_the_footer():
     assert table.schema.names == schema.image_schema(EXTRAS).names
     assert table["Category"].to_pylist() == ["x", "x"]
     assert images.decode(table["image"][1].as_py()["bytes"]).shape == (16, 16, 3)
-    found = shard.read_footer(io.BytesIO(build()))
+    found = shard_file.read_footer(io.BytesIO(build()))
     assert found == footer()
 
 
 def test_a_shard_of_failures_only_has_the_full_schema():
     failures = {f"image-{i}": Failure("RENDER_ERROR", "x") for i in range(3)}
-    data = shard.build(plan_rows(3), [None] * 3, footer(images=0, failures=failures))
-    found, table = shard.read_facts(io.BytesIO(data))
+    data = shard_file.build(plan_rows(3), [None] * 3, footer(images=0, failures=failures))
+    found, table = shard_file.read_facts(io.BytesIO(data))
     assert len(table) == 0
     assert table.schema.field("pixel_sha256").type == pa.string()
     assert found.failures == failures
 
 
 def test_row_groups_stay_below_the_limit(monkeypatch):
-    monkeypatch.setattr(shard, "ROW_GROUP_BYTES", 1500)
+    monkeypatch.setattr(shard_file, "ROW_GROUP_BYTES", 1500)
     assert pq.ParquetFile(io.BytesIO(build())).num_row_groups == 2
 
 
@@ -83,8 +83,8 @@ def test_what_does_not_read_back_is_not_stored(monkeypatch):
     def damaging(table, footer, largest):
         return original(table.slice(1), footer, largest)
 
-    original = shard._to_parquet
-    monkeypatch.setattr(shard, "_to_parquet", damaging)
+    original = shard_file.to_bytes
+    monkeypatch.setattr(shard_file, "to_bytes", damaging)
     with pytest.raises(Infrastructure, match="shard 3 does not read back"):
         build()
 
@@ -99,16 +99,16 @@ def test_a_flipped_byte_is_noticed():
 
 def test_the_seal_covers_every_byte():
     data = build()
-    shard.check_seal(data)
+    shard_file.check_seal(data)
     for at in range(0, len(data), 7):
         damaged = bytearray(data)
         damaged[at] ^= 1
         with pytest.raises(ValueError, match="sha256"):
-            shard.check_seal(bytes(damaged))
+            shard_file.check_seal(bytes(damaged))
 
 
 def test_another_parquet_file_is_no_shard():
     sink = io.BytesIO()
     pq.write_table(pa.table({"x": [1]}), sink)
     with pytest.raises(ValueError, match="not a batchgen shard"):
-        shard.read_footer(sink)
+        shard_file.read_footer(sink)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,22 +21,14 @@ from batchgen.job import Output
 from batchgen.plan import preview
 from batchgen.plan.preflight import Prepared
 from batchgen.run import images
-from batchgen.run.directory import Run, read_shard
+from batchgen.run.directory import Run, read_shard, read_shards
+from batchgen.run.index import ShardRef
 from batchgen.run.layout import data_path, plan_json
-from batchgen.run.shard import Footer
+from batchgen.run.shard_file import DAMAGED, Footer
 from batchgen.storage.store import PROBE_SECONDS, Store
 
 SHARDS_PER_BUCKET = 12
 PICTURES = 12  # are encoded in every format: at 1024 × 1024 four seconds of one core
-SAME = (
-    "model (digest of its files)",
-    "model.dtype",
-    "model (other settings), refine",
-    "refine.model (digest of its files)",
-    "sampling.guidance_start",
-    "sampling.guidance_stop",
-)  # facts that a preview must share to say how fast a job will be
-READERS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +52,7 @@ class Measured:
 class _Read:
     """A shard that was read: its row of the index, its footer, seconds of an image as of a full batch."""
 
-    shard: dict[str, Any]
+    shard: ShardRef
     footer: Footer
     seconds: float
 
@@ -78,25 +69,25 @@ def find(prepared: Prepared) -> Measured | None:
     return _together(*best, prepared.job.output)
 
 
-def measure(found: Run, output: Output) -> Measured | None:
+def measure(run: Run, output: Output) -> Measured | None:
     """What is known from a run; None where nothing is rendered yet. output: the quality that bytes are wanted for."""
-    read = _read(found)
-    return _together(found, read, output) if read else None
+    read = _read(run)
+    return _together(run, read, output) if read else None
 
 
-def _together(found: Run, read: list[_Read], output: Output) -> Measured:
+def _together(run: Run, read: list[_Read], output: Output) -> Measured:
     by_bucket: dict[str, list[float]] = {}
     for item in read:
-        by_bucket.setdefault(item.shard["bucket"], []).append(item.seconds)
+        by_bucket.setdefault(item.shard.label, []).append(item.seconds)
     memory = [item.footer.constants.get("peak_memory_bytes") for item in read]
     starts = [item.footer.constants.get("cold_start_seconds") for item in read]
     return Measured(
-        place=str(found.store),
+        place=str(run.store),
         device=", ".join(sorted({item.footer.constants["device"] for item in read})),
         # Medians: the first batch of a renderer pays for what is compiled and cached on the way.
         seconds={bucket: median(times) for bucket, times in by_bucket.items()},
-        tflop_per_s=median(item.shard["cost_tflop"] / item.shard["rows"] / item.seconds for item in read),
-        bytes_per_pixel=_bytes_per_pixel(found, read, output),
+        tflop_per_s=median(item.shard.tflop_per_image / item.seconds for item in read),
+        bytes_per_pixel=_bytes_per_pixel(run, read, output),
         peak_memory=max((taken for taken in memory if taken is not None), default=None),
         cold_start=max((seconds for seconds in starts if seconds is not None), default=None),
     )
@@ -113,30 +104,29 @@ def _previews(prepared: Prepared) -> Iterator[tuple[Run, list[_Read]]]:
         return
     for name in names:
         with contextlib.suppress(BatchgenError):
-            found = Run.open(Store.open(f"{folder}/{name}", PROBE_SECONDS))
-            if all(found.plans[0].facts.get(fact) == prepared.facts[fact] for fact in SAME):
-                yield found, _read(found)
+            run = Run.open(Store.open(f"{folder}/{name}", PROBE_SECONDS))
+            if run.plans[0].facts.for_speed() == prepared.facts.for_speed():
+                yield run, _read(run)
 
 
-def _read(found: Run) -> list[_Read]:
+def _read(run: Run) -> list[_Read]:
     """Some shards of every bucket, the buckets by turns."""
-    committed = found.committed()
-    turns: list[tuple[int, dict[str, Any]]] = []
+    committed = run.committed()
+    turns: list[tuple[int, ShardRef]] = []
     seen: Counter[str] = Counter()
-    for plan in found.plans:
-        for shard in found.index(plan).to_pylist():
-            if shard["shard"] in committed and seen[shard["bucket"]] < SHARDS_PER_BUCKET:
-                turns.append((seen[shard["bucket"]], shard))
-                seen[shard["bucket"]] += 1
-    with ThreadPoolExecutor(READERS) as pool:
-        read = list(pool.map(lambda shard: _one(found, shard), [s for _, s in sorted(turns, key=lambda turn: turn[0])]))
-    return [item for item in read if item is not None]
+    for plan in run.plans:
+        for shard in run.shards(plan):
+            if shard.number in committed and seen[shard.label] < SHARDS_PER_BUCKET:
+                turns.append((seen[shard.label], shard))
+                seen[shard.label] += 1
+    chosen = [shard for _, shard in sorted(turns, key=lambda turn: turn[0])]
+    return [item for item in read_shards(chosen, partial(_one, run)) if item is not None]
 
 
-def _one(found: Run, shard: dict[str, Any]) -> _Read | None:
+def _one(run: Run, shard: ShardRef) -> _Read | None:
     """None where a shard is damaged, or holds failures only."""
     try:
-        footer, rows = read_shard(found, shard["shard"])
+        footer, rows = read_shard(run, shard.number)
     except Infrastructure:
         return None
     seconds = full_batch_seconds(rows)
@@ -150,7 +140,7 @@ def full_batch_seconds(rows: pa.Table) -> float:
     return sum(rows["render_seconds"].to_pylist()) / places if places else 0.0
 
 
-def _bytes_per_pixel(found: Run, read: list[_Read], output: Output) -> dict[str, float]:
+def _bytes_per_pixel(run: Run, read: list[_Read], output: Output) -> dict[str, float]:
     """By format, of one picture of each of a few shards: as it is stored, and encoded again in the other formats.
 
     Nothing where none can be read.
@@ -158,14 +148,14 @@ def _bytes_per_pixel(found: Run, read: list[_Read], output: Output) -> dict[str,
     total: Counter[str] = Counter()
     for item in read[:PICTURES]:
         try:
-            with found.store.open_file(data_path(item.shard["shard"])) as opened:
+            with run.store.open_file(data_path(item.shard.number)) as opened:
                 (row,) = next(pq.ParquetFile(opened).iter_batches(batch_size=1, columns=["image"])).to_pylist()
             pixels = images.decode(row["image"]["bytes"])
-        except (ValueError, OSError, pa.ArrowInvalid):  # the doctor says more of it
+        except DAMAGED:  # the doctor says more of it
             continue
         total["pixels"] += pixels.shape[0] * pixels.shape[1]
         for name in images.FORMATS:
             quality = None if name == "png" else output.image_quality
-            stored = name == found.plans[0].job["output"]["image_format"] == output.image_format
+            stored = name == run.plans[0].job.output.image_format == output.image_format
             total[name] += len(row["image"]["bytes"] if stored else images.encode(pixels, name, quality))
     return {name: total[name] / total["pixels"] for name in images.FORMATS} if total else {}

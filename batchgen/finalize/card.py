@@ -5,14 +5,11 @@ A pure function of the plans and, once there are any, of the totals. Never says 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import yaml
 
-if TYPE_CHECKING:
-    from batchgen.finalize.metadata import Totals
-    from batchgen.run.directory import Run
-    from batchgen.run.plans import Plan
+from batchgen.finalize.metadata import Totals
+from batchgen.run.directory import Run
+from batchgen.run.plans import Plan
 
 _FRONT = {
     "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}],
@@ -23,7 +20,7 @@ _FRONT = {
 def dataset_card(run: Run, totals: Totals | None = None) -> str:
     """Markdown with YAML front matter. Without totals: of a run that is not finished."""
     plan = run.plans[0]
-    sampling = "\n".join(f"| {key} | {value} |" for key, value in plan.job["sampling"].items() if value is not None)
+    sampling = "\n".join(f"| {key} | {value} |" for key, value in plan.stored["sampling"].items() if value is not None)
     return f"""---
 {yaml.safe_dump(_FRONT, sort_keys=False).strip()}
 ---
@@ -41,9 +38,9 @@ images = load_dataset("path/of/this/directory", split="train")
 
 | model | {model_name(plan)} |
 |---|---|
-| revision | {plan.model["revision"] or "local"} |
-| model digest | {plan.model["digest"]} |
-| dtype | {plan.model["dtype"]} |
+| revision | {plan.model.revision or "local"} |
+| model digest | {plan.model.digest} |
+| dtype | {plan.model.dtype} |
 {sampling}
 
 Values of the table are the job's defaults; a row may say otherwise, and its own columns are what was used.
@@ -52,8 +49,8 @@ Values of the table are the job's defaults; a row may say otherwise, and its own
 
 def model_name(plan: Plan) -> str:
     """The hub's name, or the last part of a local path."""
-    path = str(plan.model["path"])
-    return path if plan.model["revision"] else path.rstrip("/").rpartition("/")[2]
+    path = plan.model.path
+    return path if plan.model.revision else path.rstrip("/").rpartition("/")[2]
 
 
 def _state(planned: int, totals: Totals | None) -> str:

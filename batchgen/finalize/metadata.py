@@ -1,11 +1,13 @@
-"""The metadata table of a run, piece by piece: rows of data files, failures and skipped rows, each once and newest."""
+"""The metadata table of a run, piece by piece: rows of data files, failures and skipped rows, each once and newest.
+
+Knows plans and data files; not whether the run is complete.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,10 +16,11 @@ import pyarrow.compute as pc
 
 from batchgen import schema
 from batchgen.errors import Infrastructure
-from batchgen.run import layout
-from batchgen.run.directory import READERS, Run, read_shard
+from batchgen.run.directory import Run, read_shard, read_shards
+from batchgen.run.index import ShardRef
+from batchgen.run.layout import data_path
 from batchgen.run.plans import Plan, are_among
-from batchgen.run.shard import Footer
+from batchgen.run.shard_file import Footer
 
 
 @dataclass
@@ -47,42 +50,38 @@ class Totals:
         self.device_seconds += pc.sum(table["render_seconds"]).as_py() or 0.0
 
 
-def metadata(found: Run, only: set[int] | None = None) -> Iterator[pa.Table]:
+def metadata(run: Run, only: set[int] | None = None) -> Iterator[pa.Table]:
     """The metadata table, a piece per shard in order of shards, then the skipped rows of each plan.
 
     only: numbers of the shards to read; without it all, and one that is missing is an error. A row that stands in
     several generations is that of the newest.
     """
-    for plan in found.plans:
-        replaced = found.replaced_after(plan)
-        shards = [shard for shard in found.index(plan).to_pylist() if only is None or shard["shard"] in only]
+    for plan in run.plans:
+        replaced = run.replaced_after(plan)
+        shards = [shard for shard in run.shards(plan) if only is None or shard.number in only]
         extras: list[pa.Field] = []
-        with ThreadPoolExecutor(READERS) as pool:
-            for start in range(0, len(shards), 256):  # a window, so that memory does not grow with the run
-                for table in pool.map(partial(_shard, found, plan, replaced), shards[start : start + 256]):
-                    extras = schema.extras_of(table.schema)
-                    yield table
-        for rows in found.skipped(plan):
+        for table in read_shards(shards, partial(_shard, run, plan, replaced)):
+            extras = schema.extras_of(table.schema)
+            yield table
+        for rows in run.skipped(plan):
             rows = rows.filter(pc.invert(are_among(replaced, rows)))
             yield _failed(plan, rows, rows["skip_code"], rows["skip_message"])
-        if not shards and not plan.skipped and len(found.plans) == 1:
+        if not shards and not plan.skipped and len(run.plans) == 1:
             yield schema.metadata_schema(extras).empty_table()
 
 
-def _shard(found: Run, plan: Plan, replaced: set[str], shard: dict[str, object]) -> pa.Table:
+def _shard(run: Run, plan: Plan, replaced: set[str], shard: ShardRef) -> pa.Table:
     """Good rows from the data file, failed rows that no later generation has from the plan.
 
     Raises Infrastructure unless these are all its rows.
     """
-    number = int(str(shard["shard"]))
-    planned = found.rows(plan, str(shard["file"]), int(str(shard["row_group"])))
-    footer, good = read_shard(found, number)
+    planned = run.rows(plan, shard)
+    footer, good = read_shard(run, shard.number)
     ids = planned["image_id"].to_pylist()
     if footer.plan != plan.plan or sorted([*good["image_id"].to_pylist(), *footer.failures]) != sorted(ids):
-        raise Infrastructure(
-            f"{found.store}/{layout.data_path(number)}: does not hold the rows of its plan. Run batchgen doctor."
-        )
-    pieces = [_succeeded(good, footer, number)]
+        path = data_path(shard.number)
+        raise Infrastructure(f"{run.store}/{path}: does not hold the rows of its plan. Run batchgen doctor.")
+    pieces = [_succeeded(good, footer, shard)]
     failed = planned.filter(are_among(footer.failures.keys() - replaced, planned))
     if len(failed):
         why = [footer.failures[image_id] for image_id in failed["image_id"].to_pylist()]
@@ -90,16 +89,10 @@ def _shard(found: Run, plan: Plan, replaced: set[str], shard: dict[str, object])
     return pa.concat_tables(pieces)
 
 
-def _succeeded(good: pa.Table, footer: Footer, number: int) -> pa.Table:
+def _succeeded(good: pa.Table, footer: Footer, shard: ShardRef) -> pa.Table:
     constants = footer.constants | {"versions": json.dumps(footer.constants["versions"], sort_keys=True)}
-    status = {
-        "status": "ok",
-        "error_code": None,
-        "error_message": None,
-        "shard": number,
-        "file": layout.data_path(number),
-    }
-    return _fill(good, constants | status)
+    status = {"status": "ok", "error_code": None, "error_message": None}
+    return _fill(good, constants | status | {"shard": shard.number, "file": data_path(shard.number)})
 
 
 def _failed(plan: Plan, rows: pa.Table, codes: object, messages: object) -> pa.Table:

@@ -12,72 +12,68 @@ from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from batchgen.errors import Infrastructure
-from batchgen.finalize import card
+from batchgen.finalize.card import dataset_card
 from batchgen.finalize.metadata import Totals, metadata
-from batchgen.run import plans
 from batchgen.run.directory import Run
 from batchgen.run.layout import CARD, METADATA, SUCCESS
-from batchgen.run.plans import PlanFile
+from batchgen.run.plans import PlanFile, digest, to_parquet
 
 ROWS_PER_PART = 50_000
 
 
-def finalize(found: Run) -> Totals:
+def finalize(run: Run) -> Totals:
     """Write metadata/, README.md and, last, _SUCCESS. Raises Infrastructure where a shard is missing or damaged."""
-    missing = sum(plan.shards for plan in found.plans) - len(found.committed())
+    missing = sum(plan.shards for plan in run.plans) - len(run.committed())
     if missing > 0:
-        raise Infrastructure(f"{found.store}: {missing} shards are missing. Run the same command again to render them.")
+        raise Infrastructure(f"{run.store}: {missing} shards are missing. Run the same command again to render them.")
     totals, parts, waiting = Totals(), list[PlanFile](), list[pa.Table]()
-    for table in metadata(found):
+    for table in metadata(run):
         totals.add(table)
         waiting.append(table)
         while sum(map(len, waiting)) >= ROWS_PER_PART:
             joined = pa.concat_tables(waiting)
-            parts.append(_write_part(found, len(parts), joined.slice(0, ROWS_PER_PART)))
+            parts.append(_write_part(run, len(parts), joined.slice(0, ROWS_PER_PART)))
             waiting = [joined.slice(ROWS_PER_PART)]
     if waiting and (sum(map(len, waiting)) or not parts):
-        parts.append(_write_part(found, len(parts), pa.concat_tables(waiting)))
-    if totals.planned != found.planned:
+        parts.append(_write_part(run, len(parts), pa.concat_tables(waiting)))
+    if totals.planned != run.planned:
         raise Infrastructure(
-            f"{found.planned} images were planned, {totals.planned} are accounted for. Run batchgen doctor."
+            f"{run.planned} images were planned, {totals.planned} are accounted for. Run batchgen doctor."
         )
-    found.store.replace(CARD, card.dataset_card(found, totals).encode())
+    run.store.replace(CARD, dataset_card(run, totals).encode())
     summary = vars(totals) | {
-        "planned": found.planned,
-        "plans": [plan.plan for plan in found.plans],
+        "planned": run.planned,
+        "plans": [plan.plan for plan in run.plans],
         "metadata": [asdict(part) for part in parts],
     }
-    found.store.replace(SUCCESS, json.dumps(summary, indent=1, sort_keys=True).encode())
+    run.store.replace(SUCCESS, json.dumps(summary, indent=1, sort_keys=True).encode())
     return totals
 
 
-def finished(found: Run) -> Totals | None:
+def proven(run: Run) -> Totals | None:
     """What an earlier finalize proved of exactly these plans; None where it has to be done, or done again."""
-    summary = success(found)
-    if summary is None or summary["plans"] != [plan.plan for plan in found.plans]:
+    summary = success(run)
+    if summary is None or summary["plans"] != [plan.plan for plan in run.plans]:
         return None
-    there = {entry.path for entry in found.store.list(METADATA)}
-    if not {part["path"] for part in summary["metadata"]} <= there or not found.store.exists(CARD):
+    there = {entry.path for entry in run.store.list(METADATA)}
+    if not {part["path"] for part in summary["metadata"]} <= there or not run.store.exists(CARD):
         return None
     values = {name: summary[name] for name in Totals.__dataclass_fields__}
     return Totals(**{**values, "codes": Counter(values["codes"])})
 
 
-def success(found: Run) -> dict[str, Any] | None:
+def success(run: Run) -> dict[str, Any] | None:
     """What _SUCCESS says; None where it is missing or not ours."""
     try:
-        summary: dict[str, Any] = json.loads(found.store.read(SUCCESS))
+        summary: dict[str, Any] = json.loads(run.store.read(SUCCESS))
         return summary if {"plans", "metadata", *Totals.__dataclass_fields__} <= summary.keys() else None
     except (FileNotFoundError, ValueError, AttributeError):
         return None
 
 
-def _write_part(found: Run, part: int, table: pa.Table) -> PlanFile:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    path, data = f"{METADATA}/part-{part:05}.parquet", bytes(sink.getvalue())
-    found.store.replace(path, data)
-    return PlanFile(path, plans.digest(data), len(table))
+def _write_part(run: Run, part: int, table: pa.Table) -> PlanFile:
+    path, data = f"{METADATA}/part-{part:05}.parquet", to_parquet(table)
+    run.store.replace(path, data)
+    return PlanFile(path, digest(data), len(table))

@@ -116,6 +116,11 @@ class Job(Section):
     errors: Errors = Errors()
     cluster: Cluster = Cluster()
 
+    @property
+    def models(self) -> tuple[Model, Model]:
+        """The model of the first pass and that of the second, which is the first's unless it has its own."""
+        return self.model, (self.refine and self.refine.model) or self.model
+
     @model_validator(mode="before")
     @classmethod
     def fill_from_preset(cls, values: Any) -> Any:

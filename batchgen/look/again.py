@@ -1,9 +1,11 @@
-"""Renders stored images once more from their rows alone, and compares pixels."""
+"""Renders stored images once more from their rows alone, and compares pixels.
+
+Knows rows of data files and a renderer; plans nothing and stores nothing.
+"""
 
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import pyarrow as pa
 
@@ -14,17 +16,18 @@ from batchgen.render.batches import Batches, Picture
 from batchgen.render.worker import image_rows
 from batchgen.run import images
 from batchgen.run.directory import Run, read_shard
+from batchgen.run.index import ShardRef
 from batchgen.weights.spec import spec_of
 
 
-def rerender(found: Run, count: int, report: Report, seed: int = 0) -> None:
+def rerender(run: Run, count: int, report: Report, seed: int = 0) -> None:
     """Render `count` committed images again from their rows alone, in batches of their shape, and compare pixels."""
-    committed = found.committed()
+    committed = run.committed()
     if not committed:
         report.problems.append("nothing is rendered yet, so nothing can be rendered again")
         return
-    batches = Batches(load_renderer(spec_of(found.plans[-1])))
-    shards = [shard for plan in found.plans for shard in found.index(plan).to_pylist() if shard["shard"] in committed]
+    batches = Batches(load_renderer(spec_of(run.plans[-1])))
+    shards = [shard for plan in run.plans for shard in run.shards(plan) if shard.number in committed]
     chosen = random.Random(seed)
     chosen.shuffle(shards)
     before = report.rerendered
@@ -32,22 +35,20 @@ def rerender(found: Run, count: int, report: Report, seed: int = 0) -> None:
         left = count - (report.rerendered - before)
         if left <= 0:
             break
-        _compare(found, shard, batches, report, chosen, -(-left // (len(shards) - number)))
+        _compare(run, shard, batches, report, chosen, -(-left // (len(shards) - number)))
 
 
-def again(found: Run, row: pa.Table, versions: dict[str, str]) -> str | None:
+def render_again(run: Run, row: pa.Table, versions: dict[str, str]) -> str | None:
     """Render one stored row again on this machine; what is wrong, or nothing. versions: of who rendered it."""
-    batches = Batches(load_renderer(spec_of(found.plans[-1])))
+    batches = Batches(load_renderer(spec_of(run.plans[-1])))
     _as_then(versions)
     return compare(row, batches)
 
 
-def _compare(
-    found: Run, shard: dict[str, Any], batches: Batches, report: Report, chosen: random.Random, count: int
-) -> None:
+def _compare(run: Run, shard: ShardRef, batches: Batches, report: Report, chosen: random.Random, count: int) -> None:
     """Up to count images of a shard, each once."""
     try:
-        footer, good = read_shard(found, shard["shard"])
+        footer, good = read_shard(run, shard.number)
     except Infrastructure:  # examine() has said so
         return
     _as_then(footer.constants["versions"])

@@ -25,15 +25,15 @@ QUALITY = 90
 ENCODERS = {"clip_l": "CLIP-L", "clip_g": "CLIP-G", "t5": "T5"}
 
 
-def write(found: Run, most: int = contact_sheet.MOST) -> str:
+def write(run: Run, most: int = contact_sheet.MOST) -> str:
     """Write the page into the run directory; returns its path or URL. Failed rows stand below the pictures."""
     failed: list[dict[str, Any]] = []
-    for table in metadata(found, found.committed()):
+    for table in metadata(run, run.committed()):
         failed += table.filter(pc.equal(table["status"], "failed")).to_pylist()
-    plan = found.plans[0]
-    model = ", ".join(filter(None, [model_name(plan), plan.model["revision"], plan.model["dtype"]]))
-    found.store.replace(PATH, page(model, contact_sheet.pictures(found, most), failed, found.planned))
-    return f"{found.store}/{PATH}"
+    plan = run.plans[0]
+    model = ", ".join(filter(None, [model_name(plan), plan.model.revision, plan.model.dtype]))
+    run.store.replace(PATH, page(model, contact_sheet.pictures(run, most), failed, run.planned))
+    return f"{run.store}/{PATH}"
 
 
 def page(
@@ -44,7 +44,7 @@ def page(
 ) -> bytes:
     """The page. pictures: with their rows of data/; failed: rows of metadata/; model: in words."""
     shown = [
-        {"source": _inline(pixels), "row": row, "settings": settings(row), "unread": unread(row)}
+        {"source": _inline(pixels), "row": row, "parameters": parameters(row), "unread": unread(row)}
         for pixels, row in pictures
     ]
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(TEMPLATE)
@@ -52,7 +52,7 @@ def page(
     return text.encode("utf-8", "replace")
 
 
-def settings(row: dict[str, Any]) -> str:
+def parameters(row: dict[str, Any]) -> str:
     """The settings of an image in one line."""
     asked = f" (asked for {row['requested_width']} × {row['requested_height']})" if row["requested_height"] else ""
     skipped = f", skip-layer guidance {row['skip_layer_guidance_scale']:g}" if row["skip_layer_guidance_scale"] else ""
@@ -111,7 +111,7 @@ figcaption p { margin: 6px 0 0 }
 {%- if row.suspect %}
 <p class="unread">suspect: {{ row.suspect }}</p>
 {%- endif %}
-<p class="small">seed {{ row.seed }}, {{ picture.settings }}
+<p class="small">seed {{ row.seed }}, {{ picture.parameters }}
 {%- if row.cell != "default" %}<br>cell {{ row.cell }}{% endif %}<br>{{ row.image_id }}</p>
 </figcaption>
 </figure>

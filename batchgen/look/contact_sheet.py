@@ -30,18 +30,18 @@ LINE_HEIGHT = 17
 CELL = (SIDE + GAP, SIDE + GAP + LINES * LINE_HEIGHT)
 
 
-def write(found: Run, most: int = MOST) -> str | None:
+def write(run: Run, most: int = MOST) -> str | None:
     """Draw the sheet into the run directory; returns its path or URL, None where nothing is committed."""
-    shown = pictures(found, most)
+    shown = pictures(run, most)
     if not shown:
         return None
-    found.store.replace(PATH, draw([pixels for pixels, _ in shown], [row["prompt"] for _, row in shown]))
-    return f"{found.store}/{PATH}"
+    run.store.replace(PATH, draw([pixels for pixels, _ in shown], [row["prompt"] for _, row in shown]))
+    return f"{run.store}/{PATH}"
 
 
-def pictures(found: Run, most: int) -> list[tuple[Pixels, dict[str, Any]]]:
+def pictures(run: Run, most: int) -> list[tuple[Pixels, dict[str, Any]]]:
     """(pixels, row) of at most so many committed images; the pixels as a thumbnail if they are more than LARGEST."""
-    shown = list(itertools.islice(_committed(found), most))
+    shown = list(itertools.islice(_committed(run), most))
     return sorted(shown, key=lambda item: str(item[1]["prompt"]))  # stable: those of a prompt stand side by side
 
 
@@ -83,10 +83,10 @@ def _cut(line: str) -> str:
     return line + "..."
 
 
-def _committed(found: Run) -> Iterator[tuple[Pixels, dict[str, Any]]]:
+def _committed(run: Run) -> Iterator[tuple[Pixels, dict[str, Any]]]:
     """In order of shards, each with all that its row says but the picture itself."""
-    for number in sorted(found.committed()):
-        with found.store.open_file(data_path(number)) as opened:
+    for number in sorted(run.committed()):
+        with run.store.open_file(data_path(number)) as opened:
             for batch in pq.ParquetFile(opened).iter_batches(batch_size=8):
                 for row in batch.to_pylist():
                     yield _thumbnail(images.decode(row.pop("image")["bytes"])), row

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,11 +16,12 @@ import pyarrow.parquet as pq
 from batchgen.errors import Infrastructure
 from batchgen.finalize.proof import success
 from batchgen.plan.occurrences import Occurrences
-from batchgen.run import images, plans
-from batchgen.run.directory import Run
+from batchgen.run import images
+from batchgen.run.directory import Run, read_shards
+from batchgen.run.index import ShardRef
 from batchgen.run.layout import CARD, DATA, METADATA, SUCCESS, data_path, shard_number
-from batchgen.run.plans import Plan
-from batchgen.run.shard import Footer, check_seal
+from batchgen.run.plans import Plan, digest
+from batchgen.run.shard_file import DAMAGED, Footer, check_seal
 
 AWAY = "Move it out of data/."
 READERS = 4  # each holds one shard, at most 256 MB
@@ -40,46 +39,43 @@ class Report:
     problems: list[str] = field(default_factory=list)
 
 
-def examine(found: Run) -> Report:
+def examine(run: Run) -> Report:
     """Compare every data file with its plan, down to the pixels."""
-    report = Report(finalized=found.store.exists(SUCCESS))
+    report = Report(finalized=run.store.exists(SUCCESS))
     seen = Occurrences()
     expected: set[int] = set()
     complete = True
-    for plan in found.plans:
-        report.problems += _plan_problems(found, plan)
+    for plan in run.plans:
+        report.problems += _plan_problems(run, plan)
         try:
-            shards = found.index(plan).to_pylist()
+            shards = run.shards(plan)
         except Infrastructure:  # already among the problems
             complete = False
             continue
-        expected |= {shard["shard"] for shard in shards}
-        with ThreadPoolExecutor(READERS) as pool:
-            for start in range(0, len(shards), READERS):  # a window, so that memory stays that of READERS shards
-                window = shards[start : start + READERS]
-                for ids, failed, problems in pool.map(partial(_examine_shard, found, plan), window):
-                    twice = [image_id for image_id, n in zip(ids, seen.count(ids), strict=True) if n > 1]
-                    report.problems += [f"image {image_id} is committed more than once" for image_id in twice]
-                    report.images += len(ids)
-                    report.failed += failed
-                    report.problems += problems
+        expected |= {shard.number for shard in shards}
+        for ids, failed, problems in read_shards(shards, partial(_examine_shard, run, plan), READERS):
+            twice = [image_id for image_id, n in zip(ids, seen.count(ids), strict=True) if n > 1]
+            report.problems += [f"image {image_id} is committed more than once" for image_id in twice]
+            report.images += len(ids)
+            report.failed += failed
+            report.problems += problems
         report.failed += plan.skipped_images
-    report.planned = found.planned
-    report.failed -= found.replacements  # what failed once and stands in a later generation
+    report.planned = run.planned
+    report.failed -= run.replacements  # what failed once and stands in a later generation
     if complete:
-        report.problems += _strangers(found, expected)
-    report.problems += _record_problems(found)
+        report.problems += _strangers(run, expected)
+    report.problems += _record_problems(run)
     if not report.problems and report.planned != report.images + report.failed:
         report.problems.append(f"{report.planned} rows planned, {report.images + report.failed} accounted for")
     return report
 
 
-def _plan_problems(found: Run, plan: Plan) -> list[str]:
+def _plan_problems(run: Run, plan: Plan) -> list[str]:
     problems = []
     for file in [*plan.files, plan.index, *plan.skipped, *([plan.replaced] if plan.replaced else [])]:
         path = f"{plan.directory}/{file.path}"
         try:
-            damaged = plans.digest(found.store.read(path)) != file.sha256
+            damaged = digest(run.store.read(path)) != file.sha256
         except FileNotFoundError:
             problems.append(f"{path}: is missing; without it the run cannot be continued or proven")
             continue
@@ -88,26 +84,26 @@ def _plan_problems(found: Run, plan: Plan) -> list[str]:
     return problems
 
 
-def _examine_shard(found: Run, plan: Plan, shard: dict[str, Any]) -> tuple[list[str], int, list[str]]:
+def _examine_shard(run: Run, plan: Plan, shard: ShardRef) -> tuple[list[str], int, list[str]]:
     """(ids of its images, number of failures, problems) of one data file."""
-    path = data_path(shard["shard"])
+    path = data_path(shard.number)
     try:
-        data = found.store.read(path)
+        data = run.store.read(path)
         check_seal(data)
         parquet = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         footer = Footer.from_metadata(parquet.schema_arrow.metadata)
         table = parquet.read()
     except FileNotFoundError:
-        return [], 0, [f"{path}: is missing ({shard['rows']} rows). Run the render command again."]
-    except (ValueError, OSError, pa.ArrowInvalid) as error:
+        return [], 0, [f"{path}: is missing ({shard.rows} rows). Run the render command again."]
+    except DAMAGED as error:
         return [], 0, [f"{path}: is damaged ({error}). {AWAY} Then run the render command again."]
     ids = table["image_id"].to_pylist()
     try:
-        planned = found.rows(plan, shard["file"], shard["row_group"])
+        planned = run.rows(plan, shard)
     except Infrastructure:  # the plan's file is at fault, and already among the problems
         return ids, len(footer.failures), []
     problems = []
-    if footer.plan != plan.plan or footer.shard != shard["shard"]:
+    if footer.plan != plan.plan or footer.shard != shard.number:
         problems.append(f"{path}: is shard {footer.shard} of plan {footer.plan}. {AWAY} Then render again.")
     elif Counter([*ids, *footer.failures]) != Counter(planned["image_id"].to_pylist()):
         problems.append(f"{path}: does not hold exactly the rows of its plan. {AWAY} Then render again.")
@@ -130,29 +126,29 @@ def _picture_problems(table: pa.Table) -> Iterator[str]:
             yield f"image {row['image_id']} has other pixels than were rendered"
 
 
-def _record_problems(found: Run) -> Iterator[str]:
+def _record_problems(run: Run) -> Iterator[str]:
     """What finalize wrote must be as it wrote it; running the render command again writes it anew."""
-    if not found.store.exists(SUCCESS):
+    if not run.store.exists(SUCCESS):
         return
-    summary = success(found)
+    summary = success(run)
     if summary is None:
         yield f"{SUCCESS}: is damaged. Run the render command again."
         return
     parts = {part["path"]: part["sha256"] for part in summary["metadata"]}
-    there = {entry.path for entry in found.store.list(METADATA)}
+    there = {entry.path for entry in run.store.list(METADATA)}
     for path in sorted(there - parts.keys()):
         yield f"{path}: does not belong to the metadata, and readers would see it. Move it out of {METADATA}/."
     for path in sorted(parts):
         if path not in there:
             yield f"{path}: is missing. Run the render command again."
-        elif plans.digest(found.store.read(path)) != parts[path]:
+        elif digest(run.store.read(path)) != parts[path]:
             yield f"{path}: is damaged. Delete it and run the render command again."
-    if not found.store.exists(CARD):
+    if not run.store.exists(CARD):
         yield f"{CARD}: the dataset card is missing. Run the render command again."
 
 
-def _strangers(found: Run, expected: set[int]) -> Iterator[str]:
+def _strangers(run: Run, expected: set[int]) -> Iterator[str]:
     """Whatever a reader of data/ would see and no plan knows."""
-    for entry in found.store.list(DATA):
+    for entry in run.store.list(DATA):
         if shard_number(entry.path) not in expected:
             yield f"{entry.path}: belongs to no plan, and readers of data/ would see it. {AWAY}"

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from batchgen.errors import Infrastructure, Refused
-from batchgen.finalize import metadata
-from batchgen.finalize.proof import finished
+from batchgen.finalize.metadata import metadata
+from batchgen.finalize.proof import proven
 from batchgen.run import images
 from batchgen.run.directory import Run
 from batchgen.run.layout import DATA, METADATA
@@ -24,6 +24,9 @@ from batchgen.storage.store import Store
 if TYPE_CHECKING:
     import datasets
     import pandas as pd
+
+
+ENCODERS = ("clip_l", "clip_g", "t5")  # whose cuts the metadata records
 
 
 class Results:
@@ -73,9 +76,21 @@ class Results:
 
     def _tables(self) -> Iterator[pa.Table]:
         """The metadata table in pieces: as finalize wrote it, or from the shards that are there."""
-        if finished(self.run) is None:
-            yield from metadata.metadata(self.run, self.run.committed())
+        if proven(self.run) is None:
+            yield from metadata(self.run, self.run.committed())
             return
         for part in self.run.store.list(METADATA):
             with self.run.store.open_file(part.path) as opened:
                 yield pq.read_table(opened)
+
+
+def truncated(run: Run) -> dict[tuple[str, str], list[str]]:
+    """(prompt, the end of it that was not read) → the encoders that cut it there, by their names in the columns."""
+    cuts: dict[tuple[str, str], list[str]] = {}
+    for table in metadata(run):
+        for row in table.select(["prompt", *(f"truncated_{encoder}" for encoder in ENCODERS)]).to_pylist():
+            for encoder in ENCODERS:
+                cut = row[f"truncated_{encoder}"]
+                if cut is not None and encoder not in (encoders := cuts.setdefault((row["prompt"], cut), [])):
+                    encoders.append(encoder)
+    return cuts

@@ -5,16 +5,14 @@ Opens the footer of every shard and no picture. Knows no Ray.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
-import pyarrow as pa
+from batchgen.run.directory import Run, read_shards
+from batchgen.run.index import ShardRef
+from batchgen.run.layout import SUCCESS, data_path
+from batchgen.run.shard_file import DAMAGED, Footer, read_footer
 
-from batchgen.run import layout
-from batchgen.run.directory import Run
-from batchgen.run.shard import Footer, read_footer
-
-READERS = 16
 WINDOW_S = 1800.0  # speed is that of the last half hour before the newest shard
 
 
@@ -39,31 +37,30 @@ class Status:
         return self.missing / self.images_per_s if self.images_per_s else None
 
 
-def status(run: Run) -> Status:
-    ours = {shard for plan in run.plans for shard in run.index(plan)["shard"].to_pylist()}
-    committed = sorted(run.committed() & ours)
-    with ThreadPoolExecutor(READERS) as pool:
-        read = list(pool.map(lambda number: _footer(run, number), committed))
-    footers = [footer for footer in read if footer is not None]
+def status_of(run: Run) -> Status:
+    committed = run.committed()
+    shards = [shard for plan in run.plans for shard in run.shards(plan)]
+    there = [shard for shard in shards if shard.number in committed]
+    footers = [footer for footer in read_shards(there, partial(_footer, run)) if footer is not None]
     skipped = sum(plan.skipped_images for plan in run.plans)
     failed = skipped + sum(len(footer.failures) for footer in footers) - run.replacements
     return Status(
         planned=run.planned,
         images=sum(footer.images for footer in footers),
         failed=max(failed, 0),  # a shard whose failures are replaced may be missing
-        shards=len(ours),
+        shards=len(shards),
         committed_shards=len(footers),
         images_per_s=_speed([(footer.finished_at, footer.images) for footer in footers]),
-        complete=run.store.exists(layout.SUCCESS) and len(footers) == len(ours),
+        complete=run.store.exists(SUCCESS) and len(footers) == len(shards),
     )
 
 
-def _footer(run: Run, number: int) -> Footer | None:
+def _footer(run: Run, shard: ShardRef) -> Footer | None:
     """None for a file that is damaged or gone: its rows count as missing, and the doctor says why."""
     try:
-        with run.store.open_file(layout.data_path(number)) as opened:
+        with run.store.open_file(data_path(shard.number)) as opened:
             return read_footer(opened)
-    except (ValueError, OSError, pa.ArrowInvalid):
+    except DAMAGED:
         return None
 
 

@@ -27,14 +27,14 @@ class Extension:
     replaces: image_ids that were skipped when they were planned, and are not any more.
     """
 
-    def __init__(self, found: Run, extras: Sequence[pa.Field]) -> None:
+    def __init__(self, run: Run, extras: Sequence[pa.Field]) -> None:
         """Raises RunMismatch where other columns pass through than those of the run."""
-        self._run = found
+        self._run = run
         self._check_columns(extras)
         self.replaces: list[str] = []
         ids, rendered = [np.empty(0, "S16")], [np.empty(0, bool)]
-        for plan in found.plans:
-            for table in found.planned_ids(plan):
+        for plan in run.plans:
+            for table in run.planned_ids(plan):
                 ids.append(_packed(table["image_id"].to_pylist()))
                 rendered.append(np.asarray(pc.is_null(table["skip_code"])))
         self._ids, at = np.unique(np.concatenate(ids), return_inverse=True)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchgen import schema
-from batchgen.plan.sharding import Shard
+from batchgen.plan.sharding import PlannedShard
 from batchgen.run import layout
-from batchgen.run.plans import PlanFile, digest
+from batchgen.run.directory import publish
+from batchgen.run.index import ShardRef, to_table
+from batchgen.run.plans import Plan, PlanFile, digest, to_parquet
 from batchgen.storage.store import Store
 
 SHARDS_PER_FILE = 256  # a reader of one row group parses the footer of all
@@ -24,7 +26,7 @@ BYTES_PER_FILE = 64_000_000
 
 
 class PlanFiles:
-    """write() shards, then finish(). discard() takes everything back."""
+    """`with PlanFiles(...) as files`: write() shards, finish(), publish() a plan; without that all is taken back."""
 
     def __init__(self, store: Store, extras: Sequence[pa.Field]) -> None:
         self.store = store
@@ -34,13 +36,14 @@ class PlanFiles:
         self.skipped: list[PlanFile] = []
         self._skipped: list[pa.Table] = []
         self.replaced: PlanFile | None = None
-        self._index: list[dict[str, Any]] = []
+        self._index: list[ShardRef] = []
         self._written: list[str] = []
+        self._kept = False
         self._start_file()
 
-    def write(self, shard: Shard) -> None:
+    def write(self, shard: PlannedShard) -> None:
         """Append one shard as a row group of the current file."""
-        self._index.append(shard.index_row(self._name, self._groups))
+        self._index.append(shard.ref(self._name, self._groups))
         self._writer.write_table(shard.rows, row_group_size=len(shard.rows))
         self._groups += 1
         self._rows += len(shard.rows)
@@ -58,20 +61,29 @@ class PlanFiles:
         """Keep the names of rows of earlier generations whose place is now in this plan. Once."""
         if image_ids:
             names = pa.table({"image_id": pa.array(image_ids, pa.string())})
-            self.replaced = self._put("replaced.parquet", _parquet(names), len(names))
+            self.replaced = self._put("replaced.parquet", to_parquet(names), len(names))
 
     def finish(self) -> tuple[PlanFile, list[PlanFile]]:
         """Write what is open; returns the index and the files of skipped rows."""
         self._end_file()
         self._end_skipped()
-        index = pa.Table.from_pylist(self._index, schema=pa.schema(schema.SHARD_FIELDS))
-        return self._put("index.parquet", _parquet(index), len(index)), self.skipped
+        index = to_table(self._index)
+        return self._put("index.parquet", to_parquet(index), len(index)), self.skipped
 
-    def discard(self) -> None:
-        """Remove what was written, after a refusal or an error."""
+    def publish(self, plan: Plan) -> None:
+        """Make it THE plan of its generation, unless another planner was first: then that one's counts."""
+        self._kept = True  # from here on it may count, whatever the store answers
+        self._kept = publish(self.store, plan).plan == self.plan
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """After a refusal, an error, or another planner's success: remove what was written."""
+        if self._kept:
+            return
         for path in self._written:
             self.store.delete(path)
-        self._written = []
         self.store.remove_made_folders()
 
     def _start_file(self) -> None:
@@ -92,16 +104,10 @@ class PlanFiles:
     def _end_skipped(self) -> None:
         if self._skipped:
             rows, self._skipped = pa.concat_tables(self._skipped), []
-            self.skipped.append(self._put(f"skipped-{len(self.skipped):05}.parquet", _parquet(rows), len(rows)))
+            self.skipped.append(self._put(f"skipped-{len(self.skipped):05}.parquet", to_parquet(rows), len(rows)))
 
     def _put(self, name: str, data: bytes, rows: int) -> PlanFile:
         path = f"{layout.plan_directory(self.plan)}/{name}"
         self._written.append(path)
         self.store.replace(path, data)
         return PlanFile(name, digest(data), rows)
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    return bytes(sink.getvalue())

@@ -1,4 +1,4 @@
-"""Ray Data graph 1: manifest pieces → image rows in order → shards → the files of a plan.
+"""The Ray Data graph of planning: pieces of the manifest → image rows in order → shards → the files of a plan.
 
 One piece is read in this process, without Ray, so that a typo answers in a second. Knows no torch and no GPU.
 """
@@ -23,7 +23,7 @@ from batchgen.plan.sharding import Sharder, Summary
 from batchgen.rows.expand import expand_or_complain
 from batchgen.rows.expansion import Expansion
 from batchgen.rows.tokens import TokenCounter
-from batchgen.run.directory import Run, publish
+from batchgen.run.directory import Run
 from batchgen.run.plans import Plan
 from batchgen.words import redact
 
@@ -54,8 +54,7 @@ def make_plan(prepared: Prepared, limit: int | None = None) -> tuple[Run, Summar
     extension = _extension(prepared)
     whole = _sharder(prepared, extension)
     sharder = whole if limit is None else Sample(whole, limit)
-    files = PlanFiles(prepared.store, prepared.sources.extras)
-    try:
+    with PlanFiles(prepared.store, prepared.sources.extras) as files:
         for source, table in _expanded(prepared):
             for shard in sharder.add(source, table):
                 files.write(shard)
@@ -64,15 +63,10 @@ def make_plan(prepared: Prepared, limit: int | None = None) -> tuple[Run, Summar
             files.write(shard)
         _check(sharder.summary, extension)
         files.replace(extension.replaces if extension else [])
-        plan = _plan(prepared, sharder, files)
-    except BaseException:
-        files.discard()
-        raise
-    if publish(prepared.store, plan).plan != plan.plan:
-        files.discard()  # another planner was first, and its plan counts
-    found = Run.open(prepared.store)
-    found.check(prepared.facts, prepared.fingerprint)
-    return found, sharder.summary
+        files.publish(_plan(prepared, sharder, files))
+    run = Run.open(prepared.store)
+    run.check(prepared.facts, prepared.fingerprint)
+    return run, sharder.summary
 
 
 def _extension(prepared: Prepared) -> Extension | None:
@@ -94,16 +88,16 @@ def _check(summary: Summary, extension: Extension | None) -> None:
 def _plan(prepared: Prepared, sharder: Sharder | Sample, files: PlanFiles) -> Plan:
     index, skipped = files.finish()
     summary = sharder.summary
-    job = prepared.job.model_dump(mode="json")
-    job["input"]["path"] = redact(str(job["input"]["path"]))
+    stored = prepared.job.model_dump(mode="json")
+    stored["input"]["path"] = redact(str(stored["input"]["path"]))
     return Plan(
         generation=len(prepared.run.plans) if prepared.run else 0,
         kind="extension" if prepared.run else "first",
         plan=files.plan,
         fingerprint=prepared.fingerprint,
         facts=prepared.facts,
-        job=job,
-        model=prepared.model_spec(),
+        stored=stored,
+        model=prepared.model,
         batchgen=batchgen.__version__,
         images=summary.images,
         skipped_images=summary.skipped_images,

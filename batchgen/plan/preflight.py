@@ -6,13 +6,11 @@ Writes nothing but a probe of the output place, which it removes again. Imports 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from batchgen.cluster import environment
-from batchgen.errors import Refused, gather
+from batchgen.errors import Refusals, Refused
 from batchgen.job import LOOP, Job, Refine
 from batchgen.manifest import sources
 from batchgen.manifest.sources import Sources
@@ -22,12 +20,14 @@ from batchgen.rows.sizes import refuse_impossible_sizes
 from batchgen.rows.taken import pipeline_of
 from batchgen.run import images
 from batchgen.run.directory import Run, refuse_foreign
+from batchgen.run.facts import Facts
+from batchgen.run.found_model import FoundModel
 from batchgen.storage.store import PROBE_SECONDS, Store
 from batchgen.weights.locate import locate
 from batchgen.weights.lora import locate_adapters
 from batchgen.weights.quantization import refuse_unusable
 from batchgen.weights.singlefile import absolute
-from batchgen.weights.spec import PLACES, ModelFiles
+from batchgen.weights.spec import PLACES
 from batchgen.words import redact
 
 
@@ -42,9 +42,9 @@ class Prepared:
     store: Store
     run: Run | None
     sources: Sources
-    model: ModelFiles
+    model: FoundModel
     expansion: Expansion
-    facts: dict[str, Any]
+    facts: Facts
     fingerprint: str
 
     @property
@@ -61,70 +61,60 @@ class Prepared:
         """One piece is planned in the driver's process, so that a typo answers in a second."""
         return len(self.sources.items) > 1
 
-    def model_spec(self) -> dict[str, Any]:
-        """What was found of the model, as the plan records it and ModelSpec.from_plan takes it."""
-        refiner = self.model.refiner
-        return {
-            "path": self.model.path,
-            "revision": self.model.revision,
-            "digest": self.model.digest,
-            "dtype": self.job.model.dtypes,
-            "adapters": {alias: asdict(adapter) for alias, adapter in self.model.adapters.items()},
-            "places": {name: getattr(self.job.model, name) for name in PLACES},
-            "refiner": refiner and {"path": refiner.path, "revision": refiner.revision, "digest": refiner.digest},
-            "files": dict(self.model.files),
-            "pipeline": self.expansion.pipeline.name if self.expansion.pipeline else None,
-        }
-
 
 def prepare(job: Job, *, extend: bool = False) -> Prepared:
     """Look at everything that a CPU can look at. Raises Refused with all problems, RunMismatch for another's run.
 
     extend: another job's run will do if this job can be an extension of it.
     """
-    refusals: list[Refused] = []
+    refusals = Refusals()
     job = job.model_copy(update={"model": absolute(job.model), "refine": _absolute(job.refine)})
-    store = gather(refusals, lambda: _output(job))
-    run = gather(refusals, lambda: _find_run(store)) if store is not None else None
-    found = gather(refusals, lambda: sources.find_sources(job.input))
-    model = gather(refusals, lambda: _model(job))
-    if found is not None:
-        gather(refusals, lambda: sources.refuse_swept_columns(job, found))
-    gather(refusals, lambda: refuse_impossible_sizes(job))
-    pipeline = gather(refusals, lambda: pipeline_of(job, model.tokenizers)) if model is not None else None
-    gather(refusals, lambda: refuse_unusable(job.model))
-    again = job.refine.model if job.refine else None
-    if again is not None:
-        gather(refusals, lambda: refuse_unusable(again))
-    if refusals or store is None or found is None or model is None:
-        raise Refused.together(refusals)
+    pipeline = None
+    with refusals.gather():
+        store = _output(job)
+        run = _find_run(store)
+    with refusals.gather():
+        table = sources.find_sources(job.input)
+        sources.refuse_swept_columns(job, table)
+    with refusals.gather():
+        model = _model(job)
+        pipeline = pipeline_of(job, model.tokenizers)
+    with refusals.gather():
+        refuse_impossible_sizes(job)
+    with refusals.gather():
+        refuse_unusable(job.model)
+    if job.refine and job.refine.model:
+        with refusals.gather():
+            refuse_unusable(job.refine.model)
+    refusals.raise_any()
+    model = replace(model, pipeline=pipeline.name if pipeline else None)
     environment.check_address(job.cluster)
-    facts = _facts(job, found, model)
-    fingerprint = identity.fingerprint(facts)
+    facts = _facts(job, table, model)
+    fingerprint = identity.fingerprint(facts.to_dict())
     if run is not None:
         run.check(facts, fingerprint, extend=extend)
     return Prepared(
         job=job,
         store=store,
         run=run,
-        sources=found,
+        sources=table,
         model=model,
-        expansion=Expansion.of(job, found.extras, model, pipeline),
+        expansion=Expansion.of(job, table.extras, model, pipeline),
         facts=facts,
         fingerprint=fingerprint,
     )
 
 
-def elsewhere(prepared: Prepared, path: str, facts: Mapping[str, Any]) -> Prepared:
-    """The same job with another output place and further facts: a run of its own. Raises as prepare() does."""
+def elsewhere(prepared: Prepared, path: str, limit: int) -> Prepared:
+    """A preview of the same job: a run of its own in another output place. Raises as prepare() does."""
     job = prepared.job.model_copy(update={"output": prepared.job.output.model_copy(update={"path": path})})
-    refusals: list[Refused] = []
-    store = gather(refusals, lambda: _output(job))
-    run = gather(refusals, lambda: _find_run(store)) if store is not None else None
-    if refusals or store is None:
-        raise Refused.together(refusals)
-    facts = prepared.facts | dict(facts)
-    fingerprint = identity.fingerprint(facts)
+    refusals = Refusals()
+    with refusals.gather():
+        store = _output(job)
+        run = _find_run(store)
+    refusals.raise_any()
+    facts = replace(prepared.facts, limit=limit)
+    fingerprint = identity.fingerprint(facts.to_dict())
     if run is not None:
         run.check(facts, fingerprint)
     return replace(prepared, job=job, store=store, run=run, facts=facts, fingerprint=fingerprint)
@@ -136,17 +126,21 @@ def _absolute(refine: Refine | None) -> Refine | None:
     return refine.model_copy(update={"model": absolute(refine.model)})
 
 
-def _model(job: Job) -> ModelFiles:
+def _model(job: Job) -> FoundModel:
     """Everything that is loaded: the checkpoint, its adapters, the checkpoint of a second pass."""
-    refusals: list[Refused] = []
-    found = gather(refusals, lambda: locate(job.model))
-    here = Path(found.path) if found and Path(found.path).is_dir() else None
-    adapters = gather(refusals, lambda: locate_adapters(job.model, here))
-    again = job.refine.model if job.refine else None
-    refiner = gather(refusals, lambda: locate(again)) if again else None
-    if refusals or found is None or adapters is None:
-        raise Refused.together(refusals)
-    return replace(found, adapters=adapters, refiner=refiner)
+    refusals = Refusals()
+    here, refiner = None, None
+    with refusals.gather():
+        found = locate(job.model)
+        here = Path(found.path) if Path(found.path).is_dir() else None
+    with refusals.gather():
+        adapters = locate_adapters(job.model, here)
+    if job.refine and job.refine.model:
+        with refusals.gather():
+            refiner = locate(job.refine.model)
+    refusals.raise_any()
+    places = {name: getattr(job.model, name) for name in PLACES}
+    return replace(found, dtype=job.model.dtypes, adapters=adapters, refiner=refiner, places=places)
 
 
 def _find_run(store: Store) -> Run | None:
@@ -188,23 +182,22 @@ def _refuse_inside(store: Store, path: str) -> None:
         raise Refused(f"input.path {redact(path)}: lies inside output.path {store}. Write the output somewhere else.")
 
 
-def _facts(job: Job, found: Sources, model: ModelFiles) -> dict[str, Any]:
-    """Never paths, credentials, errors or the cluster: the same job elsewhere is the same run."""
-    facts: dict[str, Any] = {
-        "identity": identity.VERSION,
-        "input (content of the manifest)": found.digest,
-        "input.columns": job.input.columns,
-        "input.keep_columns": job.input.keep_columns,
-        "model (digest of its files)": model.digest,
-        "model.dtype": job.model.dtypes,
-        "model.batch_size": job.model.batch_size,
-        "refine.model (digest of its files)": model.refiner and model.refiner.digest,
-        "model (other settings), refine": {k: v for k, v in deciding(job).items() if k not in LOOP},
-        "output.image_format": job.output.image_format,
-    }
-    quality = job.output.image_quality
-    if quality not in (None, images.usual_quality(job.output.image_format)):  # runs from before it could be set go on
-        facts["output.image_quality"] = quality
-    facts |= {f"model.adapters.{alias}": [one.scale, one.sha256] for alias, one in model.adapters.items()}
-    facts |= {f"sampling.{key}": value for key, value in job.sampling.model_dump().items()}
-    return facts | {f"sweep.{key}": value for key, value in job.sweep.axes().items()}
+def _facts(job: Job, table: Sources, model: FoundModel) -> Facts:
+    quality, sampling = job.output.image_quality, job.sampling.model_dump()
+    return Facts(
+        identity=identity.VERSION,
+        manifest=table.digest,
+        columns=job.input.columns,
+        keep_columns=job.input.keep_columns,
+        model=model.digest,
+        dtype=job.model.dtypes,
+        batch_size=job.model.batch_size,
+        refiner=model.refiner.digest if model.refiner else None,
+        deciding={name: value for name, value in deciding(job).items() if name not in LOOP},
+        image_format=job.output.image_format,
+        image_quality=None if quality == images.usual_quality(job.output.image_format) else quality,
+        adapters={alias: [one.scale, one.sha256] for alias, one in model.adapters.items()},
+        loop={name: sampling.pop(name) for name in LOOP},
+        sampling=sampling,
+        sweep=job.sweep.axes(),
+    )

@@ -19,7 +19,7 @@ from batchgen.errors import Refused
 from batchgen.job import Job
 from batchgen.plan import preflight
 from batchgen.plan.preflight import Prepared
-from batchgen.plan.sharding import BucketCount, Shard, Sharder, Summary
+from batchgen.plan.sharding import BucketCount, PlannedShard, Sharder, Summary
 from batchgen.rows.naming import replaced
 
 Stratum = tuple[str, str]  # bucket, cell
@@ -74,7 +74,7 @@ class Sample:
         """Of the preview, once finish() has come to its end; problems are those of the whole manifest."""
         return self._summary
 
-    def add(self, source: int, table: pa.Table) -> Iterator[Shard]:
+    def add(self, source: int, table: pa.Table) -> Iterator[PlannedShard]:
         self._consider(self._sharder.add(source, table))
         yield from ()
 
@@ -83,7 +83,7 @@ class Sample:
         self._sharder.take_skipped()
         return []
 
-    def finish(self) -> Iterator[Shard]:
+    def finish(self) -> Iterator[PlannedShard]:
         self._consider(self._sharder.finish())
         whole = self._sharder.summary
         self._summary = Summary(problems=whole.problems, problem_codes=whole.problem_codes)
@@ -96,20 +96,20 @@ class Sample:
                 yield self._shard(number, part, size, bucket)
                 number += 1
 
-    def _shard(self, number: int, rows: pa.Table, batch_size: int, bucket: str) -> Shard:
+    def _shard(self, number: int, rows: pa.Table, batch_size: int, bucket: str) -> PlannedShard:
         tflop = self._tflop[bucket] * len(rows)
         count = self._summary.buckets.setdefault(bucket, BucketCount(batch_size=batch_size))
         count.images += len(rows)
         count.shards += 1
         count.tflop += tflop
         self._summary.images += len(rows)
-        return Shard(number, rows, batch_size, bucket, tflop)
+        return PlannedShard(number, rows, batch_size, bucket, tflop)
 
-    def _consider(self, shards: Iterable[Shard]) -> None:
+    def _consider(self, shards: Iterable[PlannedShard]) -> None:
         for shard in shards:
-            self._tflop[shard.bucket] = shard.cost_tflop / len(shard.rows)
+            self._tflop[shard.label] = shard.cost_tflop / len(shard.rows)
             for cell in pc.unique(shard.rows["cell"]).to_pylist():
-                kept = self._kept.setdefault((shard.bucket, cell), _Kept())
+                kept = self._kept.setdefault((shard.label, cell), _Kept())
                 rows = shard.rows.filter(pc.equal(shard.rows["cell"], cell))
                 kept.images += len(rows)
                 self._offer(kept, rows)
@@ -183,4 +183,4 @@ def prepare_preview(job: Job, limit: int) -> Prepared:
     """The job, checked as for its full run, with its output below folder(). Raises as preflight.prepare() does."""
     full = preflight.prepare(job)
     path = f"{folder(job.output.path)}/{limit}-{full.fingerprint[:NAME_DIGITS]}"
-    return preflight.elsewhere(full, path, {"--limit": limit})
+    return preflight.elsewhere(full, path, limit)

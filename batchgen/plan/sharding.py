@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,32 +29,34 @@ from batchgen.rows.expand import refused
 from batchgen.rows.expansion import Expansion
 from batchgen.rows.identity import repeated_prompt_id
 from batchgen.rows.naming import reidentify
+from batchgen.run.index import ShardRef
 
 EXAMPLES = 5  # truncated prompts shown as examples
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
+class PlannedShard:
     """A full shard, or the last of its bucket. rows: schema.plan_schema, in the order in which they are rendered."""
 
     number: int
     rows: pa.Table
     batch_size: int
-    bucket: str
+    label: str
     cost_tflop: float
 
-    def index_row(self, file: str, row_group: int) -> dict[str, Any]:
-        return {
-            "shard": self.number,
-            "file": file,
-            "row_group": row_group,
-            "rows": len(self.rows),
-            "batch_size": self.batch_size,
-            "height": self.rows["height"][0].as_py(),
-            "width": self.rows["width"][0].as_py(),
-            "bucket": self.bucket,
-            "cost_tflop": self.cost_tflop,
-        }
+    def ref(self, file: str, row_group: int) -> ShardRef:
+        """Its row of the index, once it is written."""
+        return ShardRef(
+            number=self.number,
+            file=file,
+            row_group=row_group,
+            rows=len(self.rows),
+            batch_size=self.batch_size,
+            height=self.rows["height"][0].as_py(),
+            width=self.rows["width"][0].as_py(),
+            label=self.label,
+            cost_tflop=self.cost_tflop,
+        )
 
 
 @dataclass
@@ -121,7 +122,7 @@ class Sharder:
         self._skipped: list[pa.Table] = []
         self._numbers: dict[int, Sequence[int]] = {}  # of the rows of the source where ids last stood twice
 
-    def add(self, source: int, table: pa.Table) -> Iterator[Shard]:
+    def add(self, source: int, table: pa.Table) -> Iterator[PlannedShard]:
         """source: number of the manifest piece that table comes from (a piece may come in several tables)."""
         if not len(table):
             return
@@ -137,7 +138,7 @@ class Sharder:
             self._open.setdefault(bucket, []).append(rows)
             yield from self._full(bucket)
 
-    def finish(self) -> Iterator[Shard]:
+    def finish(self) -> Iterator[PlannedShard]:
         """The last, short shard of every bucket."""
         for bucket in list(self._open):
             if waiting := self._open.pop(bucket):
@@ -209,7 +210,7 @@ class Sharder:
             if len(self.summary.truncated) < EXAMPLES and example not in self.summary.truncated:
                 self.summary.truncated.append(example)
 
-    def _full(self, bucket: str) -> Iterator[Shard]:
+    def _full(self, bucket: str) -> Iterator[PlannedShard]:
         waiting = self._open[bucket]
         size = self._shard_size(bucket, waiting[0])
         if sum(map(len, waiting)) < size:
@@ -235,7 +236,7 @@ class Sharder:
         refine = self._job.refine
         return tflop + (buckets.refine_tflop(refine, self._job.model, key) if refine else 0.0)
 
-    def _close(self, bucket: str, rows: pa.Table) -> Shard:
+    def _close(self, bucket: str, rows: pa.Table) -> PlannedShard:
         key = self._key(rows)
         height, width = steps.refined_size(self._job.refine, key.height, key.width)
         count = self.summary.buckets.setdefault(bucket, BucketCount())
@@ -247,7 +248,7 @@ class Sharder:
         count.tflop += tflop
         count.pixels += len(rows) * height * width
         number, self._next = self._next, self._next + 1
-        return Shard(number, self._planned(rows, number, batch_size), batch_size, bucket, tflop)
+        return PlannedShard(number, self._planned(rows, number, batch_size), batch_size, bucket, tflop)
 
     def _planned(self, rows: pa.Table, number: int, batch_size: int) -> pa.Table:
         """rows as the plan stores them: with their shard and batch size, without the planner's own columns."""

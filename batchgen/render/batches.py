@@ -13,7 +13,7 @@ from typing import Any
 
 from batchgen.engines.protocol import ImageRow, Pixels, Renderer
 from batchgen.errors import Infrastructure, OutOfMemory, RendererBroken
-from batchgen.run.shard import Failure
+from batchgen.run.shard_file import Failure
 
 
 @dataclass(frozen=True, slots=True)

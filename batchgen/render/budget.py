@@ -7,10 +7,11 @@ driver need not wait for the rest. Knows the store and receipts, not Ray.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
-from typing import Any
+from typing import Self
 
+from batchgen.render.receipt import Receipt
 from batchgen.run.attempts import running
 from batchgen.run.layout import HIDDEN
 from batchgen.storage.store import Store
@@ -23,18 +24,31 @@ def sign(session: str) -> str:
 
 
 class Budget:
-    """The driver's side. hours: allowed to this session. gpus: of one renderer; one without a GPU counts as one.
+    """The driver's side: `with Budget(...) as budget`, at whose end the sign is taken down.
 
+    hours: allowed to this session; None: as long as it takes. gpus: per renderer; one without a GPU counts as one.
     A renderer's time runs from its start, loading included, to its last receipt.
     """
 
-    def __init__(self, store: Store, session: str, hours: float, gpus: float) -> None:
-        self.hours = hours
+    def __init__(self, store: Store, session: str, hours: float | None, gpus: float) -> None:
+        self.hours = math.inf if hours is None else hours
         self._store, self._session, self._gpus = store, session, gpus or 1.0
         self._seconds: dict[str, float] = {}
         self._stopped = False
         self._at_work: dict[str, int] = {}  # renderer → shards it has not finished, since the sign is up
         self._quiet_since: float | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """However the session ends: no renderer of it is left that should see the sign."""
+        if self._stopped:
+            self._store.delete(sign(self._session))
+
+    @property
+    def limited(self) -> bool:
+        return self.hours < math.inf
 
     @property
     def used(self) -> float:
@@ -44,15 +58,14 @@ class Budget:
     def spent(self) -> bool:
         return self.used >= self.hours
 
-    def count(self, receipt: Mapping[str, Any]) -> None:
+    def count(self, receipt: Receipt) -> None:
         """Add the time of a receipt; when it is too much, put up the sign."""
-        renderer, seconds = receipt["renderer"], receipt["renderer_seconds"] or 0.0
-        self._seconds[renderer] = max(seconds, self._seconds.get(renderer, 0.0))
+        self._seconds[receipt.renderer] = max(receipt.renderer_seconds, self._seconds.get(receipt.renderer, 0.0))
         if self.spent and not self._stopped:
             self._store.replace(sign(self._session), b"stop")
             self._stopped = True
-        if receipt["unfinished"] is not None:
-            self._at_work[renderer] = receipt["unfinished"]
+        if receipt.unfinished is not None:
+            self._at_work[receipt.renderer] = receipt.unfinished
 
     def over(self) -> bool:
         """Whether nothing is under way any more. Renderers that died do not answer, and are not waited for."""
@@ -65,11 +78,6 @@ class Budget:
             self._quiet_since = now
             return not running(self._store, self._session)
         return False
-
-    def lift(self) -> None:
-        """Take the sign down, once no renderer is left to see it."""
-        if self._stopped:
-            self._store.delete(sign(self._session))
 
 
 class Stop:

@@ -1,8 +1,8 @@
-"""Ray Data graph 2: missing shards → renderers → receipts, until nothing is missing.
+"""The Ray Data graph of rendering: missing shards → renderers → receipts, until nothing is missing.
 
-Knows descriptors and receipts; pictures never pass through here. Ray does the scheduling. What is added: an order in
-which a run that is stopped early is a fair sample, and a watchdog, because Ray cannot take a call away from an actor
-that hangs.
+Knows numbers of shards and receipts; pictures never pass through here. Ray does the scheduling. Two things are added:
+an order in which a run that is stopped early is a fair sample, and a watchdog, because Ray cannot take a call away from
+an actor that hangs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import ray.data
@@ -18,13 +17,16 @@ from ray.exceptions import RayError
 
 from batchgen.cluster.connection import explain, gpus_per_renderer, restart
 from batchgen.cluster.watchdog import Patience, Stalled, watched
-from batchgen.errors import BudgetSpent, Infrastructure, OtherPlan, Refused
+from batchgen.errors import BudgetSpent, Infrastructure
 from batchgen.job import Job
 from batchgen.render.budget import Budget
 from batchgen.render.progress import Display
-from batchgen.render.worker import RenderShard
+from batchgen.render.receipt import Receipt, from_table
+from batchgen.render.worker import Orders, RenderShard
 from batchgen.run.attempts import bury, marked, running
 from batchgen.run.directory import Run
+from batchgen.run.found_model import FoundModel
+from batchgen.run.index import ShardRef
 from batchgen.run.plans import Plan
 
 ORDER_SEED = 0
@@ -35,27 +37,20 @@ MAX_EXECUTIONS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What a driver renders: a plan of a run, for a job. model: where its weights lie. session: for markers.
-
-    budget: None where the session may take as long as it takes.
-    """
+    """What a driver renders: a plan of a run, for a job. model: where its weights lie. session: for markers."""
 
     run: Run
     plan: Plan
     job: Job
-    model: dict[str, Any]
+    model: FoundModel
     session: str
-    budget: Budget | None = None
-
-    @property
-    def spent(self) -> bool:
-        return self.budget is not None and self.budget.spent
+    budget: Budget
 
 
 def render_missing(
     run: Run,
     job: Job,
-    model: dict[str, Any],
+    model: FoundModel,
     display: Display,
     patience: Patience | None = None,
     max_gpu_hours: float | None = None,
@@ -65,32 +60,32 @@ def render_missing(
     Raises BudgetSpent when max_gpu_hours are used before; what was under way then is committed.
     """
     session = uuid.uuid4().hex
-    budget = None
-    if max_gpu_hours is not None:
-        budget = Budget(run.store, session, max_gpu_hours, gpus_per_renderer(job.cluster))
-    for plan in run.plans:
-        work = Work(run=run, plan=plan, job=job, model=model, session=session, budget=budget)
-        for execution in range(MAX_EXECUTIONS):
-            shards = missing(run, plan)
-            if not shards or work.spent:
-                break
-            try:
-                _execute(work, shards, display, patience or Patience())
-            except Stalled as error:
-                _end_renderers(work)
-                if execution + 1 == MAX_EXECUTIONS:
-                    raise Infrastructure(
-                        f"No renderer answered, {MAX_EXECUTIONS} times: {error}. Run the same command again: rows at "
-                        "which renderers hung are tried alone, and fail when that happens again."
-                    ) from error
-                display.note(f"{error}: ended the renderers, starting others")
-        if shards := missing(run, plan):
-            if budget is not None and budget.spent:
-                budget.lift()
-                raise BudgetSpent(_spent(budget, display))
-            raise Infrastructure(f"{len(shards)} shards are still missing. Run the same command again.")
-    if budget is not None:
-        budget.lift()
+    with Budget(run.store, session, max_gpu_hours, gpus_per_renderer(job.cluster)) as budget:
+        for plan in run.plans:
+            work = Work(run=run, plan=plan, job=job, model=model, session=session, budget=budget)
+            _render_plan(work, display, patience or Patience())
+            if shards := missing(run, plan):
+                if budget.spent:
+                    raise BudgetSpent(_spent(budget, display))
+                raise Infrastructure(f"{len(shards)} shards are still missing. Run the same command again.")
+
+
+def _render_plan(work: Work, display: Display, patience: Patience) -> None:
+    """Execute the graph, again where renderers hung, until nothing is missing or the budget is used."""
+    for execution in range(MAX_EXECUTIONS):
+        shards = missing(work.run, work.plan)
+        if not shards or work.budget.spent:
+            return
+        try:
+            _execute(work, shards, display, patience)
+        except Stalled as error:
+            _end_renderers(work)
+            if execution + 1 == MAX_EXECUTIONS:
+                raise Infrastructure(
+                    f"No renderer answered, {MAX_EXECUTIONS} times: {error}. Run the same command again: rows at "
+                    "which renderers hung are tried alone, and fail when that happens again."
+                ) from error
+            display.note(f"{error}: ended the renderers, starting others")
 
 
 def _spent(budget: Budget, display: Display) -> str:
@@ -109,62 +104,56 @@ def _end_renderers(work: Work) -> None:
     bury(work.run.store, hung)
 
 
-def missing(run: Run, plan: Plan) -> list[dict[str, Any]]:
-    """Rows of the plan's index that have no data file, in the order in which they should start."""
+def missing(run: Run, plan: Plan) -> list[ShardRef]:
+    """Shards of the plan that have no data file, in the order in which they should start."""
     committed, suspects = run.committed(), marked(run.store)
-    shards = in_order([shard for shard in run.index(plan).to_pylist() if shard["shard"] not in committed])
-    return sorted(shards, key=lambda shard: shard["shard"] in suspects)
+    shards = in_order([shard for shard in run.shards(plan) if shard.number not in committed])
+    return sorted(shards, key=lambda shard: shard.number in suspects)
 
 
-def in_order(shards: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def in_order(shards: list[ShardRef]) -> list[ShardRef]:
     """Shuffled with a fixed seed over buckets and cells; the last TAIL of them dearest first."""
     order = np.random.default_rng(ORDER_SEED).permutation(len(shards))
     shuffled = [shards[i] for i in order]
     tail = max(1, round(len(shuffled) * TAIL))
-    return shuffled[:-tail] + sorted(shuffled[-tail:], key=lambda shard: -float(shard["cost_tflop"]))
+    return shuffled[:-tail] + sorted(shuffled[-tail:], key=lambda shard: -shard.cost_tflop)
 
 
-def _execute(work: Work, shards: list[dict[str, Any]], display: Display, patience: Patience) -> None:
+def _execute(work: Work, shards: list[ShardRef], display: Display, patience: Patience) -> None:
     """One execution of the graph. Every receipt is counted; one that carries an error ends the job."""
 
     def signs() -> dict[int, set[str]]:
         return marked(work.run.store)
 
     try:
-        for receipt in watched(_graph(work, shards), patience, signs, display.update):
-            if receipt["error"] is not None:
-                kinds = {kind.exit_code: kind for kind in (Refused, OtherPlan)}
-                raise kinds.get(receipt["exit_code"], Infrastructure)(receipt["error"])
-            if work.budget is not None:
-                work.budget.count(receipt)
-                if work.budget.over():
-                    return
-            if receipt["unfinished"] is not None:
-                continue
-            display.tally.add(receipt["images"], receipt["failed"], receipt["suspect"] or 0)
-            display.update()
+        for receipt in watched(receipts_of(work, shards), patience, signs, display.update):
+            receipt.raise_if_broken()
+            work.budget.count(receipt)
+            if work.budget.over():
+                return
+            if not receipt.was_given_back:
+                display.tally.add(receipt.images, receipt.failed, receipt.suspect)
+                display.update()
     except RayError as error:
         raise explain(error) from error
 
 
-def _graph(work: Work, shards: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Descriptors → one-row blocks → RenderShard → receipts, as they finish."""
-    items = [{name: shard[name] for name in ("shard", "file", "row_group")} for shard in shards]
+def receipts_of(work: Work, shards: list[ShardRef]) -> Iterator[Receipt]:
+    """Numbers → one-row blocks → RenderShard → receipts, as they finish."""
     job, renderers = work.job, work.job.cluster.renderers
+    orders = Orders(
+        url=work.run.store.url,
+        plan=work.plan.plan,
+        session=work.session,
+        model=work.model,
+        budgeted=work.budget.limited,
+    )
     dataset = (
-        ray.data.from_items(items, override_num_blocks=1)
+        ray.data.from_items([{"shard": shard.number} for shard in shards], override_num_blocks=1)
         .repartition(target_num_rows_per_block=1, strict=True)
         .map_batches(
             RenderShard,
-            fn_constructor_args=(
-                work.run.store.url,
-                work.plan.plan,
-                work.model,
-                job.output.image_format,
-                work.session,
-                job.output.image_quality,
-                work.budget is not None,
-            ),
+            fn_constructor_args=(orders,),
             batch_size=1,
             batch_format="pyarrow",
             zero_copy_batch=True,
@@ -181,4 +170,4 @@ def _graph(work: Work, shards: list[dict[str, Any]]) -> Iterator[dict[str, Any]]
     )
     # iter_rows() would hold each receipt back until the next one is there.
     for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        yield from table.to_pylist()
+        yield from from_table(table)

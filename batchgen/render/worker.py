@@ -14,63 +14,72 @@ import threading
 import time
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from batchgen import schema
 from batchgen.engines import load_renderer
 from batchgen.engines.protocol import ImageRow
 from batchgen.errors import BatchgenError, Infrastructure, RendererBroken
+from batchgen.job import Output
+from batchgen.render import receipt
 from batchgen.render.batches import Batches, Outcome, Picture
 from batchgen.render.budget import Stop
-from batchgen.run import images, layout, plans
+from batchgen.render.receipt import Receipt
+from batchgen.run import images
 from batchgen.run.attempts import Attempts, History
 from batchgen.run.directory import Run, commit, owned_footer
-from batchgen.run.shard import Failure, Finished, Footer, build
+from batchgen.run.found_model import FoundModel
+from batchgen.run.index import ShardRef
+from batchgen.run.layout import data_path
+from batchgen.run.plans import Plan
+from batchgen.run.shard_file import EncodedPicture, Failure, Footer, build
 from batchgen.storage.store import Store
 from batchgen.weights.spec import spec_of
 
 BEAT_S = 60.0  # how often a marker shows the driver that a long shard makes progress
-# Only where a shard is rendered again, its file being lost, after its failed rows were planned anew.
+# For a shard whose file was lost: some of its failed rows now belong to a retry.
 REPLACED = Failure("REPLACED", "a later generation of this run has this row")
 COMPRESSION_THREADS = 2  # per renderer; PNG of 1024² takes a third of a CPU second, the image seconds of a GPU
 
 
-class RenderShard:
-    """What Ray Data makes an actor of.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orders:
+    """What an actor is told; all else stands in the plan.
 
-    url: the run directory. plan: id of the plan. model: where this job has the weights, whose digest is the plan's, as
-    Prepared.model_spec says it; None: where the planner saw them. image_format, quality: how pictures are stored.
-    session: name of the driver's session, for markers. budgeted: whether the session has a budget, at whose end no
-    shard is taken any more.
+    url: the run directory. plan: id of the plan. session: name of the driver's session, for markers. model: where this
+    job has the weights, whose digest is the plan's; None: where the planner saw them. budgeted: whether the session has
+    a budget, at whose end no shard is taken any more.
     """
 
-    def __init__(
-        self,
-        url: str,
-        plan: str,
-        model: dict[str, Any] | None,
-        image_format: str,
-        session: str,
-        quality: int | None = None,
-        budgeted: bool = False,
-    ) -> None:
+    url: str
+    plan: str
+    session: str
+    model: FoundModel | None = None
+    budgeted: bool = False
+
+
+class RenderShard:
+    """What Ray Data makes an actor of."""
+
+    def __init__(self, orders: Orders) -> None:
         self._began = time.monotonic()
         self._gpu = threading.Lock()
         self._pool = ThreadPoolExecutor(COMPRESSION_THREADS, thread_name_prefix="compress")
         self._active: dict[str, Attempts] = {}
         self._unfinished: set[int] = set()  # shards between the device and their commit
-        self._format, self._quality, self._session = image_format, quality, session
+        self._session = orders.session
         self._name = f"{socket.gethostname()}-{os.getpid()}"
         self._error: BatchgenError | None = None
         try:
-            self._store = Store.open(url)
-            self._stop = Stop(self._store, session, budgeted)
-            self._run, self._plan = _read_plan(self._store, plan)
+            self._store = Store.open(orders.url)
+            self._stop = Stop(self._store, orders.session, orders.budgeted)
+            self._run, self._plan = _read_plan(self._store, orders.plan)
+            self._shards = {shard.number: shard for shard in self._run.shards(self._plan)}
             self._replaced = self._run.replaced_after(self._plan)
             if not self._stop.asked():
-                self._batches = Batches(load_renderer(spec_of(self._plan, model)))
+                self._batches = Batches(load_renderer(spec_of(self._plan, orders.model)))
             self._cold_start = time.monotonic() - self._began
         except RendererBroken as error:  # leaving the process would only bring the next one here
             self._error = Infrastructure(f"The renderer cannot be started on {socket.gethostname()}: {error}")
@@ -79,68 +88,63 @@ class RenderShard:
         self._mark_when_preempted()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        receipts = [self._receipt(item["shard"], item["file"], item["row_group"]) for item in batch.to_pylist()]
-        for receipt in receipts:
-            receipt |= {"renderer": self._name, "renderer_seconds": time.monotonic() - self._began}
-        return pa.Table.from_pylist(receipts, schema=schema.RECEIPT)
+        """Numbers of shards, in a column `shard` → a receipt for each."""
+        receipts = [self._receipt(number) for number in batch["shard"].to_pylist()]
+        for one in receipts:
+            one.renderer, one.renderer_seconds = self._name, time.monotonic() - self._began
+        return receipt.to_table(receipts)
 
-    def _receipt(self, shard: int, file: str, row_group: int) -> dict[str, Any]:
+    def _receipt(self, number: int) -> Receipt:
         try:
             if self._error is not None:
                 raise self._error
-            return self._work(shard, file, row_group)
+            return self._work(self._shards[number])
         except RendererBroken as error:
             # A broken CUDA context breaks every later call in this process, and Ray would retry in the same one.
-            print(f"shard {shard}: leaving the process: {error}", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"shard {number}: leaving the process: {error}", file=sys.stderr, flush=True)  # noqa: T201
             os._exit(1)
         except BatchgenError as error:
-            return {"shard": shard, "error": str(error), "exit_code": error.exit_code}
+            return Receipt.broken(number, error)
         finally:
-            self._unfinished.discard(shard)
+            self._unfinished.discard(number)
 
-    def _work(self, shard: int, file: str, row_group: int) -> dict[str, Any]:
+    def _work(self, shard: ShardRef) -> Receipt:
         if self._stop.asked():
             return self._given_back(shard)
-        if self._store.exists(layout.data_path(shard)):
+        if self._store.exists(data_path(shard.number)):
             return self._existing(shard)
-        rows = self._run.rows(self._plan, file, row_group)
+        rows = self._run.rows(self._plan, shard)
         todo = [row for row in image_rows(rows) if row.image_id not in self._replaced]
         attempt_id = uuid.uuid4().hex
-        marker = Attempts(self._store, shard, self._session, attempt_id)
+        marker = Attempts(self._store, shard.number, self._session, attempt_id)
         history = marker.history()
         with self._gpu:
-            self._unfinished.add(shard)  # before it looks: whoever sees the sign after it sees this too
+            self._unfinished.add(shard.number)  # before it looks: whoever sees the sign after it sees this too
             if self._stop.asked():  # put up while this shard waited for the device
                 return self._given_back(shard)
             pending = self._render(todo, rows["batch_size"][0].as_py(), marker, history)
         done = {row.image_id: item for row, item in zip(todo, pending, strict=True)}
         pending = [done.get(image_id, REPLACED) for image_id in rows["image_id"].to_pylist()]
         outcomes = [item.result() if isinstance(item, Future) else item for item in pending]
-        footer = self._footer(shard, attempt_id, history.attempts + 1, rows, outcomes)
-        finished = [item if isinstance(item, Finished) else None for item in outcomes]
-        data = build(rows, finished, footer)
-        commit(self._store, data, footer)
-        facts = [item.facts for item in finished if item is not None]
-        return {
-            "shard": shard,
-            "images": footer.images,
-            "failed": len(footer.failures),
-            "suspect": sum(fact["suspect"] is not None for fact in facts),
-        }
+        footer = self._footer(shard.number, attempt_id, history.attempts + 1, rows, outcomes)
+        pictures = [item if isinstance(item, EncodedPicture) else None for item in outcomes]
+        commit(self._store, build(rows, pictures, footer), footer)
+        suspect = sum(item is not None and item.values["suspect"] is not None for item in pictures)
+        return Receipt.done(shard.number, footer.images, len(footer.failures), suspect)
 
-    def _given_back(self, shard: int) -> dict[str, Any]:
-        return {"shard": shard, "unfinished": len(self._unfinished - {shard})}
+    def _given_back(self, shard: ShardRef) -> Receipt:
+        return Receipt.given_back(shard.number, len(self._unfinished - {shard.number}))
 
-    def _existing(self, shard: int) -> dict[str, Any]:
+    def _existing(self, shard: ShardRef) -> Receipt:
         """Another driver or an earlier attempt was faster: no device time for it."""
-        footer = owned_footer(self._store, shard, self._plan.plan)
-        return {"shard": shard, "images": footer.images, "failed": len(footer.failures)}
+        footer = owned_footer(self._store, shard.number, self._plan.plan)
+        return Receipt.done(shard.number, footer.images, len(footer.failures))
 
     def _render(
         self, todo: list[ImageRow], planned: int, marker: Attempts, history: History
-    ) -> list[Future[Finished] | Failure]:
+    ) -> list[Future[EncodedPicture] | Failure]:
         """Outcomes in order of rows; pictures are being compressed while the device goes on."""
-        pending: list[Future[Finished] | Failure] = []
+        pending: list[Future[EncodedPicture] | Failure] = []
         self._active[marker.attempt_id] = marker
         died = False
         try:
@@ -169,7 +173,7 @@ class RenderShard:
 
     def _alone(
         self, row: ImageRow, planned: int, marker: Attempts, history: History
-    ) -> list[Future[Finished] | Failure]:
+    ) -> list[Future[EncodedPicture] | Failure]:
         """A row of a shard that killed workers: in a batch of its own, of the planned shape."""
         if history.fatal(row.image_id):
             return [
@@ -181,13 +185,15 @@ class RenderShard:
 
     def _finish_later(
         self, row: ImageRow, outcome: Outcome, planned: int, history: History
-    ) -> Future[Finished] | Failure:
+    ) -> Future[EncodedPicture] | Failure:
         if isinstance(outcome, Failure):
             return outcome
-        return self._pool.submit(finish, row, outcome, planned, history.attempts + 1, self._format, self._quality)
+        return self._pool.submit(
+            finish, row, outcome, planned=planned, attempt=history.attempts + 1, output=self._plan.job.output
+        )
 
     def _footer(
-        self, shard: int, attempt_id: str, attempt: int, rows: pa.Table, outcomes: list[Finished | Failure]
+        self, shard: int, attempt_id: str, attempt: int, rows: pa.Table, outcomes: list[EncodedPicture | Failure]
     ) -> Footer:
         renderer = self._batches.renderer
         ids = rows["image_id"].to_pylist()
@@ -227,11 +233,11 @@ class RenderShard:
         signal.signal(signal.SIGTERM, preempted)
 
 
-def _read_plan(store: Store, plan: str) -> tuple[Run, plans.Plan]:
-    found = Run.find(store)
-    for candidate in found.plans if found else ():
-        if found and candidate.plan == plan:
-            return found, candidate
+def _read_plan(store: Store, plan: str) -> tuple[Run, Plan]:
+    run = Run.find(store)
+    for candidate in run.plans if run else ():
+        if run and candidate.plan == plan:
+            return run, candidate
     raise Infrastructure(
         f"{store}: the node {socket.gethostname()} does not see the plan there. Use a path that all nodes share, or S3."
     )
@@ -245,12 +251,10 @@ def image_rows(rows: pa.Table) -> list[ImageRow]:
     ]
 
 
-def finish(
-    row: ImageRow, picture: Picture, planned: int, attempt: int, image_format: str, quality: int | None = None
-) -> Finished:
-    """Compress and examine one picture: CPU work, off the device's path."""
+def finish(row: ImageRow, picture: Picture, *, planned: int, attempt: int, output: Output) -> EncodedPicture:
+    """Compress and examine one picture: CPU work, off the device's path. planned: the batch size of its plan."""
     pixels = picture.pixels
-    facts = {
+    values = {
         "batch_size": picture.batch_size,
         "planned_batch_size": planned,
         "image_height": pixels.shape[0],
@@ -261,5 +265,5 @@ def finish(
         "render_seconds": picture.seconds,
         "attempt": attempt,
     }
-    data = images.encode(pixels, image_format, quality)
-    return Finished(data, f"{row.image_id}.{images.FORMATS[image_format].extension}", facts)
+    data = images.encode(pixels, output.image_format, output.image_quality)
+    return EncodedPicture(data, f"{row.image_id}.{images.FORMATS[output.image_format].extension}", values)

@@ -15,7 +15,7 @@ from batchgen.job import LOOP, Job, Model, OnOverflow, Sampling
 from batchgen.job.pipelines import Pipeline
 from batchgen.job.presets import Preset
 from batchgen.rows.sizes import limits, refuse_impossible_sizes
-from batchgen.weights.spec import ModelFiles
+from batchgen.run.found_model import FoundModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Expansion:
     pipeline: Pipeline | None = None
 
     @classmethod
-    def of(cls, job: Job, extras: Sequence[pa.Field], model: ModelFiles, pipeline: Pipeline | None = None) -> Self:
+    def of(cls, job: Job, extras: Sequence[pa.Field], model: FoundModel, pipeline: Pipeline | None = None) -> Self:
         """Raises Refused where the job's own size, in some cell, is one that the model cannot make."""
         refuse_impossible_sizes(job)
         return cls(

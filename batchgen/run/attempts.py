@@ -16,7 +16,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from batchgen.run.layout import HIDDEN
+from batchgen.run.layout import HIDDEN, number_in, shard_name
 from batchgen.storage.store import Store
 
 FOLDER = f"{HIDDEN}/attempts"
@@ -65,9 +65,8 @@ def marked(store: Store) -> dict[int, set[str]]:
     """Shard → paths of its markers, by their names alone. Somebody is at these shards, or died at them."""
     found: dict[int, set[str]] = {}
     for entry in store.list(FOLDER):
-        number = entry.path.removeprefix(f"{FOLDER}/shard-").split("/")[0]
-        if number.isdecimal():
-            found.setdefault(int(number), set()).add(entry.path)
+        if (number := number_in(entry.path.removeprefix(f"{FOLDER}/").split("/")[0])) is not None:
+            found.setdefault(number, set()).add(entry.path)
     return found
 
 
@@ -87,7 +86,7 @@ class Attempts:
     """The marker of one attempt at a shard. `begin` again moves it on."""
 
     def __init__(self, store: Store, shard: int, session: str, attempt_id: str) -> None:
-        self._store, self._folder = store, f"{FOLDER}/shard-{shard:06}"
+        self._store, self._folder = store, f"{FOLDER}/{shard_name(shard)}"
         self._now = Marker(session, attempt_id)
         self.attempt_id = attempt_id
         self._lock = threading.RLock()  # a sign of life may come from another thread, or a signal in between

@@ -1,4 +1,4 @@
-"""The run directory: its plans, what is missing, the commit of a shard.
+"""The run directory: its plans, the rows of its shards, what is committed, and the commit itself.
 
 Knows the names of files and nothing of Ray, GPUs or how a plan is made. Everything in a run is created
 once and never rewritten, but for files that are a pure function of others (card, metadata, _SUCCESS).
@@ -7,18 +7,26 @@ once and never rewritten, but for files that are a pure function of others (card
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchgen.errors import Infrastructure, OtherPlan, Refused, RunMismatch
-from batchgen.run import layout as run
+from batchgen.run import index
+from batchgen.run.facts import Facts
+from batchgen.run.index import ShardRef
 from batchgen.run.layout import DATA, HIDDEN, data_path, plan_json, shard_number
-from batchgen.run.plans import Plan, PlanFile, digest, may_extend
-from batchgen.run.shard import Footer, read_facts, read_footer
+from batchgen.run.plans import Plan, PlanFile, digest
+from batchgen.run.shard_file import DAMAGED, Footer, read_facts, read_footer
 from batchgen.storage.store import Store
+
+READERS = 16  # footers of thousands of shards on S3 are latency, not bandwidth
+WINDOW = 16  # shards for each reader that are read ahead, so that memory does not grow with the run
+
+T = TypeVar("T")
 
 
 class Run:
@@ -27,6 +35,7 @@ class Run:
     def __init__(self, store: Store, plans: list[Plan]) -> None:
         self.store = store
         self.plans = plans
+        self._shards: dict[str, list[ShardRef]] = {}  # of each plan, which never changes
 
     @classmethod
     def find(cls, store: Store) -> Run | None:
@@ -75,35 +84,40 @@ class Run:
         """Whether a generation was planned for a job with this fingerprint."""
         return any(plan.fingerprint == fingerprint for plan in self.plans)
 
-    def check(self, facts: Mapping[str, Any], fingerprint: str, *, extend: bool = False) -> None:
+    def check(self, facts: Facts, fingerprint: str, *, extend: bool = False) -> None:
         """Raises RunMismatch, naming the keys that differ, unless a generation has this fingerprint.
 
         extend: what an extension may change may differ.
         """
-        if self.holds(fingerprint):
+        newest = self.plans[-1].facts
+        may_extend = newest.may_extend(facts)
+        if self.holds(fingerprint) or (extend and may_extend):
             return
-        there = self.plans[-1].facts
-        names = [name for name in sorted({*there, *facts}) if there.get(name) != facts.get(name)]
-        if extend and may_extend(names):
-            return
-        lines = [f"  {name}: there {_short(there.get(name))}, now {_short(facts.get(name))}" for name in names]
-        more = "\nIf the job only adds rows, samples or cells: --extend" if may_extend(names) else ""
+        there, now = newest.to_dict(), facts.to_dict()
+        lines = [
+            f"  {label}: there {_short(there.get(label))}, now {_short(now.get(label))}"
+            for label in newest.differing(facts)
+        ]
+        more = "\nIf the job only adds rows, samples or cells: --extend" if may_extend else ""
         raise RunMismatch(
             f"{self.store}: another plan owns this directory. What differs:\n"
             + "\n".join(lines)
             + f"\nUndo the change to continue this run, or begin another beside it: {self.elsewhere}{more}"
         )
 
-    def index(self, plan: Plan) -> pa.Table:
-        """One row per shard of the plan: schema.SHARD_FIELDS."""
-        return pq.read_table(pa.BufferReader(self._checked(plan, plan.index)))
+    def shards(self, plan: Plan) -> list[ShardRef]:
+        """The shards of a plan, in order of their numbers. Read once."""
+        if plan.plan not in self._shards:
+            table = pq.read_table(pa.BufferReader(self._checked(plan, plan.index)))
+            self._shards[plan.plan] = index.from_table(table)
+        return self._shards[plan.plan]
 
-    def rows(self, plan: Plan, file: str, row_group: int) -> pa.Table:
+    def rows(self, plan: Plan, shard: ShardRef) -> pa.Table:
         """The plan rows of one shard."""
-        path = f"{plan.directory}/{file}"
+        path = f"{plan.directory}/{shard.file}"
         try:
             with self.store.open_file(path) as opened:
-                return pq.ParquetFile(opened, page_checksum_verification=True).read_row_group(row_group)
+                return pq.ParquetFile(opened, page_checksum_verification=True).read_row_group(shard.row_group)
         except (OSError, pa.ArrowInvalid) as error:
             raise _lost(self.store, path, str(error)) from error
 
@@ -197,7 +211,7 @@ def owned_footer(store: Store, shard: int, plan: str) -> Footer:
     try:
         with store.open_file(path) as file:
             footer = read_footer(file)
-    except (ValueError, OSError, pa.ArrowInvalid) as error:
+    except DAMAGED as error:
         raise OtherPlan(
             f"{store}/{path}: is in the way and is no shard of ours ({error}). Move it out of {DATA}/."
         ) from error
@@ -211,16 +225,20 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-READERS = 16  # footers of thousands of shards on S3 are latency, not bandwidth
-
-
-def read_shard(found: Run, number: int) -> tuple[Footer, pa.Table]:
+def read_shard(run: Run, number: int) -> tuple[Footer, pa.Table]:
     """Footer and rows of a data file. Raises Infrastructure where it is missing or unreadable."""
-    path = run.data_path(number)
+    path = data_path(number)
     try:
-        with found.store.open_file(path) as opened:
+        with run.store.open_file(path) as opened:
             return read_facts(opened)
     except FileNotFoundError as error:
-        raise Infrastructure(f"{found.store}/{path}: is missing. Run the same command again to render it.") from error
-    except (ValueError, OSError, pa.ArrowInvalid) as error:
-        raise Infrastructure(f"{found.store}/{path}: cannot be read ({error}). Run batchgen doctor.") from error
+        raise Infrastructure(f"{run.store}/{path}: is missing. Run the same command again to render it.") from error
+    except DAMAGED as error:
+        raise Infrastructure(f"{run.store}/{path}: cannot be read ({error}). Run batchgen doctor.") from error
+
+
+def read_shards(shards: Sequence[ShardRef], read: Callable[[ShardRef], T], readers: int = READERS) -> Iterator[T]:
+    """read() of each shard, in their order, several at a time; only a window of them is held at once."""
+    with ThreadPoolExecutor(readers) as pool:
+        for start in range(0, len(shards), readers * WINDOW):
+            yield from pool.map(read, shards[start : start + readers * WINDOW])

@@ -1,22 +1,28 @@
-"""The plans of a run, as .batchgen/plan-000.json says them, and what of a job makes two runs the same run."""
+"""The plans of a run, one for each generation, as .batchgen/plan-000.json and its followers say them.
+
+Knows what a plan holds; not how one is made, nor how its rows are rendered.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from batchgen.errors import Refused
-from batchgen.job import LOOP
+from batchgen.job import LOOP, Job
+from batchgen.job.stored import stored_job
+from batchgen.run.facts import Facts
+from batchgen.run.found_model import FoundModel
 from batchgen.run.layout import plan_directory
 
 LAYOUT_VERSION = 3
-EXTENSIBLE = ("input (", "sampling.", "sweep.")  # facts, by how their names begin
-MODEL_FACTS = {f"sampling.{name}" for name in LOOP}  # all generations are rendered in one way
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +34,14 @@ class PlanFile:
     rows: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One generation: the immutable table of image rows and their shards, as .batchgen/plan-000.json says it.
+    """One generation: the immutable table of image rows and their shards.
 
-    facts: what the fingerprint is made of, by name. job: the job file. model: what was found where it
-    says that the model is, as ModelSpec.from_plan takes it.
-    index: the file with one row per shard. skipped: files of rows that will never be rendered, with their reasons.
-    replaced: image_ids of earlier generations, all failed there, whose place is now in this one.
+    facts: what the fingerprint is taken over. stored: the job file, as it was when the plan was made. model: what was
+    found where the job says that the model is. index: the file with one row per shard. skipped: files of rows that will
+    never be rendered, with their reasons. replaced: image_ids of earlier generations, all failed there, whose place is
+    now in this one.
     """
 
     layout: int = LAYOUT_VERSION
@@ -43,9 +49,9 @@ class Plan:
     kind: Literal["first", "extension", "retry"] = "first"
     plan: str
     fingerprint: str
-    facts: dict[str, Any]
-    job: dict[str, Any]
-    model: dict[str, Any]
+    facts: Facts
+    stored: dict[str, Any]
+    model: FoundModel
     batchgen: str
     images: int
     skipped_images: int
@@ -55,22 +61,30 @@ class Plan:
     skipped: list[PlanFile]
     replaced: PlanFile | None = None
 
+    @cached_property
+    def job(self) -> Job:
+        """The stored job, read without today's refusals."""
+        return stored_job(self.stored)
+
     def to_json(self) -> bytes:
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False).encode()
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values |= {"facts": self.facts.to_dict(), "model": self.model.to_dict()}
+        said = {"job" if name == "stored" else name: value for name, value in values.items()}
+        return json.dumps(said, indent=1, ensure_ascii=False, default=asdict).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Plan:
         """Raises ValueError where it is no JSON, Refused where another version wrote it."""
-        values = json.loads(data)
-        if values.get("layout") != LAYOUT_VERSION:
+        said = json.loads(data)
+        if said.get("layout") != LAYOUT_VERSION:
             raise Refused(
-                f"The run was made by batchgen {values.get('batchgen')}, whose layout this version cannot read."
+                f"The run was made by batchgen {said.get('batchgen')}, whose layout this version cannot read."
             )
-        values = {field.name: values[field.name] for field in fields(cls)}
-        values["replaced"] = PlanFile(**values["replaced"]) if values["replaced"] else None
-        values["files"] = [PlanFile(**file) for file in values["files"]]
+        values = {field.name: said["job" if field.name == "stored" else field.name] for field in fields(cls)}
+        values |= {"facts": Facts.from_dict(values["facts"]), "model": FoundModel.from_dict(values["model"])}
+        values |= {name: [PlanFile(**file) for file in values[name]] for name in ("files", "skipped")}
         values["index"] = PlanFile(**values["index"])
-        values["skipped"] = [PlanFile(**file) for file in values["skipped"]]
+        values["replaced"] = PlanFile(**values["replaced"]) if values["replaced"] else None
         return cls(**values)
 
     @property
@@ -82,23 +96,24 @@ class Plan:
         return {
             "fingerprint": self.fingerprint,
             "plan": self.plan,
-            "model": self.model["path"],
-            "revision": self.model["revision"],
-            "model_digest": self.model["digest"],
-            "dtype": self.model["dtype"],
-            "settings": settings(self.job, self.model),
+            "model": self.model.path,
+            "revision": self.model.revision,
+            "model_digest": self.model.digest,
+            "dtype": self.model.dtype,
+            "settings": settings(self.stored, self.model),
         }
 
 
-def settings(job: dict[str, Any], model: dict[str, Any]) -> str:
+def settings(stored: dict[str, Any], model: FoundModel) -> str:
     """JSON of what a job says of its model, with the adapters that were found, of the loop and of a second pass."""
+    found = model.to_dict()
     said = {
-        "model": job["model"] | {"adapters": model["adapters"], "refiner": model["refiner"]},
-        "sampling": {name: job["sampling"][name] for name in LOOP},
-        "refine": job["refine"],
+        "model": stored["model"] | {"adapters": found["adapters"], "refiner": found["refiner"]},
+        "sampling": {name: stored["sampling"][name] for name in LOOP},
+        "refine": stored["refine"],
     }
-    if pipeline := model.get("pipeline"):  # of `engine: diffusers`: which class rendered
-        said["pipeline"] = pipeline
+    if model.pipeline:  # of `engine: diffusers`: which class rendered
+        said["pipeline"] = model.pipeline
     return json.dumps(said, sort_keys=True)
 
 
@@ -107,10 +122,12 @@ def are_among(image_ids: set[str], rows: pa.Table) -> pa.ChunkedArray:
     return pc.is_in(rows["image_id"], pa.array(sorted(image_ids), pa.string()))
 
 
-def may_extend(names: list[str]) -> bool:
-    """Whether an extension may differ in these facts. Whether it adds and nothing else, its image_ids must show."""
-    return all(name.startswith(EXTENSIBLE) and name not in MODEL_FACTS for name in names)
-
-
 def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """A table of a plan or of the metadata as the bytes of a file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    return bytes(sink.getvalue())

@@ -20,7 +20,8 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
 )
 
 from batchgen.errors import Infrastructure, Problem, Refused
-from batchgen.weights import parts, spec
+from batchgen.run.found_model import FoundModel
+from batchgen.weights import parts
 from batchgen.weights.digests import combine, digest_of, hash_all, read_json
 from batchgen.weights.parts import Layout, layout_of
 
@@ -29,7 +30,7 @@ UNWANTED = [f"*.{variant}{mark}*" for variant in parts.VARIANTS for mark in ".-"
 
 def locate_on_hub(
     name: str, revision: str | None, without: Collection[str] = (), engine: str = "batchgen"
-) -> spec.ModelFiles:
+) -> FoundModel:
     """Resolve a hub id to a commit and a digest. without: parts that are not needed.
 
     Raises Refused where neither the hub nor its cache has the model.
@@ -53,7 +54,7 @@ def locate_on_hub(
         digest = digest_of(parts.checked(directory, without, engine))
     except Refused as refused:
         raise Refused([Problem(reason), *refused.problems]) from None
-    return spec.ModelFiles(name, directory.name, digest, directory)
+    return FoundModel(name, directory.name, digest, directory)
 
 
 def unwanted(without: Collection[str]) -> list[str]:
@@ -82,7 +83,7 @@ def _layout(name: str, commit: str | None, engine: str) -> Layout:
     return layout_of(engine, read_json(Path(folder) / "model_index.json"))
 
 
-def _ask_hub(name: str, revision: str | None, without: Collection[str], engine: str) -> spec.ModelFiles:
+def _ask_hub(name: str, revision: str | None, without: Collection[str], engine: str) -> FoundModel:
     """Metadata of all files, content of the small ones."""
     info = HfApi().model_info(name, revision=revision, files_metadata=True)
     layout = _layout(name, info.sha, engine)
@@ -102,7 +103,7 @@ def _ask_hub(name: str, revision: str | None, without: Collection[str], engine: 
     if problems := layout.examine(code_is_never_fetched, texts, without):
         raise Refused([Problem(problem, name) for problem in problems])
     rest = {file: directory / file for file in small if file not in hashes}
-    return spec.ModelFiles(name, info.sha, combine(hashes | hash_all(rest)), directory)
+    return FoundModel(name, info.sha, combine(hashes | hash_all(rest)), directory)
 
 
 def _explain(error: Exception, name: str, revision: str | None) -> str:

@@ -16,37 +16,38 @@ from pathlib import Path
 from batchgen.errors import Refused, gather
 from batchgen.job import Model
 from batchgen.job.presets import DEMO_CHECKPOINT
+from batchgen.run.found_model import FoundModel
 from batchgen.storage.mirror import mirror
 from batchgen.weights import digests
 from batchgen.weights.digests import digest_of
 from batchgen.weights.parts import checked, layout_in
 from batchgen.weights.singlefile import Parts, absolute_path, is_file, is_needed, name_of, resolve, without
-from batchgen.weights.spec import ModelFiles, ModelSpec
+from batchgen.weights.spec import ModelSpec
 from batchgen.words import redact
 
 FAKE_DIGEST = hashlib.sha256(b"batchgen fake renderer 1").hexdigest()
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def locate(model: Model) -> ModelFiles:
+def locate(model: Model) -> FoundModel:
     """Find a model and its digest without loading weights. Raises Refused with everything that is wrong with it."""
     if model.preset == "fake":
-        return ModelFiles("fake", None, FAKE_DIGEST, DEMO_CHECKPOINT)
+        return FoundModel("fake", None, FAKE_DIGEST, DEMO_CHECKPOINT)
     return locate_single(model) if is_needed(model) else whole(model)
 
 
-def whole(model: Model, without: Collection[str] = ()) -> ModelFiles:
+def whole(model: Model, without: Collection[str] = ()) -> FoundModel:
     """Find a model's directory. without: parts that are not read from it and may be missing. Raises Refused."""
     name = model.mirror or model.pretrained_model_name_or_path or model.defaults.pretrained_model_name_or_path
     if "://" in name:
         directory = mirror(name, layout_in(model.engine).is_kept)
-        return ModelFiles(name, None, digest_of(checked(directory, without, model.engine)), directory)
+        return FoundModel(name, None, digest_of(checked(directory, without, model.engine)), directory)
     directory = Path(name).expanduser()
     if directory.is_dir():
         if model.revision is not None:
             raise Refused(f"model.revision {model.revision} is of the hub, but {name} is a directory: leave it out.")
         directory = directory.resolve()
-        return ModelFiles(str(directory), None, digest_of(checked(directory, without, model.engine)), directory)
+        return FoundModel(str(directory), None, digest_of(checked(directory, without, model.engine)), directory)
     if not HUB_ID.fullmatch(name) or name.startswith((".", "~")):
         raise Refused(
             f"The model directory {redact(name)} does not exist. Write a directory, its URL or a Hugging Face id "
@@ -87,7 +88,7 @@ def fetched(spec: ModelSpec, without: Collection[str] = ()) -> Path:
     return directory
 
 
-def locate_single(model: Model) -> ModelFiles:
+def locate_single(model: Model) -> FoundModel:
     """As files.locate. Raises Refused with everything that is wrong with directory, files and configs."""
     refusals: list[Refused] = []
     name, base = name_of(model), None
@@ -100,7 +101,7 @@ def locate_single(model: Model) -> ModelFiles:
     if refusals or parts is None:
         raise Refused.together(refusals)
     path, revision = (base.path, base.revision) if base is not None else (absolute_path(name), None)
-    return ModelFiles(path, revision, parts.digest, parts.directory, files=parts.files)
+    return FoundModel(path, revision, parts.digest, parts.directory, files=parts.files)
 
 
 def verify_single(spec: ModelSpec) -> Parts:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from batchgen.errors import Problem, Refused
 from batchgen.job import Model
+from batchgen.run.found_model import AdapterFile
 from batchgen.storage.mirror import mirror
 from batchgen.weights.digests import hash_all
 from batchgen.weights.headers import Shape, Shapes, read_shapes, shapes_in
-from batchgen.weights.spec import AdapterFile
 from batchgen.words import redact
 
 PARTS = ("transformer", "text_encoder", "text_encoder_2")  # SD3LoraLoaderMixin._lora_loadable_modules, diffusers 0.42.1

@@ -114,7 +114,7 @@ def bare(out: str) -> dict[str, Any]:
     run = Run.open(Store.open(out))
     (plan,) = run.plans
     renderer = load_renderer(spec_of(plan))
-    shards = [image_rows(run.rows(plan, item["file"], item["row_group"])) for item in run.index(plan).to_pylist()]
+    shards = [image_rows(run.rows(plan, shard)) for shard in run.shards(plan)]
     images = batches = 0
     started = 0.0
     for number, rows in enumerate(shards):
@@ -134,9 +134,9 @@ def bare(out: str) -> dict[str, Any]:
 
 def render_process(job: Path, out: Path) -> dict[str, Any]:
     """The real command; the rate comes from the times in the footers of its shards."""
-    from batchgen.run import shard
     from batchgen.run.directory import Run
     from batchgen.run.layout import data_path
+    from batchgen.run.shard_file import read_footer
     from batchgen.storage.store import Store
 
     began = time.time()
@@ -146,7 +146,7 @@ def render_process(job: Path, out: Path) -> dict[str, Any]:
     footers = []
     for number in sorted(run.committed()):
         with run.store.open_file(data_path(number)) as opened:
-            footers.append(shard.read_footer(opened))
+            footers.append(read_footer(opened))
     footers.sort(key=lambda footer: footer.finished_at)
     # The first shard is late: its compression also imports what it needs. Counting from it would flatter us.
     seconds = footers[-1].finished_at - footers[1].finished_at

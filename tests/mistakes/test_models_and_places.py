@@ -202,7 +202,7 @@ def test_72_a_download_that_ended_early(put, checkpoint, refused):
 def test_72_other_weights_than_planned(put, checkpoint, accepted):
     """A renderer loads only what was planned; what differs is found before the GPU is asked for anything."""
     prepared = accepted(put(ROWS), model=of(checkpoint)).prepared
-    spec = ModelSpec.from_plan(prepared.model_spec(), prepared.job.model_dump(mode="json"))
+    spec = ModelSpec.of(prepared.model, prepared.job)
     verify(spec)
     path = checkpoint / "vae" / "diffusion_pytorch_model.safetensors"
     changed = bytearray(path.read_bytes())

@@ -141,7 +141,7 @@ def test_38_templates(unchanged):
     found = unchanged([text * 40 for text in TEMPLATES])
     assert any(text in printed(found) for text in TEMPLATES)
     for image in found.images:
-        said = settings(found.prepared.job.model_dump(mode="json"), found.prepared.model_spec())
+        said = settings(found.prepared.job.model_dump(mode="json"), found.prepared.model)
         row = image | {"model": "m", "revision": None, "settings": said, "sigmas": [1.0, 0.0]}
         calls = [node for node in ast.walk(ast.parse(show.snippet(row))) if isinstance(node, ast.Call)]
         prompts = [keyword.value for call in calls for keyword in call.keywords if keyword.arg == "prompt"]

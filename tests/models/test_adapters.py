@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, replace
+import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,10 +14,10 @@ from batchgen.engines import load_renderer
 from batchgen.errors import Refused
 from batchgen.job import Adapter, Model
 from batchgen.job.presets import DEMO_CHECKPOINT
+from batchgen.run.found_model import FoundModel
 from batchgen.weights.lora import locate_adapters
 from batchgen.weights.quantization import refuse_unusable
 from tests.models.test_parity import PROMPTS, call
-from tests.specs import spec_of
 
 ATTENTION = [f"transformer.transformer_blocks.{block}.attn.to_{name}" for block in range(6) for name in "qkv"]
 TEXT = [f"text_encoder.text_model.encoder.layers.{layer}.self_attn.{name}_proj" for layer in (0, 1) for name in "qv"]
@@ -180,8 +181,5 @@ def test_a_lora_on_a_transformer_in_float8_is_refused():
 
 
 def test_a_specs_adapters_survive_a_plans_json(loras):
-    found, spec = located(loras), spec_of(preset="demo")
-    adapters = {alias: asdict(adapter) for alias, adapter in found.items()}
-    plan = {"path": "p", "revision": None, "digest": "d", "adapters": adapters, "refiner": None}
-    job = {"model": spec.model.model_dump(mode="json"), "sampling": spec.sampling.model_dump(mode="json")}
-    assert type(spec).from_plan(plan, job).adapters == found
+    found = FoundModel("p", None, "d", adapters=located(loras))
+    assert FoundModel.from_dict(json.loads(json.dumps(found.to_dict()))) == found

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -16,12 +15,11 @@ from safetensors.torch import save_file
 
 import batchgen
 from batchgen import report
-from batchgen.finalize import proof
 from batchgen.job.file import job_from, load_job
 from batchgen.job.steps import refined_size
 from batchgen.plan import graph
 from batchgen.plan.preflight import prepare
-from batchgen.render.worker import RenderShard
+from tests.in_process import render_here
 from tests.models.test_adapters import lora
 
 CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
@@ -77,11 +75,7 @@ def test_it_renders(tiny, one_thread, name):
     assert ("a second pass" in said.getvalue()) == (job.refine is not None)
     assert all(adapter.sha256 in said.getvalue() for adapter in prepared.model.adapters.values())
     run, summary = graph.make_plan(prepared)
-    actor = RenderShard(run.store.url, run.plans[0].plan, None, "png", "driver")
-    for item in run.index(run.plans[0]).select(["shard", "file", "row_group"]).to_pylist():
-        (receipt,) = actor(pa.Table.from_pylist([item])).to_pylist()
-        assert receipt["error"] is None, receipt
-    proof.finalize(run)
+    render_here(run)
     frame = batchgen.open(job.output.path).to_pandas()
     assert (frame["status"] == "ok").all()
     assert len(frame) == 2 * len(job.sweep.cells()) == sum(bucket.images for bucket in summary.buckets.values())

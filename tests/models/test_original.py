@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from batchgen.job import Model
 from batchgen.job.file import load_job
 from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.plan.preflight import prepare
+from batchgen.run.found_model import FoundModel
 from batchgen.weights.locate import locate, verify
 from batchgen.weights.spec import ModelSpec
 from tests.models import comfy
@@ -186,7 +188,7 @@ def test_the_job_file_of_the_repository_renders_tiny_files(folder, make_row, tmp
     paths |= {"model.config": DEMO_CHECKPOINT, "input.path": tmp_path / "prompts.txt", "output.path": tmp_path / "run"}
     job = load_job(JOB, [f"{name}={value}" for name, value in paths.items()])
     prepared = prepare(job)
-    spec = ModelSpec.from_plan(prepared.model_spec(), prepared.job.model_dump(mode="json"))
+    spec = ModelSpec.of(FoundModel.from_dict(json.loads(json.dumps(prepared.model.to_dict()))), prepared.job)
     renderer = load_renderer(spec)
     found = latents(renderer, [make_row()])
     assert found.dtype == torch.bfloat16

@@ -103,7 +103,7 @@ def test_the_plan_has_them_and_batchgen_plan_says_them(folder, tmp_path):
     sha256 = hashlib.sha256((folder / ENCODERS["text_encoder"]).read_bytes()).hexdigest()
     assert f"clip_l.safetensors: sha256 {sha256} (AutoV2 {sha256[:10].upper()})" in shown
     run, _ = make_plan(prepare(job_from(values)))
-    assert run.plans[0].model["files"]["text_encoder"] == sha256
+    assert run.plans[0].model.files["text_encoder"] == sha256
 
 
 def test_paths_of_a_plan_are_absolute(folder, tmp_path, monkeypatch):

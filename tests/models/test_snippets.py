@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from safetensors.torch import save_file
 
 import batchgen
-from batchgen.finalize import proof
 from batchgen.look import show
 from batchgen.plan.graph import make_plan
 from batchgen.plan.preflight import prepare
-from batchgen.render.worker import RenderShard
+from tests.in_process import render_here
 from tests.models.test_adapters import lora
 
 ROW = {"prompt": "a red circle left of a blue square", "height": 64, "width": 96}
@@ -36,11 +34,7 @@ def row_of(job):
     """Render a job of one row in this process; its row of the metadata and its picture."""
     prepared = prepare(job)
     run, _ = make_plan(prepared)
-    actor = RenderShard(run.store.url, run.plans[0].plan, None, "png", "driver")
-    (item,) = run.index(run.plans[0]).select(["shard", "file", "row_group"]).to_pylist()
-    (receipt,) = actor(pa.Table.from_pylist([item])).to_pylist()
-    assert receipt["error"] is None, receipt
-    proof.finalize(run)
+    render_here(run)
     results = batchgen.open(job.output.path)
     row = results.row(results.to_pandas()["image_id"][0])
     return row, np.asarray(results.image(row["image_id"])).astype(int)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
-import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from batchgen.engines import load_renderer
 from batchgen.engines.sd3.second_pass import TwoPassRenderer
 from batchgen.errors import Refused
-from batchgen.finalize import proof
 from batchgen.job import Refine
 from batchgen.job.file import job_from
 from batchgen.job.presets import DEMO_CHECKPOINT
@@ -21,9 +19,9 @@ from batchgen.look import doctor
 from batchgen.look.again import rerender
 from batchgen.plan.graph import make_plan
 from batchgen.plan.preflight import prepare
-from batchgen.render.worker import RenderShard
 from batchgen.weights.locate import locate
 from batchgen.weights.spec import ModelSpec
+from tests.in_process import render_here
 from tests.models.test_parity import PROMPTS
 
 
@@ -46,7 +44,7 @@ def job_of(make_job, other, **changes):
 
 def spec_of_job(job):
     prepared = prepare(job)
-    return ModelSpec.from_plan(prepared.model_spec(), job.model_dump(mode="json"))
+    return ModelSpec.of(prepared.model, job)
 
 
 def render(renderer, make_row):
@@ -129,7 +127,7 @@ def test_offload_may_change_when_a_run_goes_on(make_job, other):
     """It changes no image, so it is not the plan's to say."""
     plain, parked = (prepare(job_of(make_job, other, offload=offload)) for offload in ("none", "group"))
     assert plain.fingerprint == parked.fingerprint
-    spec = ModelSpec.from_plan(parked.model_spec(), plain.job.model_dump(mode="json"))
+    spec = ModelSpec.of(parked.model, plain.job)
     assert (spec.model.offload, spec.refiner.model.offload) == ("group", "group")
 
 
@@ -150,10 +148,7 @@ def test_a_refined_run_is_sound_and_renders_again(make_job, one_thread):
     job = make_job(["a red circle", "a blue star"], model={"preset": "demo"}, refine={"num_inference_steps": 3})
     prepared = prepare(job)
     run, _ = make_plan(prepared)
-    actor = RenderShard(run.store.url, run.plans[0].plan, prepared.model_spec(), "png", "driver")
-    for item in run.index(run.plans[0]).select(["shard", "file", "row_group"]).to_pylist():
-        actor(pa.Table.from_pylist([item]))
-    proof.finalize(run)
+    render_here(run, prepared.model)
     report = doctor.examine(run)
     torch.set_num_threads(2)  # another machine's default: the run's own number is what counts
     rerender(run, 2, report)

@@ -41,7 +41,7 @@ def test_pandas_and_pyarrow_read_the_metadata(demo_out, demo):
     frame = pd.read_parquet(f"{demo_out}/metadata")
     table = pq.read_table(f"{demo_out}/metadata")
     assert len(frame) == len(table) == demo.totals.planned == 28
-    assert set(frame["model_digest"]) == {demo.run.plans[0].model["digest"]}
+    assert set(frame["model_digest"]) == {demo.run.plans[0].model.digest}
     assert frame["error_code"].isna().all()
     assert frame["sigmas"].map(len).eq(29).all()
 
@@ -68,11 +68,11 @@ def test_every_picture_is_that_of_its_own_row(demo_out, demo):
 def test_a_whole_planned_batch_renders_to_the_same_pixels(demo_out, demo):
     """Not even through batches.py: the renderer itself, given the plan's rows, gives the stored pixels."""
     plan = demo.run.plans[0]
-    shard = demo.run.index(plan).to_pylist()[0]
-    rows = demo.run.rows(plan, shard["file"], shard["row_group"])
+    shard = demo.run.shards(plan)[0]
+    rows = demo.run.rows(plan, shard)
     renderer = load_renderer(spec_of(plan))
     todo = image_rows(rows)
-    assert len(todo) == shard["batch_size"]
+    assert len(todo) == shard.batch_size
     latents = renderer.denoise(todo, renderer.encode(todo))
     stored = pq.read_table(f"{demo_out}/data/shard-000000.parquet").to_pylist()
     for pixels, row in zip(renderer.decode(latents, range(len(todo))), stored, strict=True):

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,9 +14,9 @@ from batchgen.errors import Infrastructure
 from batchgen.finalize import proof
 from batchgen.job.file import job_from
 from batchgen.look import again, doctor
-from batchgen.look.status import status
+from batchgen.look.status import status_of
 from batchgen.run.directory import Run
-from batchgen.run.shard import Footer, _to_parquet
+from batchgen.run.shard_file import Footer, to_bytes
 from batchgen.storage.store import Store
 
 
@@ -117,7 +118,7 @@ def test_pixels_that_changed_behind_a_valid_file(out):
     pictures = table["image"].to_pylist()
     pictures[0], pictures[1] = pictures[1], pictures[0]
     swapped = table.set_column(0, table.schema.field(0), pa.array(pictures, table.schema.field(0).type))
-    shard(out, 1).write_bytes(_to_parquet(swapped, footer, 100_000))
+    shard(out, 1).write_bytes(to_bytes(swapped, footer, 100_000))
     assert sum("has other pixels than were rendered" in problem for problem in problems(out)) == 2
 
 
@@ -126,7 +127,7 @@ def test_rerendering_notices_other_pixels(out):
     report = doctor.Report()
     again.rerender(run, 4, report)
     assert (report.rerendered, report.problems) == (4, [])
-    run.plans[0].model["digest"] = "other weights"
+    run.plans[0] = replace(run.plans[0], model=replace(run.plans[0].model, digest="other weights"))
     again.rerender(run, 2, report)
     assert sum("renders to other pixels" in problem for problem in report.problems) == 2
 
@@ -165,7 +166,7 @@ def test_a_deleted_record_is_found_and_written_again(out, path, text):
     (problem,) = problems(out)
     assert problem.startswith(text)
     run = Run.open(Store.open(str(out)))
-    assert proof.finished(run) is None, "so that the render command writes it again"
+    assert proof.proven(run) is None, "so that the render command writes it again"
     proof.finalize(run)
     assert problems(out) == []
 
@@ -184,12 +185,12 @@ def test_damaged_and_foreign_metadata(out):
 def test_a_damaged_success_is_found_and_not_believed(out, data):
     (out / "_SUCCESS").write_bytes(data)
     assert problems(out) == ["_SUCCESS: is damaged. Run the render command again."]
-    assert proof.finished(Run.open(Store.open(str(out)))) is None
+    assert proof.proven(Run.open(Store.open(str(out)))) is None
 
 
 def test_status_counts_a_damaged_shard_as_missing(out):
     shard(out, 1).write_bytes(b"PAR1")
-    found = status(Run.open(Store.open(str(out))))
+    found = status_of(Run.open(Store.open(str(out))))
     assert (found.images, found.missing, found.committed_shards, found.complete) == (8, 4, 2, False)
 
 

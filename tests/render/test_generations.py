@@ -10,15 +10,14 @@ import pytest
 import batchgen
 from batchgen import session
 from batchgen.errors import Refused, RunMismatch
-from batchgen.finalize import proof
 from batchgen.look import doctor
-from batchgen.look.status import status
+from batchgen.look.status import status_of
 from batchgen.plan.graph import make_plan, survey
 from batchgen.plan.preflight import prepare
 from batchgen.plan.retry import plan_retry
-from batchgen.render.worker import RenderShard
 from batchgen.run.directory import owned_footer
 from batchgen.run.layout import data_path
+from tests.in_process import render_here
 
 
 def planned(job, extend=False):
@@ -28,18 +27,8 @@ def planned(job, extend=False):
 
 def render(job, extend=False, retry=False):
     """What session.render does, in this process instead of Ray's."""
-    found = planned(job, extend)
-    found = plan_retry(found) if retry else found
-    committed = found.committed()
-    for generation in found.plans:
-        actor = RenderShard(found.store.url, generation.plan, None, job.output.image_format, "driver")
-        for shard in found.index(generation).to_pylist():
-            if shard["shard"] not in committed:
-                item = {name: shard[name] for name in ("shard", "file", "row_group")}
-                (receipt,) = actor(pa.Table.from_pylist([item])).to_pylist()
-                assert receipt["error"] is None
-    proof.finalize(found)
-    return found
+    run = planned(job, extend)
+    return render_here(plan_retry(run) if retry else run)
 
 
 def digests(job):
@@ -55,7 +44,7 @@ def pixels(job):
 
 def sound(found):
     """The doctor's word, and that status and metadata count the same."""
-    report, frame, now = doctor.examine(found), batchgen.open(found.store.url).to_pandas(), status(found)
+    report, frame, now = doctor.examine(found), batchgen.open(found.store.url).to_pandas(), status_of(found)
     assert report.problems == []
     assert frame["image_id"].is_unique
     counts = frame["status"].value_counts()
@@ -198,7 +187,7 @@ def test_a_retry_that_was_interrupted_goes_on(make_job, tmp_path):
     render(job)
     (tmp_path / "there").write_text("")
     assert len(plan_retry(planned(job)).plans) == 2
-    halfway = status(planned(job))
+    halfway = status_of(planned(job))
     assert (halfway.images, halfway.failed, halfway.missing) == (1, 0, 1)
     found = render(job, retry=True)
     assert len(found.plans) == 2
@@ -232,7 +221,7 @@ def test_on_ray(make_job, console, tmp_path):
     session.render(job, console)
     (tmp_path / "there").write_text("")
     larger = make_job(["a", f"fake:until={tmp_path}/there", "c"])
-    finished = session.render(larger, console, extend=True, retry_failed=True)
+    finished = session.render(larger, console, session.Options(extend=True, retry_failed=True))
     assert (finished.rendered, finished.totals.images, finished.totals.failed) == (2, 3, 0)
     said = console.file.getvalue()
     assert "1 images are new, 2 were planned before" in said

@@ -15,7 +15,7 @@ import yaml
 from batchgen import session
 from batchgen.job import Renderers
 from batchgen.look import doctor
-from batchgen.look.status import status
+from batchgen.look.status import status_of
 from batchgen.run.directory import Run
 from batchgen.storage.store import Store
 
@@ -56,7 +56,7 @@ def test_an_interrupted_and_then_killed_driver_is_resumed(slow_job, tmp_path, ra
     interrupt(slow_job, tmp_path, signal.SIGTERM, 143)
     done = len(digests(tmp_path / "run"))
     driver = start_and_wait_for(done + 1, slow_job, tmp_path)
-    meanwhile = status(Run.open(Store.open(str(tmp_path / "run"))))  # as any machine that sees the files may ask
+    meanwhile = status_of(Run.open(Store.open(str(tmp_path / "run"))))  # as any machine that sees the files may ask
     assert (meanwhile.planned, meanwhile.complete, meanwhile.images >= 4 * done + 4) == (32, False, True)
     driver.kill()
     driver.wait()

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from batchgen import session
 from batchgen.cli import app
 from batchgen.look import doctor
-from batchgen.look.status import status
+from batchgen.look.status import status_of
 from batchgen.render.graph import in_order
 from batchgen.run.directory import Run
 from batchgen.storage.store import Store
@@ -63,14 +63,14 @@ def test_a_budget_stops_the_run_and_the_next_command_goes_on(make_job, tmp_path,
     job = make_job(rows(60, "fake:slow=0.04"), output={"images_per_shard": 4})
     code, said = command(job, tmp_path, "--max-gpu-hours", str(0.5 / 3600))
     run = Run.open(Store.open(job.output.path))
-    found = status(run)
+    found = status_of(run)
     assert (code, found.complete, found.failed) == (0, False, 0)
     assert 8 <= found.images < 60
     assert said[-1].startswith("Stopped as asked: ")
     assert f"{found.images} of 60 images are done, a fair sample" in said[-1]
     assert not Path(job.output.path, "_SUCCESS").exists()
     assert list(Path(job.output.path, ".batchgen").glob("stop-*")) == []
-    order = [shard["shard"] for shard in in_order(run.index(run.plans[0]).to_pylist())]
+    order = [shard.number for shard in in_order(run.shards(run.plans[0]))]
     assert run.committed() == set(order[: found.committed_shards]), "the first of the shuffled order"
     finished = session.render(job, console)
     assert finished.rendered == 60 - found.images

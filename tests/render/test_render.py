@@ -15,10 +15,11 @@ from batchgen import session
 from batchgen.errors import Refused, RunMismatch, TooManyFailures
 from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.look import again, doctor
-from batchgen.look.status import status
+from batchgen.look.status import status_of
 from batchgen.plan.graph import make_plan
 from batchgen.plan.preflight import prepare
-from batchgen.render.graph import Work, _graph, missing
+from batchgen.render.budget import Budget
+from batchgen.render.graph import Work, missing, receipts_of
 from batchgen.run.directory import Run
 from batchgen.run.layout import data_path
 from batchgen.storage.store import Store
@@ -66,7 +67,7 @@ def test_the_main_path(make_job, console):
     report = doctor.examine(finished.run)
     again.rerender(finished.run, 5, report)
     assert (report.problems, report.rerendered) == ([], 5)
-    assert status(finished.run).complete
+    assert status_of(finished.run).complete
 
 
 def test_running_it_again_renders_nothing_and_touches_nothing(make_job, console):
@@ -92,7 +93,7 @@ def test_nothing_but_the_row_decides_an_image(make_job, console):
     assert pixels(other) == pixels(reference)
     for number in sorted(run.committed())[::2]:
         run.store.delete(data_path(number))
-    halfway = status(run)
+    halfway = status_of(run)
     assert (halfway.complete, halfway.images + halfway.missing) == (False, 28)
     resumed = session.render(other, console)
     assert 0 < resumed.rendered < 28
@@ -133,7 +134,7 @@ def test_too_many_failures_end_with_three_after_everything_is_written(make_job, 
     tolerant = job.model_copy(update={"errors": job.errors.model_copy(update={"max_failed_fraction": 0.5})})
     assert session.render(tolerant, console).rendered == 0, "a raised limit needs no new run"
     with pytest.raises(TooManyFailures):
-        session.render(tolerant, console, strict=True)
+        session.render(tolerant, console, session.Options(strict=True))
 
 
 def test_a_row_that_kills_its_process_fails_alone(make_job, console):
@@ -198,10 +199,12 @@ def test_a_pool_grows_to_its_largest_size(make_job, console):
     )
     prepared = prepare(job)
     run, _ = make_plan(prepared)
-    work = Work(run=run, plan=run.plans[0], job=job, model=run.plans[0].model, session="s")
-    receipts = list(_graph(work, missing(run, run.plans[0])))
-    assert sum(receipt["images"] for receipt in receipts) == 40
-    assert len({receipt["renderer"] for receipt in receipts}) == 2
+    plan = run.plans[0]
+    with Budget(run.store, "s", None, gpus=1) as budget:
+        work = Work(run=run, plan=plan, job=job, model=plan.model, session="s", budget=budget)
+        receipts = list(receipts_of(work, missing(run, plan)))
+    assert sum(receipt.images for receipt in receipts) == 40
+    assert len({receipt.renderer for receipt in receipts}) == 2
 
 
 def test_plan_on_ray_equals_plan_in_process(make_job, console, tmp_path):
@@ -218,8 +221,7 @@ def test_plan_on_ray_equals_plan_in_process(make_job, console, tmp_path):
     plans = [make_plan(prepare(job))[0] for job in (whole, parts)]
     tables = []
     for run in plans:
-        index = run.index(run.plans[0]).to_pylist()
-        tables.append([run.rows(run.plans[0], item["file"], item["row_group"]) for item in index])
+        tables.append([run.rows(run.plans[0], shard) for shard in run.shards(run.plans[0])])
     assert [t.to_pylist() for t in tables[0]] == [t.to_pylist() for t in tables[1]]
 
 

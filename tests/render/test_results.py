@@ -13,7 +13,7 @@ from batchgen import session
 from batchgen.cli import app
 from batchgen.errors import Infrastructure, Refused, TooManyFailures
 from batchgen.look import show
-from batchgen.look.status import status
+from batchgen.look.status import status_of
 from batchgen.run.directory import Run
 from batchgen.storage.store import Store
 
@@ -57,7 +57,7 @@ def test_a_run_that_is_not_finished_shows_what_is_there(make_job, console):
     Path(job.output.path, "_SUCCESS").unlink()
     results = batchgen.open(job.output.path)
     frame = results.to_pandas()
-    assert len(frame) == status(results.run).missing == 2
+    assert len(frame) == status_of(results.run).missing == 2
     assert results.image(frame["image_id"].iloc[0]).size == (32, 32)
 
 
@@ -118,13 +118,13 @@ def test_show_says_everything_and_renders_it_again(demo_out):
 
 
 def test_show_sees_when_pixels_are_others(demo_out, tmp_path):
-    """Another model_spec stands for another machine."""
+    """Another dtype stands for another machine."""
     out = shutil.copytree(demo_out, tmp_path / "run")
     image_id = an_image(batchgen.open(str(out)), prompt="a grey heart")
     plan = Run.open(Store.open(str(out))).plans[0]
     text = Path(out, ".batchgen/plan-000.json").read_text()
     Path(out, ".batchgen/plan-000.json").write_text(
-        text.replace(f'"dtype": "{plan.model["dtype"]}"', '"dtype": "bfloat16"')
+        text.replace(f'"dtype": "{plan.model.dtype}"', '"dtype": "bfloat16"')
     )
     done = CliRunner().invoke(app, ["show", str(out), image_id, "--rerender"])
     assert done.exit_code == 1

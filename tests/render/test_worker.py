@@ -1,4 +1,4 @@
-"""worker.py without Ray: the actor is a callable object, and everything it promises can be seen by calling it."""
+"""The actor without Ray: the actor is a callable object, and everything it promises can be seen by calling it."""
 
 import os
 import shutil
@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -18,35 +18,31 @@ from batchgen.look import doctor
 from batchgen.plan import graph
 from batchgen.plan.preflight import prepare
 from batchgen.render import worker
-from batchgen.render.worker import RenderShard
+from batchgen.render.worker import Orders, RenderShard
 from batchgen.run import attempts
 from batchgen.run.directory import owned_footer
 from batchgen.run.layout import data_path
+from tests.in_process import call
 
 
 @pytest.fixture
 def made(make_job):
-    """made(rows, **sections) → (run, actor maker, descriptors)."""
+    """made(rows, **sections) → (run, actor maker, numbers of its shards)."""
 
     def make(rows, **sections):
         prepared = prepare(make_job(rows, **sections))
         run, _ = graph.make_plan(prepared)
 
-        def actor(session="driver", model=None, plan_id=None):
-            return RenderShard(run.store.url, plan_id or run.plans[0].plan, model, "png", session)
+        def actor(session="driver", model=None, plan=None):
+            return RenderShard(Orders(url=run.store.url, plan=plan or run.plans[0].plan, session=session, model=model))
 
-        todo = [
-            {name: item[name] for name in ("shard", "file", "row_group")}
-            for item in run.index(run.plans[0]).to_pylist()
-        ]
-        return run, actor, [pa.Table.from_pylist([item]) for item in todo]
+        return run, actor, [shard.number for shard in run.shards(run.plans[0])]
 
     return make
 
 
-def call(actor, descriptor):
-    (receipt,) = actor(descriptor).to_pylist()
-    return receipt
+def orders(run):
+    return Orders(url=run.store.url, plan=run.plans[0].plan, session="driver")
 
 
 def test_two_drivers_at_the_same_shards_commit_each_once(made):
@@ -59,8 +55,8 @@ def test_two_drivers_at_the_same_shards_commit_each_once(made):
         thread.start()
     for thread in threads:
         thread.join()
-    assert [receipt["error"] for receipt in receipts] == [None] * 12
-    assert [receipt["images"] for receipt in receipts] == [4] * 12
+    assert [receipt.error for receipt in receipts] == [None] * 12
+    assert [receipt.images for receipt in receipts] == [4] * 12
     report = doctor.examine(run)
     assert (report.problems, report.images) == ([], 24)
     assert attempts.marked(run.store) == {}
@@ -72,13 +68,13 @@ def test_a_shard_of_another_plan_ends_the_job_with_four(made, tmp_path):
     other, other_actor, other_todo = made(["b"], out="two")
     other.store.create(data_path(0), run.store.read(data_path(0)))
     receipt = call(other_actor(), other_todo[0])
-    assert (receipt["exit_code"], "Two jobs share a directory" in receipt["error"]) == (4, True)
+    assert (receipt.kind, "Two jobs share a directory" in receipt.error) == ("OtherPlan", True)
 
 
 def test_a_node_that_does_not_see_the_plan_says_so(made):
     _, actor, todo = made(["a"])
-    receipt = call(actor(plan_id="another"), todo[0])
-    assert (receipt["exit_code"], "Use a path that all nodes share" in receipt["error"]) == (5, True)
+    receipt = call(actor(plan="another"), todo[0])
+    assert (receipt.kind, "Use a path that all nodes share" in receipt.error) == ("Infrastructure", True)
 
 
 def test_a_renderer_that_cannot_start_ends_the_job(made, monkeypatch):
@@ -88,7 +84,7 @@ def test_a_renderer_that_cannot_start_ends_the_job(made, monkeypatch):
     _, actor, todo = made(["a"])
     monkeypatch.setattr(worker, "load_renderer", broken)
     receipt = call(actor(), todo[0])
-    assert (receipt["exit_code"], "cannot be started" in receipt["error"]) == (5, True)
+    assert (receipt.kind, "cannot be started" in receipt.error) == ("Infrastructure", True)
 
 
 def test_other_weights_than_the_plans_are_refused(made, tmp_path):
@@ -96,18 +92,18 @@ def test_other_weights_than_the_plans_are_refused(made, tmp_path):
     other = shutil.copytree(DEMO_CHECKPOINT, tmp_path / "other")
     config = other / "scheduler" / "scheduler_config.json"
     config.write_text(config.read_text() + " ")
-    receipt = call(actor(model=run.plans[0].model | {"path": str(other)}), todo[0])
-    assert (receipt["exit_code"], "other" in receipt["error"]) == (2, True)
+    receipt = call(actor(model=replace(run.plans[0].model, path=str(other))), todo[0])
+    assert (receipt.kind, "other" in receipt.error) == ("Refused", True)
 
 
 def test_an_innocent_row_survives_dead_drivers_and_live_ones(made):
     """Markers of four other drivers at the same lone row, and none of them is a death."""
     run, actor, todo = made(["a"], model={"batch_size": 1})
-    image_id = run.rows(run.plans[0], "rows-00000.parquet", 0)["image_id"][0].as_py()
+    image_id = run.rows(run.plans[0], run.shards(run.plans[0])[0])["image_id"][0].as_py()
     for name in "abcd":
         attempts.Attempts(run.store, 0, f"driver {name}", name).begin(image_id)
     receipt = call(actor("mine"), todo[0])
-    assert (receipt["images"], receipt["failed"]) == (1, 0)
+    assert (receipt.images, receipt.failed) == (1, 0)
 
 
 def test_a_long_shard_shows_that_it_makes_progress(made, monkeypatch):
@@ -124,13 +120,14 @@ def test_a_broken_context_leaves_the_process_and_its_marker(made, tmp_path):
     """In a process of its own, because it ends that process."""
     run, _, _ = made(["a"])
     script = (
-        "import sys, pyarrow as pa\nfrom batchgen.render import worker\nfrom batchgen.errors import RendererBroken\n"
+        "import pyarrow as pa\nfrom batchgen.render import worker\nfrom batchgen.render.worker import Orders\n"
+        "from batchgen.errors import RendererBroken\n"
         "class Broken:\n"
         "    device, versions = 'x', {}\n"
         "    def encode(self, rows): raise RendererBroken('CUDA error')\n"
         "worker.load_renderer = lambda spec: Broken()\n"
-        f"actor = worker.RenderShard({run.store.url!r}, {run.plans[0].plan!r}, None, 'png', 'driver')\n"
-        "actor(pa.Table.from_pylist([{'shard': 0, 'file': 'rows-00000.parquet', 'row_group': 0}]))\n"
+        f"actor = worker.RenderShard({orders(run)!r})\n"
+        "actor(pa.table({'shard': [0]}))\n"
         "print('not reached')"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
@@ -141,9 +138,9 @@ def test_a_broken_context_leaves_the_process_and_its_marker(made, tmp_path):
 def test_sigterm_marks_a_preemption_and_ends_the_process(made, tmp_path):
     run, _, _ = made(["fake:slow=30"])
     script = (
-        "import pyarrow as pa\nfrom batchgen.render import worker\n"
-        f"actor = worker.RenderShard({run.store.url!r}, {run.plans[0].plan!r}, None, 'png', 'driver')\n"
-        "actor(pa.Table.from_pylist([{'shard': 0, 'file': 'rows-00000.parquet', 'row_group': 0}]))"
+        "import pyarrow as pa\nfrom batchgen.render import worker\nfrom batchgen.render.worker import Orders\n"
+        f"actor = worker.RenderShard({orders(run)!r})\n"
+        "actor(pa.table({'shard': [0]}))"
     )
     process = subprocess.Popen([sys.executable, "-c", script])
     while not attempts.marked(run.store):
@@ -165,14 +162,14 @@ def test_images_are_compressed_while_the_device_goes_on(made, monkeypatch):
             gate.set()
         return original_denoise(self, rows, embeds)
 
-    def finish(*arguments):
+    def finish(*arguments, **named):
         assert gate.wait(10), "the device waited for a picture to be encoded"
-        return original_finish(*arguments)
+        return original_finish(*arguments, **named)
 
     monkeypatch.setattr(FakeRenderer, "denoise", denoise)
     monkeypatch.setattr(worker, "finish", finish)
     run, actor, todo = made([f"p{i}" for i in range(8)], output={"images_per_shard": 8})
-    assert call(actor(), todo[0])["images"] == 8
+    assert call(actor(), todo[0]).images == 8
     assert owned_footer(run.store, 0, run.plans[0].plan).images == 8
 
 
@@ -186,9 +183,10 @@ def test_a_shard_says_how_much_memory_its_renderer_took(made, monkeypatch):
 def test_pictures_are_stored_at_the_quality_of_the_job(made):
     sizes = []
     for quality in (20, 90):
-        run, _, todo = made(["a", "b"], out=f"q{quality}", output={"image_format": "jpeg", "image_quality": quality})
-        actor = RenderShard(run.store.url, run.plans[0].plan, None, "jpeg", "driver", quality)
-        assert call(actor, todo[0])["images"] == 2
+        run, actor, todo = made(
+            ["a", "b"], out=f"q{quality}", output={"image_format": "jpeg", "image_quality": quality}
+        )
+        assert call(actor(), todo[0]).images == 2
         with run.store.open_file(data_path(0)) as file:
             sizes.append(len(pq.read_table(file)["image"][0].as_py()["bytes"]))
     assert sizes[0] < sizes[1]

@@ -14,7 +14,7 @@ from batchgen.errors import Refused
 from batchgen.job import Model
 from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.look import doctor
-from batchgen.look.status import status
+from batchgen.look.status import status_of
 from batchgen.run.directory import Run
 from batchgen.run.layout import data_path
 from batchgen.storage.mirror import mirror
@@ -45,7 +45,7 @@ def test_a_run_on_s3_is_planned_rendered_resumed_and_proven(s3_url, tmp_path, mo
     assert "12 planned = 12 images + 0 failed" in done.stdout
     run = Run.open(Store.open(f"{s3_url}/run"))
     assert doctor.examine(run).problems == []
-    assert status(run).complete
+    assert status_of(run).complete
     model = run.plans[0].model
     assert (model["path"], model["digest"]) == (f"{s3_url}/model", locate(Model(preset="demo")).digest)
     assert len(list((tmp_path / "cache" / "batchgen" / "models").glob("*/model_index.json"))) == 1

@@ -14,9 +14,9 @@ import diffusers
 import transformers
 
 from batchgen.errors import Refused
+from batchgen.run.found_model import AdapterFile
 from batchgen.weights.digests import hash_all
 from batchgen.weights.lora import fetch
-from batchgen.weights.spec import AdapterFile
 
 
 class Adapters:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from batchgen import schema
 from batchgen.errors import Infrastructure
 
+DAMAGED = (ValueError, OSError, pa.ArrowInvalid)  # what a file that is no sound shard of ours raises
 FOOTER_KEY = b"batchgen"
 # The digest of a file stands in its own footer: taken over all bytes with zeros in its place, then written there. The
 # two bytes between key and value are Thrift's (compact protocol): field 2 is binary, 64 bytes long.
@@ -25,6 +26,14 @@ SEAL_KEY = "batchgen.sha256"
 SEAL_MARK = SEAL_KEY.encode() + b"\x18\x40"
 UNSEALED = b"0" * 64
 ROW_GROUP_BYTES = 100_000_000  # what the Hugging Face viewer reads at once
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a row has no picture. code: a stable upper-case name."""
+
+    code: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,39 +61,43 @@ class Footer:
         """Raises ValueError for a file that is not a shard of ours."""
         if not metadata or FOOTER_KEY not in metadata:
             raise ValueError("it is not a batchgen shard: its footer names no plan")
-        values = json.loads(metadata[FOOTER_KEY])
+        values = json.loads(metadata[FOOTER_KEY])  # a newer version may have written more
         failures = {item["image_id"]: Failure(item["code"], item["message"]) for item in values.pop("failures")}
-        return cls(failures=failures, **values)
+        known = {name: values[name] for name in cls.__slots__ if name != "failures"}
+        return cls(failures=failures, **known)
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class EncodedPicture:
     """A picture ready to be stored: encoded bytes and the values of schema.RENDER_FIELDS."""
 
     data: bytes
     path: str
-    facts: dict[str, Any]
+    values: dict[str, Any]
 
 
-def build(rows: pa.Table, finished: Sequence[Finished | None], footer: Footer) -> bytes:
-    """The bytes of a data file. rows: the shard's plan rows; finished: one per row, None where the row failed."""
-    good = [i for i, item in enumerate(finished) if item is not None]
-    pictures = [item for item in finished if item is not None]
+def build(rows: pa.Table, pictures: Sequence[EncodedPicture | None], footer: Footer) -> bytes:
+    """The bytes of a data file. rows: the shard's plan rows; pictures: one per row, None where the row failed."""
+    good = [i for i, item in enumerate(pictures) if item is not None]
+    stored = [item for item in pictures if item is not None]
     kept = rows.take(pa.array(good, pa.int64()))
     target = schema.image_schema(schema.extras_of(rows.schema))
-    images = pa.array([{"bytes": item.data, "path": item.path} for item in pictures], schema.IMAGE_TYPE)
+    images = pa.array([{"bytes": item.data, "path": item.path} for item in stored], schema.IMAGE_TYPE)
     columns = {"image": images}
     for field in schema.RENDER_FIELDS:
-        columns[field.name] = pa.array([item.facts[field.name] for item in pictures], field.type)
+        columns[field.name] = pa.array([item.values[field.name] for item in stored], field.type)
     table = pa.table([columns.get(name, kept[name] if name in kept.column_names else None) for name in target.names],
                      schema=target)  # fmt: skip
-    data = _to_parquet(table, footer, largest=max((len(item.data) for item in pictures), default=1))
+    data = to_bytes(table, footer, largest=max((len(item.data) for item in stored), default=1))
     _verify(data, table, footer)
     return data
 
 
-def _to_parquet(table: pa.Table, footer: Footer, largest: int) -> bytes:
-    """Images uncompressed and without dictionary or statistics: they are compressed already and too long for both."""
+def to_bytes(table: pa.Table, footer: Footer, largest: int) -> bytes:
+    """The file, sealed. Images are uncompressed and without dictionary or statistics: too long for both.
+
+    largest: bytes of the largest picture, which decides how many rows are read at once.
+    """
     plain = [field.name for field in table.schema if field.name != "image"]
     sink = pa.BufferOutputStream()
     metadata = {**(table.schema.metadata or {}), FOOTER_KEY: footer.to_json().encode()}
@@ -148,9 +161,3 @@ def read_facts(file: BinaryIO) -> tuple[Footer, pa.Table]:
     parquet = pq.ParquetFile(file, page_checksum_verification=True)
     names = [name for name in parquet.schema_arrow.names if name != "image"]
     return Footer.from_metadata(parquet.schema_arrow.metadata), parquet.read(names)
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    code: str
-    message: str

@@ -214,7 +214,7 @@ def comfyui(
 
     with _errors():
         imported, manifest = writing.run(workflow, job, out, models)
-        for line in writing.said(imported, job, manifest):
+        for line in writing.summary(imported, job, manifest):
             say(_console(), line)
 
 

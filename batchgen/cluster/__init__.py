@@ -1,4 +1,4 @@
-"""Ray: join or start it, wait for it with an end to patience, end it.
+"""Ray: join a cluster or start one, wait for its work but not for ever, end it.
 
 Knows no rows and no pictures.
 """

@@ -1,7 +1,7 @@
-"""Ray: joins the cluster one is meant to use or starts a private one, sets Ray Data up, ends what it started.
+"""The session with Ray: joins a cluster or starts a private one, sets Ray Data up, and ends what it started.
 
-Knows nothing of prompts or images. Start-up of a private cluster takes seconds; a caller that can do without (one
-manifest file, nothing missing) should not come here.
+Knows the `cluster` section of a job, and nothing of prompts, images or tasks. Starting a private cluster takes seconds:
+who can do without Ray, because there is one manifest file or nothing to render, should not call it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Ray would start a cluster of its own whenever one of its threads outlives ours; it looks when it is imported.
+# Otherwise a thread of Ray that outlives our session would start a new cluster. Ray reads this when it is imported.
 os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 
 import ray
@@ -27,7 +27,7 @@ from batchgen.errors import BatchgenError, Infrastructure
 from batchgen.job import Cluster, Job
 
 # Ray Data adds actors above this utilisation; its default, 1.75, is never reached with two tasks per actor of which
-# two may run at once (ray 2.60, default_actor_autoscaler.py), so min_size would be for ever.
+# two may run at once (ray 2.60, default_actor_autoscaler.py): there would never be more than min_size of them.
 UPSCALING_UTILISATION = 0.9
 
 
@@ -56,7 +56,7 @@ def _shut_down() -> None:
 
 @contextmanager
 def _hushed(*names: str) -> Iterator[None]:
-    """Nothing that goes to the handlers of these loggers is shown, nor what ends a thread."""
+    """Show nothing of what these loggers log meanwhile, nor the errors that end a thread."""
     excepthook, threading.excepthook = threading.excepthook, lambda args: None
     handlers = [handler for name in names for handler in logging.getLogger(name).handlers]
     levels = [handler.level for handler in handlers]
@@ -89,7 +89,7 @@ def cores() -> int:
 
 
 def explain(error: RayError) -> BatchgenError:
-    """Our own error that a task raised, out of Ray's wrappings; or Infrastructure with Ray's last line."""
+    """Our own error, without Ray's wrappers, if a task raised one; else Infrastructure with Ray's last line."""
     cause: BaseException | None = error
     while isinstance(cause, RayError) or (cause is not None and not isinstance(cause, BatchgenError)):
         cause = getattr(cause, "cause", None) or cause.__cause__  # Ray's wrapper is an instance of what it wraps, too
@@ -117,13 +117,13 @@ def check_room(job: Job) -> str | None:
             f"{renderers} renderers of {cluster.num_cpus:g} CPU do not fit on this machine of {cores()}. Lower "
             "cluster.renderers.min_size or cluster.num_cpus."
         )
-    wanted = {"GPU": gpus_per_renderer(cluster), "CPU": cluster.num_cpus}
+    resources = {"GPU": gpus_per_renderer(cluster), "CPU": cluster.num_cpus}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if address(cluster) or any(all(node.get(key, 0) >= amount for key, amount in wanted.items()) for node in nodes):
+    if address(cluster) or any(all(node.get(key, 0) >= amount for key, amount in resources.items()) for node in nodes):
         return None  # a joined cluster may grow by autoscaling
     raise Infrastructure(
-        f"No node has {wanted['GPU']:g} GPU and {wanted['CPU']:g} CPU, which cluster.num_gpus and cluster.num_cpus ask "
-        "for each renderer. Lower them."
+        f"No node has {resources['GPU']:g} GPU and {resources['CPU']:g} CPU, which cluster.num_gpus and "
+        "cluster.num_cpus ask for each renderer. Lower them."
     )
 
 

@@ -1,4 +1,4 @@
-"""What the environment of this process says about Ray, without importing Ray."""
+"""Which cluster this process should join, by the job file and the environment. Neither imports nor starts Ray."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def check_address(cluster: Cluster) -> None:
 
 
 def address(cluster: Cluster) -> str | None:
-    """The cluster to join; None: start a private one."""
+    """The cluster to join. None: there is none, start a private one."""
     return cluster.address or os.environ.get("RAY_ADDRESS") or ("auto" if in_ray_job() else None)

@@ -1,6 +1,6 @@
-"""Waiting for what another thread produces, with an end to patience.
+"""Waiting for what another thread produces, but not for ever.
 
-Knows neither Ray nor receipts: it moves items from an iterator that may block for ever to one that does not.
+Turns an iterator that may block for ever into one that raises instead. Knows neither Ray nor what the items are.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Stalled(Exception):
 def watched(
     source: Iterator[T], patience: Patience, signs: Callable[[], object], idle: Callable[[], None]
 ) -> Iterator[T]:
-    """Items of source as they come. idle() is called twice a second meanwhile.
+    """Items of source as they come. While there is none, idle() is called twice a second.
 
-    signs() is asked when patience is at its end, and before: if its answer changed in between, somebody is alive and
-    the wait begins anew. Raises Stalled, or whatever source raises. When this iterator is closed, source is too, at its
-    next item.
+    When patience is at its end, signs() is asked again: if its answer is not the one before, somebody is alive, and the
+    wait begins anew. Raises Stalled, or whatever source raises. Who closes this iterator closes source, too, as soon as
+    that has produced one more item.
     """
     items: queue.Queue[tuple[T] | BaseException | None] = queue.Queue()
     closed = threading.Event()

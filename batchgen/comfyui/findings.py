@@ -1,6 +1,7 @@
-"""What is found while a workflow is read: what is lost on the way to a job, and what makes it unreadable.
+"""What is found while a workflow is read: what a job cannot say of it, and what makes it unreadable.
 
-Also reads single values of nodes, through nodes that only hold a value. Knows the batchgen side of no setting.
+Also the readers' way of looking at a node: the node that feeds an input, a text, a number, also through nodes that only
+hold a value. Knows no class of node and no setting of batchgen.
 """
 
 from __future__ import annotations
@@ -31,27 +32,41 @@ class Loss:
 
 @dataclass(slots=True)
 class Findings:
-    graph: Graph
+    """What is found on the way of one image."""
+
     losses: list[Loss] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
-    def lost(self, node: Node, what: str, do: str) -> None:
+
+@dataclass(slots=True)
+class Reader:
+    """Reads nodes and notes what it finds. The readers of one image share their Findings."""
+
+    graph: Graph
+    findings: Findings
+
+    def lost(self, node: Node, what: str, do: str = "") -> None:
         loss = Loss(str(node), what, do)
-        if loss not in self.losses:  # several images may share a node
-            self.losses.append(loss)
+        if loss not in self.findings.losses:  # an image may come by a node twice
+            self.findings.losses.append(loss)
 
     def wrong(self, node: Node, message: str) -> None:
         problem = Problem(message, str(node))
-        if problem not in self.problems:
-            self.problems.append(problem)
+        if problem not in self.findings.problems:
+            self.findings.problems.append(problem)
 
     def source(self, node: Node, name: str) -> tuple[Node, int] | None:
-        """(node, output) that an input is linked to. None, and a problem, where it must be and is not."""
+        """The node that feeds an input, and which of its outputs. None, and a problem, where nothing is connected."""
         link = node.inputs.get(name)
         if isinstance(link, Link):
             return self.graph.nodes[link.node], link.slot
         self.wrong(node, f"its input {name} {node.absent.get(name, 'is not connected')}. Connect it, and export again.")
         return None
+
+    def feeding(self, node: Node, name: str) -> Node | None:
+        """The node that feeds an input, like source()."""
+        source = self.source(node, name)
+        return source[0] if source else None
 
     def text(self, node: Node, name: str, default: str = "") -> str:
         value = self._value(node, name, str)
@@ -65,20 +80,17 @@ class Findings:
         return default
 
     def number(self, node: Node, name: str, default: float, low: float, high: float) -> float:
-        """Within what a job file takes; what lies outside becomes the nearest, and is a loss."""
+        """low, high: what a job file takes. What lies outside becomes the nearest that does not, and is a loss."""
         value = self._value(node, name, float)
         if value is None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
+        if not _fits(value, float) or not (isinstance(value, int) or math.isfinite(value)):
             self.wrong(node, f"{name} is {printable(value)}, not a number. Correct it, and export again.")
             return default
-        taken = min(max(value, low), high)
+        taken: float = min(max(value, low), high)
         if taken != value:
-            self.lost(
-                node,
-                f"{name} {printable(value)} is outside of batchgen's {low:g} to {high:g}.",
-                f"{taken:g} is written.",
-            )
+            what = f"{name} {printable(value)} is outside of batchgen's {low:g} to {high:g}."
+            self.lost(node, what, f"{taken:g} is written.")
         return taken
 
     def whole(self, node: Node, name: str, default: int, low: int, high: int) -> int:
@@ -89,20 +101,19 @@ class Findings:
 
     def _value(self, node: Node, name: str, kind: type) -> Any:
         """What an input is set to, or None: it is not set, or computed, which is then a loss."""
-        asked, seen = node, set[str]()
+        seen: set[str] = set()
         value = node.inputs.get(name)
         while isinstance(value, Link):
             holder = self.graph.nodes[value.node]
-            found = _held(holder, kind)
-            if found is None or holder.id in seen:
+            value = _held(holder, kind)
+            if value is None or holder.id in seen:
                 self.lost(
-                    asked,
+                    node,
                     f"{name} comes from {holder}, whose value only ComfyUI knows.",
                     "The usual value is written: correct it in the job or the prompt table.",
                 )
                 return None
             seen.add(holder.id)
-            value = found
         if value is None and name in node.absent:
             self.wrong(node, f"its input {name} {node.absent[name]}. Connect it, and export again.")
         return value
@@ -119,7 +130,3 @@ def _held(node: Node, kind: type) -> Any:
 
 def _fits(value: Any, kind: type) -> bool:
     return isinstance(value, str) if kind is str else isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_finite(value: float) -> bool:
-    return isinstance(value, int) or math.isfinite(value)

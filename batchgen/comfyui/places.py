@@ -1,16 +1,12 @@
-"""File names of a workflow → paths in ComfyUI's folder of models, and what a name tells of the file.
+"""Names of model files in a workflow: where such a file lies in ComfyUI's folder of models, and what its name tells.
 
-Opens nothing; with --models it looks whether a file is there. Knows names only.
+Knows names only, opens no file.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-
-from batchgen.comfyui.findings import Findings
-from batchgen.comfyui.graph import Node, printable
+from pathlib import PurePosixPath
 
 # folder_paths.py of ComfyUI: what each kind of file lies in, the newer name first.
 FOLDERS = {
@@ -34,47 +30,23 @@ ENCODER_NAMES = (  # part of StableDiffusion3Pipeline: how its files are called
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Models:
-    """ComfyUI's folder of models: as the user gave it, or just its name, to be completed by hand."""
-
-    folder: Path | None = None
-
-    def path(self, findings: Findings, node: Node, kind: str, name: str) -> str | None:
-        """Where a file of this kind lies. None where the name cannot be used, which is then said."""
-        plain = PurePosixPath(name.replace("\\", "/"))
-        if not name.strip() or plain.is_absolute() or ".." in plain.parts or ":" in name:
-            findings.wrong(
-                node, f"{printable(name) or 'an empty name'!r} is no file name. Choose a file, export again."
-            )
-            return None
-        if plain.suffix.lower() not in (".safetensors", ".sft"):
-            findings.lost(
-                node,
-                f"{printable(name)} is no safetensors file, and batchgen opens no other.",
-                "It is left out: convert it to safetensors and write its path.",
-            )
-            return None
-        if self.folder is None:
-            return f"models/{FOLDERS[kind][0]}/{plain}"
-        places = [self.folder / folder / plain for folder in FOLDERS[kind]]
-        there = [place for place in places if place.is_file()]
-        if not there:
-            findings.lost(node, f"{places[0]} is not there.", "Put the file there, or correct the path.")
-        return str((there or places)[0])
+def relative(name: str) -> PurePosixPath | None:
+    """The path of a file below its folder. None where the name is empty, or would lead out of the folder."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    leads_out = path.is_absolute() or ".." in path.parts or ":" in name
+    return None if leads_out or not name.strip() else path
 
 
 def preset_named(*names: str) -> str | None:
     """The preset that the first telling name stands for."""
     for name in names:
-        low = name.lower()
         for preset, pattern in PRESET_NAMES:
-            if pattern.search(low):
+            if pattern.search(name.lower()):
                 return preset
     return None
 
 
 def encoder_named(name: str) -> str | None:
     """text_encoder, text_encoder_2 or text_encoder_3, by the file's name."""
-    low = PurePosixPath(name.replace("\\", "/")).name.lower()
-    return next((part for part, pattern in ENCODER_NAMES if pattern.search(low)), None)
+    file = PurePosixPath(name.replace("\\", "/")).name.lower()
+    return next((part for part, pattern in ENCODER_NAMES if pattern.search(file)), None)

@@ -6,14 +6,15 @@ All images of a workflow become rows of one table where a row can say what they 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from batchgen.comfyui.findings import Findings, Loss
+from batchgen.comfyui.findings import Findings, Loss, Reader
 from batchgen.comfyui.graph import Graph, Node
-from batchgen.comfyui.image import Image, read_image
+from batchgen.comfyui.image import Image, ImageReader
 from batchgen.comfyui.passes import KINDS
-from batchgen.comfyui.places import Models
-from batchgen.comfyui.way import Way, outputs, read_way
+from batchgen.comfyui.way import Way, WayReader, outputs
+from batchgen.comfyui.weights import ModelReader
 from batchgen.errors import Problem, Refused
 from batchgen.job import MANIFEST_COLUMNS
 
@@ -31,108 +32,105 @@ class Imported:
 
 
 @dataclass(slots=True)
-class _Read:
+class _Output:
+    """A node that keeps an image, and how far it could be read. image: None where there are problems."""
+
+    node: Node
     way: Way
     findings: Findings
     image: Image | None
 
 
-def read(graph: Graph, models: Models) -> Imported:
-    """Raises Refused with everything that keeps the workflow from being read."""
-    found = outputs(graph)
-    if not found:
+def read(graph: Graph, folder: Path | None = None) -> Imported:
+    """folder: ComfyUI's folder of models. Raises Refused with everything that keeps the workflow from being read."""
+    nodes = outputs(graph)
+    if not nodes:
         raise Refused("makes no image: it has no SaveImage, PreviewImage, VAEDecode or sampler that is not muted.")
-    for output in found:
-        if cycle := graph.cycle(output):
+    for node in nodes:
+        if cycle := graph.cycle(node):
             way = " from ".join(str(node) for node in cycle[:8])
             raise Refused(f"its links run in a circle: {way}. Cut one of them, and export again.")
-    reads = _last([_read(graph, models, output) for output in found], graph)
-    good = [one for one in reads if one.image is not None]
-    if not good:
-        raise Refused(list(dict.fromkeys(problem for one in reads for problem in one.findings.problems)))
-    imported = _together(good)
-    for one in reads:
-        if one.image is None:
-            why = "; ".join(str(problem) for problem in one.findings.problems)
-            imported.losses.append(Loss(str(one.way.output), f"its image is left out: {why}", ""))
-    return imported
+    kept = _last([_read(graph, folder, node) for node in nodes], graph)
+    images = {output.node: output.image for output in kept if output.image is not None}
+    if not images:
+        raise Refused(list(dict.fromkeys(problem for output in kept for problem in output.findings.problems)))
+    losses = [loss for output in kept if output.image is not None for loss in output.findings.losses]
+    for output in kept:
+        if output.image is None:
+            why = "; ".join(str(problem) for problem in output.findings.problems)
+            losses.append(Loss(str(output.node), f"its image is left out: {why}", ""))
+    return _together(images, list(dict.fromkeys(losses)))
 
 
-def _read(graph: Graph, models: Models, output: Node) -> _Read:
-    findings = Findings(graph)
-    way = read_way(findings, output)
+def _read(graph: Graph, folder: Path | None, node: Node) -> _Output:
+    findings = Findings()
+    way = WayReader(graph, findings, node).read()
     image = None
     if way.samplers:
-        image = read_image(findings, models, way)
+        image = ImageReader(graph, findings, way, ModelReader(graph, findings, folder)).read()
     elif not findings.problems:
-        findings.wrong(output, f"no sampler leads to it that batchgen reads ({', '.join(KINDS)}).")
-    return _Read(way, findings, None if findings.problems else image)
+        Reader(graph, findings).wrong(node, f"no sampler leads to it that batchgen reads ({', '.join(KINDS)}).")
+    return _Output(node, way, findings, None if findings.problems else image)
 
 
-def _last(reads: list[_Read], graph: Graph) -> list[_Read]:
-    """Without images that a later pass goes on from, and without one image saved twice."""
-    kept: list[_Read] = []
-    for one in reads:
-        own = one.way.samplers[-1:]
-        again = any(own == other.way.samplers[-1:] for other in kept)
-        goes_on = [other for other in reads if own and other.image is not None and own[0] in other.way.samplers[:-1]]
+def _last(outputs: list[_Output], graph: Graph) -> list[_Output]:
+    """Without images that a later pass goes on from, and without an image that is saved twice."""
+    kept: list[_Output] = []
+    for output in outputs:
+        sampler = output.way.samplers[-1:]
+        again = any(sampler == other.way.samplers[-1:] for other in kept)
+        goes_on = [other for other in outputs if sampler and other.image and sampler[0] in other.way.samplers[:-1]]
         for other in goes_on:
-            other.findings.lost(
-                one.way.output, "keeps the picture of the first pass; batchgen keeps the last.", "It is left out."
-            )
-        if not goes_on and not (own and again):
-            kept.append(one)
+            what = "keeps the picture of the first pass; batchgen keeps the last."
+            Reader(graph, other.findings).lost(output.node, what, "It is left out.")
+        if not goes_on and not (sampler and again):
+            kept.append(output)
     return kept
 
 
-def _together(reads: list[_Read]) -> Imported:
-    """One job for all images. Raises Refused where they differ in what a row cannot say."""
-    images = [one.image for one in reads if one.image is not None]
-    losses = list(dict.fromkeys(loss for one in reads for loss in one.findings.losses))
-    first = images[0]
-    if len(images) > 1:
-        _move_to_rows(images, [one.way.output for one in reads])
+def _together(images: dict[Node, Image], losses: list[Loss]) -> Imported:
+    """One job for all images, by the nodes that keep them. Raises Refused where they differ in what no row can say."""
+    (first_node, first), *others = images.items()
+    if others:
+        _move_to_rows(images)
         problems = [
-            Problem(f"{reads[0].way.output} and {one.way.output} {difference}. Mute one (Ctrl+M), and export again.")
-            for one, image in zip(reads[1:], images[1:], strict=True)
+            Problem(f"{first_node} and {node} {difference}. Mute one (Ctrl+M), and export again.")
+            for node, image in others
             if (difference := _difference(first, image))
         ]
         if problems:
             raise Refused(problems)
-    adapters = {alias: lora for image in images for alias, lora in image.model.get("adapters", {}).items()}
+    adapters = {alias: lora for image in images.values() for alias, lora in image.model.get("adapters", {}).items()}
     model = first.model | ({"adapters": adapters} if adapters else {})
-    remarks = {key: text for image in images for key, text in image.remarks.items()}
-    return Imported(model, first.sampling, first.refine, [image.row for image in images], losses, remarks)
+    remarks = {key: text for image in images.values() for key, text in image.remarks.items()}
+    return Imported(model, first.sampling, first.refine, [image.row for image in images.values()], losses, remarks)
 
 
-def _move_to_rows(images: list[Image], nodes: list[Node]) -> None:
+def _move_to_rows(images: dict[Node, Image]) -> None:
     """What images differ in and a row may say goes there; each row is named by the node that keeps its image."""
-    keys = dict.fromkeys(key for image in images for key in image.sampling if key in MANIFEST_COLUMNS)
-    differing = [key for key in keys if any(image.sampling.get(key) != images[0].sampling.get(key) for image in images)]
-    for image, node in zip(images, nodes, strict=True):
+    settings = [image.sampling for image in images.values()]
+    keys = dict.fromkeys(key for sampling in settings for key in sampling if key in MANIFEST_COLUMNS)
+    differing = [key for key in keys if any(sampling.get(key) != settings[0].get(key) for sampling in settings)]
+    for node, image in images.items():
         moved = {key: image.sampling.pop(key) for key in differing if key in image.sampling}
         if "skip_layer_guidance_scale" in differing:
             moved.setdefault("skip_layer_guidance_scale", 0.0)
         image.row = {"id": node.id} | image.row | moved
-    skips = [image for image in images if "skip_guidance_layers" in image.sampling]
-    for image in images:
-        if image not in skips and skips:
-            image.sampling |= {key: value for key, value in skips[0].sampling.items() if "skip" in key}
+    skipping = [sampling for sampling in settings if "skip_guidance_layers" in sampling]
+    for sampling in settings:
+        if skipping and "skip_guidance_layers" not in sampling:
+            sampling |= {key: value for key, value in skipping[0].items() if "skip" in key}
 
 
-def _difference(one: Image, two: Image) -> str:
+def _difference(first: Image, second: Image) -> str:
     """The first thing that two images of a run cannot differ in."""
     sections = (
-        ("model", _without_adapters(one), _without_adapters(two)),
-        ("sampling", one.sampling, two.sampling),
-        ("refine", one.refine or {}, two.refine or {}),
+        ("model", first.model | {"adapters": None}, second.model | {"adapters": None}),
+        ("sampling", first.sampling, second.sampling),
+        ("refine", first.refine or {}, second.refine or {}),
     )
     for name, left, right in sections:
         for key in sorted({*left, *right}):
             if left.get(key) != right.get(key):
                 return f"differ in {name}.{key} ({left.get(key)} and {right.get(key)}), which is one for all of a run"
     return ""
-
-
-def _without_adapters(image: Image) -> dict[str, Any]:
-    return {key: value for key, value in image.model.items() if key != "adapters"}

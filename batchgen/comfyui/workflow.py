@@ -19,61 +19,44 @@ CONTROL = "control_after_generate"  # a widget that the page puts after a seed
 CONTROLS = ("fixed", "increment", "decrement", "randomize")
 NO_NODES = ("Note", "MarkdownNote", "PrimitiveNode", "Reroute")
 
-SEED = ("noise_seed", CONTROL)
-SIZE = ("width", "height", "batch_size")
+SEED = f"noise_seed {CONTROL}"
 # The widgets of each class in the order of its INPUT_TYPES, which is the order of widgets_values (ComfyUI 0.3).
-WIDGETS: Mapping[str, tuple[str, ...]] = {
-    "BasicScheduler": ("scheduler", "steps", "denoise"),
-    "CFGGuider": ("cfg",),
-    "CLIPLoader": ("clip_name", "type", "device"),
-    "CLIPSetLastLayer": ("stop_at_clip_layer",),
-    "CLIPTextEncode": ("text",),
-    "CLIPTextEncodeSD3": ("clip_l", "clip_g", "t5xxl", "empty_padding"),
-    "CheckpointLoaderSimple": ("ckpt_name",),
-    "ConditioningSetTimestepRange": ("start", "end"),
-    "DualCLIPLoader": ("clip_name1", "clip_name2", "type", "device"),
-    "EmptyLatentImage": SIZE,
-    "EmptySD3LatentImage": SIZE,
-    "ImageScale": ("upscale_method", "width", "height", "crop"),
-    "ImageScaleBy": ("upscale_method", "scale_by"),
-    "KSampler": ("seed", CONTROL, "steps", "cfg", "sampler_name", "scheduler", "denoise"),
-    "KSamplerAdvanced": (
-        "add_noise",
-        *SEED,
-        "steps",
-        "cfg",
-        "sampler_name",
-        "scheduler",
-        "start_at_step",
-        "end_at_step",
-        "return_with_leftover_noise",
-    ),
-    "KSamplerSelect": ("sampler_name",),
-    "LatentUpscale": ("upscale_method", "width", "height", "crop"),
-    "LatentUpscaleBy": ("upscale_method", "scale_by"),
-    "LoraLoader": ("lora_name", "strength_model", "strength_clip"),
-    "LoraLoaderModelOnly": ("lora_name", "strength_model"),
-    "ModelSamplingSD3": ("shift",),
-    "PrimitiveFloat": ("value",),
-    "PrimitiveInt": ("value", CONTROL),
-    "PrimitiveString": ("value",),
-    "PrimitiveStringMultiline": ("value",),
-    "RandomNoise": SEED,
-    "RepeatLatentBatch": ("amount",),
-    "SamplerCustom": ("add_noise", *SEED, "cfg"),
-    "SkipLayerGuidanceDiT": (
-        "double_layers",
-        "single_layers",
-        "scale",
-        "start_percent",
-        "end_percent",
-        "rescaling_scale",
-    ),
-    "SkipLayerGuidanceSD3": ("layers", "scale", "start_percent", "end_percent"),
-    "TripleCLIPLoader": ("clip_name1", "clip_name2", "clip_name3"),
-    "UNETLoader": ("unet_name", "weight_dtype"),
-    "VAELoader": ("vae_name",),
-}
+TABLE = f"""
+BasicScheduler: scheduler steps denoise
+CFGGuider: cfg
+CLIPLoader: clip_name type device
+CLIPSetLastLayer: stop_at_clip_layer
+CLIPTextEncode: text
+CLIPTextEncodeSD3: clip_l clip_g t5xxl empty_padding
+CheckpointLoaderSimple: ckpt_name
+ConditioningSetTimestepRange: start end
+DualCLIPLoader: clip_name1 clip_name2 type device
+EmptyLatentImage: width height batch_size
+EmptySD3LatentImage: width height batch_size
+ImageScale: upscale_method width height crop
+ImageScaleBy: upscale_method scale_by
+KSampler: seed {CONTROL} steps cfg sampler_name scheduler denoise
+KSamplerAdvanced: add_noise {SEED} steps cfg sampler_name scheduler start_at_step end_at_step return_with_leftover_noise
+KSamplerSelect: sampler_name
+LatentUpscale: upscale_method width height crop
+LatentUpscaleBy: upscale_method scale_by
+LoraLoader: lora_name strength_model strength_clip
+LoraLoaderModelOnly: lora_name strength_model
+ModelSamplingSD3: shift
+PrimitiveFloat: value
+PrimitiveInt: value {CONTROL}
+PrimitiveString: value
+PrimitiveStringMultiline: value
+RandomNoise: {SEED}
+RepeatLatentBatch: amount
+SamplerCustom: add_noise {SEED} cfg
+SkipLayerGuidanceDiT: double_layers single_layers scale start_percent end_percent rescaling_scale
+SkipLayerGuidanceSD3: layers scale start_percent end_percent
+TripleCLIPLoader: clip_name1 clip_name2 clip_name3
+UNETLoader: unet_name weight_dtype
+VAELoader: vae_name
+"""
+WIDGETS = {kind: names.split() for kind, names in (line.split(":") for line in TABLE.strip().splitlines())}
 
 
 def graph(content: Mapping[str, Any]) -> Graph:
@@ -85,27 +68,27 @@ def graph(content: Mapping[str, Any]) -> Graph:
 
 
 def _malformed(content: Mapping[str, Any]) -> list[str]:
-    found: list[str] = []
+    problems: list[str] = []
     ids: set[str] = set()
     for number, node in enumerate(content["nodes"], 1):
         if not isinstance(node, dict) or not isinstance(node.get("id"), int | str):
-            found.append(f"the {number}. node has no id: export the workflow again.")
+            problems.append(f"the {number}. node has no id: export the workflow again.")
             continue
         name = f"node {printable(node['id'])}"
         if not isinstance(node.get("type"), str):
-            found.append(f"{name} has no type: export the workflow again.")
+            problems.append(f"{name} has no type: export the workflow again.")
         if str(node["id"]) in ids:
-            found.append(f"{name} stands twice: export the workflow again.")
+            problems.append(f"{name} stands twice: export the workflow again.")
         ids.add(str(node["id"]))
         for key in ("inputs", "outputs"):
             slots = node.get(key) or []
             if not isinstance(slots, list) or not all(isinstance(slot, dict) for slot in slots):
-                found.append(f"{name}: its {key} are not a list of slots. Export the workflow again.")
+                problems.append(f"{name}: its {key} are not a list of slots. Export the workflow again.")
     links = content.get("links") or []
     if not isinstance(links, list):
-        return [*found, "its links are not a list: export the workflow again."]
+        return [*problems, "its links are not a list: export the workflow again."]
     wrong = [link for link in links if link is not None and _ends(link) is None]
-    return found + [f"link {printable(link)} is not [id, from, slot, to, slot, type]." for link in wrong]
+    return problems + [f"link {printable(link)} is not [id, from, slot, to, slot, type]." for link in wrong]
 
 
 def _ends(link: Any) -> tuple[str, str, int] | None:
@@ -124,7 +107,7 @@ class _Drawing:
         self.links = {end[0]: (end[1], end[2]) for end in ends if end is not None}
         definitions = content.get("definitions")
         subgraphs = definitions.get("subgraphs") if isinstance(definitions, dict) else None
-        self.subgraphs = {str(one.get("id")) for one in subgraphs or [] if isinstance(one, dict)}
+        self.subgraphs = {str(subgraph.get("id")) for subgraph in subgraphs or [] if isinstance(subgraph, dict)}
 
     def graph(self) -> Graph:
         running = {id: node for id, node in self.drawn.items() if node.get("mode", 0) not in (MUTED, BYPASSED)}
@@ -148,16 +131,16 @@ class _Drawing:
             name, link = printable(slot.get("name", "")), slot.get("link")
             if link is None:
                 continue
-            found, why = self._follow(str(link), str(slot.get("type", "*")))
+            value, why = self._follow(str(link), str(slot.get("type", "*")))
             inputs.pop(name, None)
             if why:
                 absent[name] = why
             else:
-                inputs[name] = found
+                inputs[name] = value
         title = printable(drawn["title"]) if isinstance(drawn.get("title"), str) else ""
         return Node(id, printable(drawn["type"]), title, inputs, absent, values)
 
-    def _follow(self, link: str, wanted: str) -> tuple[Any, str]:
+    def _follow(self, link: str, kind: str) -> tuple[Any, str]:
         """(Link or value, "") at the far end of a link, through all that only hands it on; or (None, why not)."""
         seen: set[str] = set()
         while link in self.links and link not in seen:
@@ -175,7 +158,7 @@ class _Drawing:
                 return (values[0], "") if isinstance(values, list) and values else (None, f"{name} holds no value")
             if mode != BYPASSED and node["type"] != "Reroute":
                 return Link(id, slot), ""
-            onward = _handed_on(node, slot, wanted)
+            onward = _handed_on(node, slot, kind)
             if onward is None:
                 return None, f"comes from {name}, which hands nothing on"
             link = onward
@@ -184,16 +167,16 @@ class _Drawing:
         return None, f"names link {printable(link)}, which is not in the workflow"
 
 
-def _handed_on(node: Mapping[str, Any], slot: int, wanted: str) -> str | None:
+def _handed_on(node: Mapping[str, Any], slot: int, kind: str) -> str | None:
     """The link that a reroute or a bypassed node hands on: of equal type, the one of equal place first."""
     slots = node.get("inputs") or []
     if node["type"] == "Reroute":
-        links = [one.get("link") for one in slots]
+        links = [each.get("link") for each in slots]
     else:
         outputs = node.get("outputs") or []
-        kind = outputs[slot].get("type") if 0 <= slot < len(outputs) else wanted
+        kind = outputs[slot].get("type") if 0 <= slot < len(outputs) else kind
         ordered = [*slots[slot : slot + 1], *slots] if slot >= 0 else slots
-        links = [one.get("link") for one in ordered if one.get("type") == kind]
+        links = [each.get("link") for each in ordered if each.get("type") == kind]
     return next((str(link) for link in links if link is not None), None)
 
 
@@ -207,14 +190,14 @@ def _widgets(drawn: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Any, ...]]
     names = WIDGETS.get(drawn["type"])
     if names is None:
         return {}, tuple(given)
-    values, found = list(given), {}
+    values, inputs = list(given), {}
     for name in names:
         if not values:
             break
         if name == CONTROL and values[0] not in CONTROLS:
             continue  # written before there was one, or by a program
-        found[name] = values.pop(0)
-    return found, ()
+        inputs[name] = values.pop(0)
+    return inputs, ()
 
 
 MAX_BYTES = 16 * 2**20  # the largest published workflows have a few hundred kB

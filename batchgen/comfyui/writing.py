@@ -16,7 +16,6 @@ import yaml
 from batchgen.comfyui import reading, workflow
 from batchgen.comfyui.findings import Loss
 from batchgen.comfyui.graph import printable
-from batchgen.comfyui.places import Models
 from batchgen.comfyui.reading import Imported
 from batchgen.errors import Problem, Refused
 from batchgen.job.file import inline_yaml, job_from
@@ -38,9 +37,9 @@ def write(imported: Imported, workflow: Path, job: Path, out: str) -> Path:
     manifest = manifest_of(job)
     text = job_text(imported, workflow.name, str(manifest), out)
     job_from(yaml.safe_load(text), f"{workflow}, as a job")  # what a workflow may say and a job may not
-    there = [path for path in (job, manifest) if path.exists()]
-    if there:
-        raise Refused([Problem("is there already. Name another file with --job.", str(path)) for path in there])
+    existing = [path for path in (job, manifest) if path.exists()]
+    if existing:
+        raise Refused([Problem("is there already. Name another file with --job.", str(path)) for path in existing])
     rows = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in imported.rows)
     _create(manifest, rows)
     try:
@@ -133,14 +132,14 @@ def run(path: Path, job: Path, out: str, models: Path | None = None) -> tuple[Im
             raise Refused(f"--models {models}: is no directory. Name ComfyUI's folder of models, or leave it out.")
     graph = workflow.load(path)
     try:
-        imported = reading.read(graph, Models(models))
+        imported = reading.read(graph, models)
     except Refused as refusal:
         problems = [Problem(f"{problem}", str(path)) for problem in refusal.problems]
         raise Refused(problems) from None
     return imported, write(imported, path, job, out)
 
 
-def said(imported: Imported, job: Path, manifest: Path) -> Iterator[str]:
+def summary(imported: Imported, job: Path, manifest: Path) -> Iterator[str]:
     """For the terminal: what was written, what is lost."""
     yield f"Wrote {job} and {manifest}. Look at them, then: batchgen plan {job}"
     if imported.losses:

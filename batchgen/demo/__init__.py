@@ -1,4 +1,6 @@
-"""The demonstration: prompts and a tiny checkpoint, so that batchgen works without GPU, network or gated weights."""
+"""The demonstration: prompts and a tiny checkpoint, so that batchgen works without GPU, network or gated weights.
+
+Knows the job file, and nothing of how a job is rendered."""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ PROMPTS = Path(__file__).parent / "prompts.jsonl"
 
 
 def demo_job(out: str) -> Job:
-    """What jobs/configs/demo.yaml says, with paths that hold wherever batchgen is installed."""
+    """The job of jobs/configs/demo.yaml, with a path to the prompts that is right wherever batchgen is installed."""
     return job_from(
         {
             "input": {"path": str(PROMPTS)},

@@ -26,7 +26,7 @@ OFF_THE_OUTLINE = 0.05  # of its size, on average: a thing has that outline. A s
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """colour, shape: None where they have no name. x, y: its centre in pixels; width, height: of its box."""
+    """One thing in a picture. colour, shape: None if unknown. x, y: its centre; width, height: its box."""
 
     colour: str | None
     shape: str | None
@@ -48,13 +48,13 @@ def shows(picture: np.ndarray, scene: Scene) -> bool:
 def mistakes(picture: np.ndarray, scene: Scene) -> list[str]:
     """What is wrong, in words; empty where the picture shows the scene."""
     ground, seen = look(picture)
-    wanted = sorted(str(thing) for thing in scene.things * scene.count)
-    found = sorted(str(one.thing) for one in seen)
+    asked = sorted(str(thing) for thing in scene.things * scene.count)
+    shown = sorted(str(item.thing) for item in seen)
     wrong = []
     if scene.background is not None and ground != scene.background:
         wrong.append(f"the background is {ground}, not {scene.background}")
-    if found != wanted:
-        wrong.append(f"shows {found}, not {wanted}")
+    if shown != asked:
+        wrong.append(f"shows {shown}, not {asked}")
     elif scene.relation and not _related(scene, seen):
         wrong.append(f"the first is not {scene.relation} the second")
     return wrong
@@ -68,7 +68,7 @@ def look(picture: np.ndarray) -> tuple[str | None, list[Seen]]:
     labels, count = ndimage.label(np.linalg.norm(pixels - ground, axis=2) > FAR_FROM_GROUND)
     masks = [labels == number for number in range(1, count + 1)]
     seen = [_seen(pixels, mask, ground) for mask in masks if mask.sum() > SMALLEST_SHARE * mask.size]
-    return _name(ground), sorted(seen, key=lambda one: -one.width * one.height)
+    return _name(ground), sorted(seen, key=lambda item: -item.width * item.height)
 
 
 def _seen(pixels: np.ndarray, mask: np.ndarray, ground: np.ndarray) -> Seen:
@@ -112,9 +112,13 @@ def _framed(silhouette: np.ndarray) -> np.ndarray:
 
 
 def _related(scene: Scene, seen: list[Seen]) -> bool:
-    first, second = sorted(seen, key=lambda one: one.thing != scene.things[0])
-    right, down = (second.x - first.x) / second.width, (second.y - first.y) / second.height
-    return {"left of": right, "right of": -right, "above": down, "below": -down}[scene.relation or ""] > 0.5
+    """Whether the two things stand to each other as the scene says: at least half of the second one's size apart."""
+    first, second = sorted(seen, key=lambda item: item.thing != scene.things[0])
+    if scene.relation in ("left of", "right of"):
+        apart = (second.x - first.x) / second.width
+    else:
+        apart = (second.y - first.y) / second.height
+    return apart > 0.5 if scene.relation in ("left of", "above") else apart < -0.5
 
 
 def _drawn(shape: str) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""How files reach a disk and an object store, one try each, and what the errors of both mean.
+"""Reads and writes files on a disk or in an object store, trying once, and says what the errors of both mean.
 
-Knows no retries, no URLs beyond its own root and no credentials: `store` repeats, redacts and shows one face.
+Does not try again, hides no secrets in messages and checks no URLs: that is the Store's part.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import fsspec
 
 from batchgen.errors import Refused
 
-TMP = ".batchgen/tmp"  # local disks only; never listed
-TMP_SECONDS = 24 * 3600.0  # what killed writers left is older than this
+TMP = ".batchgen/tmp"  # for files that are being written; on local disks only, and never listed
+TMP_SECONDS = 24 * 3600.0  # an older file in it was left by a writer that was killed
 ONE_PUT = 5 * 2**30  # s3fs turns anything of two chunks into a multipart upload, and not every store checks those
 MEMORY_LOCK = threading.Lock()  # fsspec's memory file system looks first and writes later
 
@@ -85,7 +85,7 @@ class Entry:
 
 
 class Local:
-    """Files on a disk, durable before they get their name. Raises OSError."""
+    """Files on a disk. A file is complete and safe from a power cut before it gets its name. Raises OSError."""
 
     errors: tuple[type[Exception], ...] = (OSError,)
 
@@ -101,26 +101,26 @@ class Local:
         return open(os.path.join(self.root, path), "rb")
 
     def size(self, path: str) -> int:
-        found = os.stat(os.path.join(self.root, path))
-        if stat.S_ISDIR(found.st_mode):
+        status = os.stat(os.path.join(self.root, path))
+        if stat.S_ISDIR(status.st_mode):
             raise FileNotFoundError(path)
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.ESPIPE, "no regular file")  # its size says nothing, and reading it may never end
-        return found.st_size
+        return status.st_size
 
     def list(self, prefix: str, recursive: bool) -> Iterator[Entry]:
         folder = os.path.join(self.root, prefix)
         if not os.path.isdir(folder):
             return
-        with os.scandir(folder) as found:
-            for item in found:
+        with os.scandir(folder) as items:
+            for item in items:
                 path = f"{prefix}/{item.name}".lstrip("/")
                 if path == TMP:
                     continue
                 if item.is_file():
                     with contextlib.suppress(FileNotFoundError):  # deleted since
-                        stat = item.stat()
-                        yield Entry(path, stat.st_size, str(stat.st_mtime_ns))
+                        status = item.stat()
+                        yield Entry(path, status.st_size, str(status.st_mtime_ns))
                 elif recursive and item.is_dir(follow_symlinks=False):  # a link may lead to its own parent
                     yield from self.list(path, recursive)
 
@@ -151,17 +151,17 @@ class Local:
                 os.rmdir(self._made.pop())
 
     def sweep(self) -> None:
-        """Remove what killed writers left. Ages by the disk's own clock, so that no machine's clock matters."""
-        with self._written(f"{TMP}/now", b"") as (now, _), os.scandir(os.path.dirname(now)) as found:
+        """Remove what killed writers left. The disk's own clock tells how old it is: those of machines may be wrong."""
+        with self._written(f"{TMP}/now", b"") as (now, _), os.scandir(os.path.dirname(now)) as items:
             oldest = os.stat(now).st_mtime - TMP_SECONDS
-            for item in found:
+            for item in items:
                 with contextlib.suppress(FileNotFoundError):
                     if item.stat().st_mtime < oldest:
                         os.unlink(item.path)
 
     @contextlib.contextmanager
     def _written(self, path: str, data: bytes) -> Iterator[tuple[str, str]]:
-        """The data on disk under a temporary name, and the final name in a folder that exists; durable afterwards."""
+        """(temporary name of the data on disk, final name in a folder that exists). Syncs that folder afterwards."""
         final = os.path.join(self.root, path)
         temporary = os.path.join(self.root, TMP, f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}")
         try:
@@ -200,7 +200,7 @@ def _sync_folder(folder: str) -> None:
 
 
 class Remote:
-    """Objects of an fsspec file system. Its own retries and caches are off: retrying is Store's, stale is wrong."""
+    """Objects of an fsspec file system, with its retries and caches off: Store tries again, and caches grow old."""
 
     def __init__(self, protocol: str, url: str) -> None:
         options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
@@ -232,21 +232,21 @@ class Remote:
         return cast(bytes, self.fs.cat_file(self._key(path), start=start, end=end))
 
     def size(self, path: str) -> int:
-        found = self.fs.info(self._key(path))
-        if found["type"] != "file":
+        details = self.fs.info(self._key(path))
+        if details["type"] != "file":
             raise FileNotFoundError(path)
-        return int(found["size"])
+        return int(details["size"])
 
     def list(self, prefix: str, recursive: bool) -> Iterator[Entry]:
         key = self._key(prefix)
         try:
             # Not find(maxdepth=1): that walks, and a walk takes an error for an empty folder.
-            found = self.fs.find(key, detail=True).values() if recursive else self.fs.ls(key, detail=True)
+            items = self.fs.find(key, detail=True).values() if recursive else self.fs.ls(key, detail=True)
         except FileNotFoundError as error:
             if not is_missing(error):
                 raise
             return
-        for item in found:
+        for item in items:
             name = str(item["name"])
             if item["type"] == "file" and name.startswith(key + "/") and not name.endswith("/"):
                 version = next((str(item[key]) for key in VERSIONS if item.get(key)), "")
@@ -312,8 +312,8 @@ def explain(error: BaseException) -> str:
         return f"access denied for {shown}. It needs {PERMISSIONS} there. The store said: {text_of(error)}"
     if "Credentials" in type(error).__name__:
         return "no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile, or an instance role."
-    found = EXPLAINED_ERRNOS.get(getattr(error, "errno", None) or 0)
-    return found.format(user=os.geteuid()) if found else text_of(error)
+    explanation = EXPLAINED_ERRNOS.get(getattr(error, "errno", None) or 0)
+    return explanation.format(user=os.geteuid()) if explanation else text_of(error)
 
 
 def text_of(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """A model directory in an object store, copied once to the disk of each machine that needs it.
 
-Knows names of files and the store; `weights` says which of them make up a pipeline and what their digest is. A copy is
-named by what the store said of its files, so it is never changed: other weights in the same place are another copy.
+Knows the store and names of files, not which of them a model consists of. The name of a copy is a hash of what the
+store says of its files, so no copy ever changes: weights that take the place of others get a copy of their own.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ CHUNK = 32_000_000  # bytes of one range request
 
 
 def cache_folder() -> Path:
-    """Where this machine keeps what can be had again."""
+    """Where this machine keeps what it could fetch or compute again."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(home) / "batchgen"
 
 
-def mirror(url: str, wanted: Callable[[str], bool]) -> Path:
-    """A local directory with the wanted files of a directory at a URL.
+def mirror(url: str, belongs: Callable[[str], bool]) -> Path:
+    """A local directory with those files of a directory at a URL that belong to the model, by their paths.
 
     Raises Refused where none is there, Infrastructure where the store or this machine's disk gives up.
     """
     store = Store.open(url)
-    files = [entry for entry in store.list() if wanted(entry.path)]
+    files = [entry for entry in store.list() if belongs(entry.path)]
     if not files:
         raise Refused(
             f"{store}: holds no model. Write the folder that `pipe.save_pretrained` wrote, with its model_index.json, "
             "or the URL of one *.safetensors file that is there."
         )
-    said = "".join(f"{entry.path}\0{entry.size}\0{entry.version}\n" for entry in files)
-    copy = cache_folder() / "models" / hashlib.sha256(f"{store}\n{said}".encode()).hexdigest()[:32]
+    listing = "".join(f"{entry.path}\0{entry.size}\0{entry.version}\n" for entry in files)
+    copy = cache_folder() / "models" / hashlib.sha256(f"{store}\n{listing}".encode()).hexdigest()[:32]
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{copy}.lock"):  # the renderers of one machine begin at the same moment

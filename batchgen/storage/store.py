@@ -1,6 +1,7 @@
-"""Files below one place, local or remote, by relative path: the only face of storage, with its retries and its words.
+"""Files below one place, local or remote, by relative path: what all other rooms use to reach files.
 
-Knows no Parquet, no Ray and nothing of what the files mean; how bytes reach a disk or a bucket is in `backends`.
+Tries again while a store is busy, and says in words what is wrong. Knows no Parquet, no Ray and not what files mean;
+how bytes reach a disk or a bucket is the business of its backends, Local and Remote.
 Credentials and endpoints come from the environment of each process (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, profiles,
 instance roles): a Store pickles as its URL, never with a secret.
 """
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 PATIENCE_SECONDS = 900.0  # how long one operation is tried again while the store is busy or away
 PROBE_SECONDS = 30.0  # the same for probe(): somebody is waiting for the answer
-FIRST_DELAY, LONGEST_DELAY = 0.2, 60.0  # full jitter: a random wait below a limit that doubles
+FIRST_DELAY, LONGEST_DELAY = 0.2, 60.0  # a wait is random, below a limit that doubles each time: "full jitter"
 
 # Schemes whose create-if-absent is atomic. Everything else that fsspec knows can be read from.
 CREATE_ONCE = {"file", "memory", "s3", "gs"}
@@ -130,11 +131,11 @@ class Store:
         self._call("delete", path, lambda backend: backend.delete(path))
 
     def remove_made_folders(self) -> None:
-        """Leave no empty folder behind, after what this process wrote has been deleted again."""
+        """Remove the folders that this process made and that are empty again, after what it wrote was deleted."""
         self._call("delete", "", lambda backend: backend.remove_made_folders())
 
     def refuse_system_folder(self) -> None:
-        """Before anything is listed: looking through a whole disk takes long, too."""
+        """Called before anything is listed, since listing a whole disk takes long."""
         if self.is_local and self.url in {os.path.expanduser("~"), *SYSTEM_FOLDERS}:
             raise Refused(f"output.path {self}: is no place for a dataset. Name a folder of its own in it.")
 
@@ -146,7 +147,7 @@ class Store:
         try:
             self._check_writable()
             store.list(".batchgen", recursive=False)  # may we list? SeaweedFS would also make a mistyped bucket
-            store.create(path, first)  # its answer does not matter: see there
+            store.create(path, first)  # False is no bad sign: see create()
             overwritten = store.create(path, second) or store.read(path) != first
             with contextlib.suppress(StoreRefused):  # a store that never lets us delete is fine
                 store.delete(path)
@@ -170,7 +171,7 @@ class Store:
             raise StoreRefused(f"{self.protocol}:// cannot be written to. Use a local path, s3:// or gs://.")
 
     def _call(self, action: str, path: str, operation: Callable[[Local | Remote], T]) -> T:
-        """Run one operation; wait and repeat while the store is busy; give every other error its fate."""
+        """Run one operation, again and again while the store is busy; any other error becomes one of ours."""
         if path.startswith("/") or ".." in path.split("/"):
             raise ValueError(f"{path!r} is not a path below the store")
         where = f"Cannot {action} {self}/{path}".rstrip("/")

@@ -18,10 +18,10 @@ WORKFLOWS = Path(__file__).parent / "workflows"
 
 @dataclass(frozen=True)
 class Written:
-    """code, said: of the command. sections, rows: of the job file and the table. losses: node → what is lost there."""
+    """code, output: of the command. sections, rows: of job file and table. losses: node → what is lost there."""
 
     code: int
-    said: str
+    output: str
     text: str
     sections: dict[str, Any]
     rows: list[dict[str, Any]]
@@ -29,11 +29,11 @@ class Written:
     @property
     def losses(self) -> dict[str, str]:
         """By the id of the node; several of one node are joined."""
-        found: dict[str, str] = {}
-        for line in " ".join(self.said.split()).split(" - node ")[1:]:
+        losses: dict[str, str] = {}
+        for line in " ".join(self.output.split()).split(" - node ")[1:]:
             id, _, what = line.partition(" ")
-            found[id] = f"{found.get(id, '')} {what}".strip()
-        return found
+            losses[id] = f"{losses.get(id, '')} {what}".strip()
+        return losses
 
 
 def command(*words: object) -> tuple[int, str]:
@@ -58,11 +58,11 @@ def imported(folder):
         path = WORKFLOWS / workflow if isinstance(workflow, str) else folder / "workflow.json"
         if not isinstance(workflow, str):
             path.write_text(json.dumps(workflow))
-        code, said = command("import", "comfyui", path, *options)
-        assert code == 0, said
+        code, output = command("import", "comfyui", path, *options)
+        assert code == 0, output
         text = (folder / "job.yaml").read_text()
         rows = [json.loads(line) for line in (folder / "job-prompts.jsonl").read_text().splitlines()]
-        written = Written(code, said, text, yaml.safe_load(text), rows)
+        written = Written(code, output, text, yaml.safe_load(text), rows)
         for name in ("job.yaml", "job-prompts.jsonl"):
             (folder / name).rename(folder / f"last-{name}")  # so that a test may import again
         return written
@@ -72,7 +72,7 @@ def imported(folder):
 
 @pytest.fixture
 def refused(folder):
-    """refused(content, *says): exit code 2, this said, nothing written. content: bytes, text, or what becomes JSON."""
+    """refused(content, *says): exit code 2, these words, nothing written. content: bytes, text, or for JSON."""
 
     def run(content, *says, options=()) -> str:
         path = folder / "workflow.json"
@@ -80,13 +80,13 @@ def refused(folder):
             path.write_bytes(content)
         else:
             path.write_text(content if isinstance(content, str) else json.dumps(content))
-        code, said = command("import", "comfyui", path, *options)
-        assert code == 2, said
-        flat = " ".join(said.split())
+        code, output = command("import", "comfyui", path, *options)
+        assert code == 2, output
+        flat = " ".join(output.split())
         for text in says:
-            assert text in flat, said
-        assert sorted(one.name for one in folder.iterdir()) == ["workflow.json"]
-        return said
+            assert text in flat, output
+        assert sorted(file.name for file in folder.iterdir()) == ["workflow.json"]
+        return output
 
     return run
 

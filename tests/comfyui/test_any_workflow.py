@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchgen.comfyui import reading, workflow, writing
-from batchgen.comfyui.places import Models
 from batchgen.errors import Refused
 from batchgen.job.file import job_from
 from tests.comfyui.conftest import WORKFLOWS
@@ -47,7 +46,7 @@ def test_any_workflow_is_a_job_or_a_refusal(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "damaged.json"
     path.write_text(json.dumps(content))
     try:
-        imported = reading.read(workflow.load(path), Models())
+        imported = reading.read(workflow.load(path))
     except Refused:
         return
     job = job_from(yaml.safe_load(writing.job_text(imported, path.name, "prompts.jsonl", "out/run")))

@@ -57,16 +57,16 @@ def test_reroutes_and_primitives_vanish():
         drawn(6, "Note", values=["hello"]),
     ]
     links = [[10, 1, 0, 2, 0, "MODEL"], [11, 2, 0, 3, 0, "*"], [12, 3, 0, 5, 0, "MODEL"], [13, 4, 0, 5, 1, "INT"]]
-    found = read(nodes, links)
-    assert sorted(found.nodes) == ["1", "5"]
-    assert found.nodes["5"].inputs["model"] == Link("1", 0)
-    assert (found.nodes["5"].inputs["seed"], found.nodes["5"].inputs["steps"]) == (42, 28)
+    drawing = read(nodes, links)
+    assert sorted(drawing.nodes) == ["1", "5"]
+    assert drawing.nodes["5"].inputs["model"] == Link("1", 0)
+    assert (drawing.nodes["5"].inputs["seed"], drawing.nodes["5"].inputs["steps"]) == (42, 28)
 
 
 def test_links_may_be_objects():
     links = [{"id": 12, "origin_id": 1, "origin_slot": 0, "target_id": 5, "target_slot": 0, "type": "MODEL"}, None]
-    found = read([CHECKPOINT, drawn(5, "KSampler", [("model", "MODEL", 12)])], links)
-    assert found.nodes["5"].inputs == {"model": Link("1", 0)}
+    drawing = read([CHECKPOINT, drawn(5, "KSampler", [("model", "MODEL", 12)])], links)
+    assert drawing.nodes["5"].inputs == {"model": Link("1", 0)}
 
 
 def test_a_bypassed_node_hands_on_what_has_its_type():
@@ -75,10 +75,10 @@ def test_a_bypassed_node_hands_on_what_has_its_type():
     text = drawn(3, "CLIPTextEncode", [("clip", "CLIP", 12)], values=["a cat"])
     sampler = drawn(5, "KSampler", [("model", "MODEL", 13)])
     links = [[10, 1, 0, 2, 0, "MODEL"], [11, 1, 1, 2, 1, "CLIP"], [12, 2, 1, 3, 0, "CLIP"], [13, 2, 0, 5, 0, "MODEL"]]
-    found = read([CHECKPOINT, lora, text, sampler], links)
-    assert sorted(found.nodes) == ["1", "3", "5"]
-    assert found.nodes["3"].inputs["clip"] == Link("1", 1)
-    assert found.nodes["5"].inputs["model"] == Link("1", 0)
+    drawing = read([CHECKPOINT, lora, text, sampler], links)
+    assert sorted(drawing.nodes) == ["1", "3", "5"]
+    assert drawing.nodes["3"].inputs["clip"] == Link("1", 1)
+    assert drawing.nodes["5"].inputs["model"] == Link("1", 0)
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,9 @@ def test_a_bypassed_node_hands_on_what_has_its_type():
 )
 def test_what_comes_from_nowhere_says_why(node, why):
     links = [[10, 1, 0, 2, 0, "MODEL"], [13, 2, 0, 5, 0, "MODEL"]]
-    found = read([CHECKPOINT, node, drawn(5, "KSampler", [("model", "MODEL", 13)])], links)
-    assert found.nodes["5"].absent == {"model": why}
-    assert "model" not in found.nodes["5"].inputs
+    drawing = read([CHECKPOINT, node, drawn(5, "KSampler", [("model", "MODEL", 13)])], links)
+    assert drawing.nodes["5"].absent == {"model": why}
+    assert "model" not in drawing.nodes["5"].inputs
 
 
 def test_both_formats_of_a_workflow_say_the_same(imported):

@@ -27,19 +27,19 @@ def test_json_that_is_no_workflow(refused, content):
 
 
 def test_no_file(folder):
-    code, said = command("import", "comfyui", folder / "nowhere.json")
-    assert (code, "cannot be read (No such file or directory)" in said) == (2, True)
-    code, said = command("import", "comfyui", folder)
-    assert (code, "cannot be read (Is a directory)" in said) == (2, True)
+    code, output = command("import", "comfyui", folder / "nowhere.json")
+    assert (code, "cannot be read (No such file or directory)" in output) == (2, True)
+    code, output = command("import", "comfyui", folder)
+    assert (code, "cannot be read (Is a directory)" in output) == (2, True)
 
 
 def test_a_huge_file_is_not_read(folder, monkeypatch):
     path = folder / "huge.json"
     with path.open("wb") as file:
         file.truncate(MAX_BYTES + 1)
-    code, said = command("import", "comfyui", path)
+    code, output = command("import", "comfyui", path)
     assert code == 2
-    assert "16,777,217 bytes, which no workflow has" in " ".join(said.split())
+    assert "16,777,217 bytes, which no workflow has" in " ".join(output.split())
 
 
 def test_links_in_a_circle(refused, simple):
@@ -142,30 +142,30 @@ def test_texts_that_no_table_holds(refused, simple, text):
 def test_titles_cannot_end_a_comment(imported, simple):
     nodes = simple(node_5={"scheduler": "karras"})
     nodes["5"]["_meta"] = {"title": "x\u2028model: {preset: fake}\n\x1b[2Jy" + "z" * 200}
-    found = imported(nodes)
-    assert found.sections["model"]["preset"] == "sd3.5-medium"
-    assert "\x1b" not in found.text + found.said
-    assert "\u2028" not in found.text
+    job = imported(nodes)
+    assert job.sections["model"]["preset"] == "sd3.5-medium"
+    assert "\x1b" not in job.text + job.output
+    assert "\u2028" not in job.text
 
 
 def test_nothing_is_overwritten(folder):
-    for there in ("job.yaml", "job-prompts.jsonl"):
-        (folder / there).write_text("mine")
-        code, said = command("import", "comfyui", WORKFLOWS / "two_images.api.json")
+    for name in ("job.yaml", "job-prompts.jsonl"):
+        (folder / name).write_text("mine")
+        code, output = command("import", "comfyui", WORKFLOWS / "two_images.api.json")
         assert code == 2
-        assert f"{there}: is there already. Name another file with --job." in said
-        assert [path.name for path in folder.iterdir()] == [there]
-        (folder / there).unlink()
+        assert f"{name}: is there already. Name another file with --job." in output
+        assert [path.name for path in folder.iterdir()] == [name]
+        (folder / name).unlink()
 
 
 def test_a_place_that_cannot_be_written(folder):
-    code, said = command("import", "comfyui", WORKFLOWS / "two_images.api.json", "--job", folder / "no" / "job.yaml")
-    assert (code, "cannot be written (No such file or directory). Name another file." in said) == (2, True)
+    code, output = command("import", "comfyui", WORKFLOWS / "two_images.api.json", "--job", folder / "no" / "job.yaml")
+    assert (code, "cannot be written (No such file or directory). Name another file." in output) == (2, True)
 
 
 def test_models_that_are_no_directory(folder):
-    code, said = command("import", "comfyui", WORKFLOWS / "two_images.api.json", "--models", folder / "no")
-    assert (code, "is no directory. Name ComfyUI's folder of models" in said) == (2, True)
+    code, output = command("import", "comfyui", WORKFLOWS / "two_images.api.json", "--models", folder / "no")
+    assert (code, "is no directory. Name ComfyUI's folder of models" in output) == (2, True)
 
 
 UI_NODE = {"id": 1, "type": "KSampler", "mode": 0, "inputs": [], "outputs": [], "widgets_values": []}

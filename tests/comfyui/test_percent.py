@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from batchgen.comfyui import percent
+from batchgen.comfyui import percent, shares
+from batchgen.comfyui.percent import Steps
 from batchgen.engines.sd3 import sigmas
 
 SCHEDULES = ("normal", "simple", "sgm_uniform", "beta")
@@ -32,9 +33,9 @@ class ModelSamplingDiscreteFlow:
 
     def schedule(self, name, steps):
         if name == "normal":
-            return [float(self.sigma(one)) for one in self.uniform(steps)]
+            return [float(self.sigma(time)) for time in self.uniform(steps)]
         if name == "sgm_uniform":
-            return [float(self.sigma(one)) for one in self.uniform(steps + 1)[:-1]]
+            return [float(self.sigma(time)) for time in self.uniform(steps + 1)[:-1]]
         return [float(self.sigmas[-(1 + int(x * (len(self.sigmas) / steps)))]) for x in range(steps)]
 
     def skips(self, name, steps, start, end):
@@ -91,11 +92,11 @@ def test_a_window_runs_at_the_steps_where_comfyui_runs_it(schedule, shift):
             for end in range(start, 101, 5):
                 near = start / 100, end / 100
                 theirs = model.skips(schedule, steps, *near)
-                assert list(percent.steps_within(noise, *near, shift)) == theirs
+                assert list(Steps(noise, shift).within(*near)) == theirs
                 theirs = [step for step in theirs if step > 0]
                 if theirs:
-                    share, stop = percent.shares(range(theirs[0], theirs[-1] + 1), steps, near)
-                    # buckets.skip_layer_steps and SD3Renderer._skip_steps
+                    share, stop = shares.skip_window(range(theirs[0], theirs[-1] + 1), steps, near)
+                    # the rule of job.steps, once more: which steps, not how many
                     assert [step for step in range(steps) if steps * share < step < steps * stop] == theirs
                     assert 0 <= share <= stop <= 1
 
@@ -105,9 +106,9 @@ def test_the_example_of_medium_by_hand():
     noise = percent.levels("normal", 28, 3.0)
     assert [round(level, 4) for level in noise[:6]] == [1.0, 0.9874, 0.9741, 0.9601, 0.9454, 0.9298]
     assert math.isclose(percent.level_at(0.15, 3.0), 3 * 0.85 / 2.7)
-    assert percent.steps_within(noise, 0.01, 0.15, 3.0) == range(1, 5)
-    assert percent.shares(range(1, 5), 28, (0.01, 0.15)) == (0.01, 0.15)
-    assert percent.shares(range(1, 5), 28, (0.5, 0.9)) == (0.0, 0.16)
+    assert Steps(noise, 3.0).within(0.01, 0.15) == range(1, 5)
+    assert shares.skip_window(range(1, 5), 28, (0.01, 0.15)) == (0.01, 0.15)
+    assert shares.skip_window(range(1, 5), 28, (0.5, 0.9)) == (0.0, 0.16)
 
 
 def test_many_steps_of_beta_coincide():
@@ -116,5 +117,5 @@ def test_many_steps_of_beta_coincide():
 
 
 def test_people_count_from_one():
-    said = [percent.said(one, 28) for one in (range(1, 5), range(3, 4), range(0))]
-    assert said == ["steps 2 to 5 of 28", "step 4 of 28", "none of 28 steps"]
+    words = [percent.in_words(inside, 28) for inside in (range(1, 5), range(3, 4), range(0))]
+    assert words == ["steps 2 to 5 of 28", "step 4 of 28", "none of 28 steps"]

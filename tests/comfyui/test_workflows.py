@@ -16,8 +16,8 @@ SAME = {"max_sequence_length": 77, "num_images_per_prompt": 1}
 
 
 def test_text_to_image_with_a_text_for_each_encoder(imported):
-    found = imported("text_to_image.api.json")
-    assert found.sections == {
+    job = imported("text_to_image.api.json")
+    assert job.sections == {
         "input": {"path": "job-prompts.jsonl"},
         "model": {
             "preset": "sd3.5-large",
@@ -38,7 +38,7 @@ def test_text_to_image_with_a_text_for_each_encoder(imported):
         },
         "output": {"path": "out/run"},
     }
-    assert found.rows == [
+    assert job.rows == [
         {
             "prompt": "a castle",
             "prompt_2": "a castle on a hill",
@@ -46,21 +46,21 @@ def test_text_to_image_with_a_text_for_each_encoder(imported):
             "seed": 812742,
         }
     ]
-    assert found.losses == {}
-    assert "Seeds give other noise than in ComfyUI" in found.text
-    assert "T5 tokens; ComfyUI pads to 77" in found.text
+    assert job.losses == {}
+    assert "Seeds give other noise than in ComfyUI" in job.text
+    assert "T5 tokens; ComfyUI pads to 77" in job.text
 
 
 def test_the_usual_workflow_of_medium(imported):
     """UI format: a bypassed LoRA, a muted branch, a reroute, a seed from a primitive, the zeroed negative."""
-    found = imported("medium_slg.json")
-    assert found.sections["model"] == {
+    job = imported("medium_slg.json")
+    assert job.sections["model"] == {
         "preset": "sd3.5-medium",
         "pretrained_model_name_or_path": "models/checkpoints/sd3.5_medium.safetensors",
         **ENCODERS,
         "text_encoder_3": "models/text_encoders/t5xxl_fp8_e4m3fn.safetensors",
     }
-    assert found.sections["sampling"] == SAME | {
+    assert job.sections["sampling"] == SAME | {
         "height": 1024,
         "width": 1024,
         "num_inference_steps": 28,
@@ -74,18 +74,18 @@ def test_the_usual_workflow_of_medium(imported):
         "skip_layer_guidance_start": 0.01,
         "skip_layer_guidance_stop": 0.15,
     }
-    assert found.rows == [{"prompt": "a fox reading a newspaper", "seed": 714167821000}]
-    assert sorted(found.losses) == ["67", "70"]
-    assert "ConditioningZeroOut" in found.losses["67"]
-    assert "embeddings of zeros (steps 4 to 28 of 28)" in found.losses["67"]
-    assert "the negative prompt is read in steps 1 to 3 of 28 only" in found.losses["70"]
-    assert "# - node 67 (ConditioningZeroOut): guides against" in found.text
-    assert "# steps 2 to 5 of 28: what start_percent 0.01 and end_percent 0.15 are at shift 3" in found.text
+    assert job.rows == [{"prompt": "a fox reading a newspaper", "seed": 714167821000}]
+    assert sorted(job.losses) == ["67", "70"]
+    assert "ConditioningZeroOut" in job.losses["67"]
+    assert "embeddings of zeros (steps 4 to 28 of 28)" in job.losses["67"]
+    assert "the negative prompt is read in steps 1 to 3 of 28 only" in job.losses["70"]
+    assert "# - node 67 (ConditioningZeroOut): guides against" in job.text
+    assert "# steps 2 to 5 of 28: what start_percent 0.01 and end_percent 0.15 are at shift 3" in job.text
 
 
 def test_a_lora_without_t5(imported):
-    found = imported("lora.api.json")
-    assert found.sections["model"] == {
+    job = imported("lora.api.json")
+    assert job.sections["model"] == {
         "preset": "sd3.5-medium",
         "pretrained_model_name_or_path": "models/checkpoints/SD3.5/sd3.5_medium.safetensors",
         **ENCODERS,
@@ -93,7 +93,7 @@ def test_a_lora_without_t5(imported):
         "vae_tiling": True,
         "adapters": {"ink-wash-v2": {"path": "models/loras/ink wash v2.safetensors", "scale": 0.8}},
     }
-    assert found.sections["sampling"] == SAME | {
+    assert job.sections["sampling"] == SAME | {
         "height": 1280,
         "width": 768,
         "num_inference_steps": 20,
@@ -104,18 +104,18 @@ def test_a_lora_without_t5(imported):
         "negative_prompt": "",
         "adapter": "ink-wash-v2",
     }
-    assert found.losses == {}
-    assert "add sha256 to say which file it must be" in found.text
+    assert job.losses == {}
+    assert "add sha256 to say which file it must be" in job.text
 
 
 def test_large_then_medium_becomes_a_second_pass(imported):
-    found = imported("large_then_medium.json")
-    assert found.sections["model"] == {
+    job = imported("large_then_medium.json")
+    assert job.sections["model"] == {
         "preset": "sd3.5-large",
         "pretrained_model_name_or_path": "models/checkpoints/sd3.5_large.safetensors",
         **ENCODERS,
     }
-    assert found.sections["refine"] == {
+    assert job.sections["refine"] == {
         "scale": 1.5,
         "upscale_method": "bicubic",
         "strength": 0.6,
@@ -127,16 +127,16 @@ def test_large_then_medium_becomes_a_second_pass(imported):
             **ENCODERS,
         },
     }
-    assert "skip_layer_guidance_scale" not in found.sections["sampling"]
-    assert found.rows == [{"prompt": "a lighthouse in a storm", "seed": 11}]
-    assert sorted(found.losses, key=int) == ["8", "9", "14"]
-    assert "upscale_method: bicubic is written" in found.losses["8"]
-    assert "batchgen's second pass has no skip-layer guidance" in found.losses["9"]
-    assert "keeps the picture of the first pass" in found.losses["14"]
+    assert "skip_layer_guidance_scale" not in job.sections["sampling"]
+    assert job.rows == [{"prompt": "a lighthouse in a storm", "seed": 11}]
+    assert sorted(job.losses, key=int) == ["8", "9", "14"]
+    assert "upscale_method: bicubic is written" in job.losses["8"]
+    assert "batchgen's second pass has no skip-layer guidance" in job.losses["9"]
+    assert "keeps the picture of the first pass" in job.losses["14"]
 
 
 def test_what_cannot_be_said_is_listed_by_node(imported):
-    found = imported("inexpressible.api.json")
+    job = imported("inexpressible.api.json")
     says = {
         "1": "quantization: {transformer: float8} is written",
         "2": "leaves CLIP-G out",
@@ -150,52 +150,52 @@ def test_what_cannot_be_said_is_listed_by_node(imported):
         "14": "(ImageUpscaleWithModel): changes the image",
         "21": "taesd3 is no VAE of SD3",
     }
-    assert sorted(found.losses) == sorted(says)
+    assert sorted(job.losses) == sorted(says)
     for id, text in says.items():
-        assert text in found.losses[id]
-    assert "scheduler karras is none of batchgen's. schedule: normal" in found.losses["10"]
-    assert "begins at step 3 of 10" in found.losses["10"]
-    assert found.rows == [{"prompt": "golden retriever (dog),  {day|night}", "seed": 20001}]
-    assert "is larger than batchgen's seeds." in found.losses["10"]
-    assert found.sections["sampling"]["negative_prompt"] == ""
-    assert found.sections["model"]["preset"] == "sd3.5-large-turbo"
-    assert "passwd" not in found.text
+        assert text in job.losses[id]
+    assert "scheduler karras is none of batchgen's. schedule: normal" in job.losses["10"]
+    assert "begins at step 3 of 10" in job.losses["10"]
+    assert job.rows == [{"prompt": "golden retriever (dog),  {day|night}", "seed": 20001}]
+    assert "is larger than batchgen's seeds." in job.losses["10"]
+    assert job.sections["sampling"]["negative_prompt"] == ""
+    assert job.sections["model"]["preset"] == "sd3.5-large-turbo"
+    assert "passwd" not in job.text
 
 
 def test_the_nodes_of_custom_sampling(imported):
-    found = imported("custom_sampler.api.json")
-    assert found.sections["model"] == {
+    job = imported("custom_sampler.api.json")
+    assert job.sections["model"] == {
         "preset": "sd3.5-medium",
         "pretrained_model_name_or_path": "models/checkpoints/sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors",
     }
-    sampling = found.sections["sampling"]
+    sampling = job.sections["sampling"]
     assert (sampling["num_inference_steps"], sampling["guidance_scale"]) == (25, 4.5)
     assert (sampling["sampler"], sampling["schedule"]) == ("euler", "simple")
     assert (sampling["skip_layer_guidance_start"], sampling["skip_layer_guidance_stop"]) == (0.01, 0.46)
-    assert found.rows == [{"prompt": "a red bicycle", "seed": 44}]
-    assert found.losses == {}
+    assert job.rows == [{"prompt": "a red bicycle", "seed": 44}]
+    assert job.losses == {}
 
 
 def test_two_images_become_two_rows(imported):
-    found = imported("two_images.api.json")
-    assert found.rows == [
+    job = imported("two_images.api.json")
+    assert job.rows == [
         {"id": "9", "prompt": "a red bicycle", "seed": 1, "guidance_scale": 7},
         {"id": "11", "prompt": "a blue bicycle", "seed": 2, "guidance_scale": 5},
     ]
-    assert "guidance_scale" not in found.sections["sampling"]
-    assert found.sections["model"]["text_encoder_3"] is None  # sd3_medium_incl_clips has none
+    assert "guidance_scale" not in job.sections["sampling"]
+    assert job.sections["model"]["text_encoder_3"] is None  # sd3_medium_incl_clips has none
 
 
 @pytest.mark.parametrize("workflow", sorted(path.name for path in WORKFLOWS.iterdir()))
 def test_every_job_loads_and_plans(folder, workflow):
     """No weights lie here: with the fake renderer, which has four layers, and without LoRA and second pass."""
-    code, said = command("import", "comfyui", WORKFLOWS / workflow)
-    assert code == 0, said
-    assert "Wrote job.yaml and job-prompts.jsonl. Look at them, then: batchgen plan job.yaml\n" in said
+    code, output = command("import", "comfyui", WORKFLOWS / workflow)
+    assert code == 0, output
+    assert "Wrote job.yaml and job-prompts.jsonl. Look at them, then: batchgen plan job.yaml\n" in output
     job = load_job("job.yaml")
     assert job.sampling.max_sequence_length == 77
     changes = ("model={preset: fake}", "sampling.skip_guidance_layers=[1]", "sampling.adapter=", "refine=")
-    code, said = command("plan", "job.yaml", *(word for change in changes for word in ("--set", change)))
-    assert code == 0, said
+    code, output = command("plan", "job.yaml", *(word for change in changes for word in ("--set", change)))
+    assert code == 0, output
     rows = 2 if workflow.startswith("two") else 1
-    assert f"{rows * job.sampling.num_images_per_prompt} images of {rows} prompts" in said
+    assert f"{rows * job.sampling.num_images_per_prompt} images of {rows} prompts" in output

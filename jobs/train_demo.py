@@ -5,7 +5,7 @@
 The autoencoder first, then the text encoders and the transformer together, on scenes drawn as it goes. Stop it at any
 time and run it again: it goes on from `--work`, where it also plots its losses. With `--start` it begins with the
 weights of a checkpoint: the autoencoder stays as it is, the rest is trained further. Uses a GPU where there is one.
-jobs/README.md says how long it took, and on what. Knows nothing of batchgen but the demo's world and where it lies.
+docs/demo.md says how long it took, and on what. Knows nothing of batchgen but the demo's world and where it lies.
 """
 
 from __future__ import annotations

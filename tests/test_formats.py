@@ -20,7 +20,7 @@ from batchgen.manifest import lines
 from batchgen.manifest.sources import find_sources
 from batchgen.manifest.values import read_rows
 
-PROMPTS = Path(__file__).parent.parent.parent / "shared" / "prompts"
+SAMPLES = Path(__file__).parent / "samples"
 COMPRESS = {
     "": bytes,
     ".gz": gzip.compress,
@@ -203,22 +203,21 @@ def test_a_captions_table_with_forty_columns_and_its_pictures(tmp_path):
     assert found.notices == ["Column image is binary and does not pass through."]
 
 
-@pytest.mark.skipif(not PROMPTS.exists(), reason="the prompt tables lie beside the repository")
-def test_parti_prompts_as_they_are():
-    rows = read(PROMPTS / "PartiPrompts.tsv", columns={"Prompt": "prompt"})
-    assert len(rows) == 1632
+def test_a_table_like_partiprompts():
+    """Its quotes are no marks of the format: a prompt may begin with one."""
+    rows = read(SAMPLES / "partiprompts.tsv", columns={"Prompt": "prompt"})
+    assert len(rows) == 12
     assert all(isinstance(row, dict) for _, row in rows)
     assert rows[0][1] == {
-        "prompt": "bond",
+        "prompt": "fog",
         "Category": "Abstract",
         "Challenge": "Basic",
-        "Note": "Biology-inspired concepts with multiple meanings",
+        "Note": "Weather words that name a mood as well",
     }
-    assert any(row["prompt"].startswith('"G I G G L E" painted in thick') for _, row in rows)
+    assert any(row["prompt"].startswith('"OPEN LATE" in green') for _, row in rows)
 
 
-@pytest.mark.skipif(not PROMPTS.exists(), reason="the prompt tables lie beside the repository")
-def test_geneval_as_it_is():
-    rows = read(PROMPTS / "geneval_metadata.jsonl")
-    assert len(rows) == 553
+def test_a_table_like_geneval():
+    rows = read(SAMPLES / "geneval.jsonl")
+    assert len(rows) == 12
     assert rows[0][1]["include"].startswith('[{"class":')

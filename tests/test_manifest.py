@@ -26,7 +26,7 @@ from batchgen.rows.expansion import Expansion
 from batchgen.rows.tokens import TokenCounter
 from tests.specs import files_of
 
-PROMPTS = Path(__file__).parent.parent.parent / "shared" / "prompts"
+SAMPLES = Path(__file__).parent / "samples"
 DIGEST = "digest-of-the-model"
 
 
@@ -698,13 +698,12 @@ def test_codes_that_stop_the_job(errors, stops):
     assert {code for code in codes if manifest.refused(code, Errors.model_validate(errors))} == stops
 
 
-# Real prompts
+# Tables as benchmarks have them
 
 
-@pytest.mark.skipif(not PROMPTS.is_dir(), reason="the benchmark prompts are not here")
-def test_parti_prompts(expand, tmp_path):
+def test_a_table_like_partiprompts(expand, tmp_path):
     options = {"parse_options": pa.csv.ParseOptions(delimiter="\t", quote_char=False)}
-    table = pa.csv.read_csv(PROMPTS / "PartiPrompts.tsv", **options)
+    table = pa.csv.read_csv(SAMPLES / "partiprompts.tsv", **options)
     found = expand(
         table,
         columns={"Prompt": "prompt"},
@@ -718,9 +717,8 @@ def test_parti_prompts(expand, tmp_path):
     assert found["prompt"].to_pylist()[::2] == table["Prompt"].to_pylist()
 
 
-@pytest.mark.skipif(not PROMPTS.is_dir(), reason="the benchmark prompts are not here")
-def test_geneval_prompts(expand):
-    lines = (PROMPTS / "geneval_metadata.jsonl").read_text().splitlines()
+def test_a_table_like_geneval(expand):
+    lines = (SAMPLES / "geneval.jsonl").read_text().splitlines()
     found = expand(lines)
     assert len(found) == len(lines)
     assert found["skip_code"].null_count == len(found)

@@ -79,7 +79,7 @@ class Model(Section):
     offload: 'encoders' parks the text encoders on the CPU, and their blocks visit the GPU; with 'model' transformer and
     VAE take turns too; with 'group' the transformer's blocks come and go in every step.
     mirror: a URL that has the same files as the hub. batch_size: 'auto' takes the preset's table. It is part of what
-    decides an image (README, promise P2).
+    decides an image (promise P2, docs/output.md).
     """
 
     preset: str = "sd3.5-medium"

@@ -72,22 +72,6 @@ def test_a_failed_row_says_why_it_has_no_picture(make_job, console):
         results.image(failed)
 
 
-def test_what_readme_says_of_looking_back(demo_out, tmp_path, monkeypatch):
-    """Its Python runs as it stands, on the demonstration."""
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "demo").symlink_to(demo_out)
-    text = (Path(__file__).parent.parent.parent / "README.md").read_text()
-    code = text.split("### What comes out")[1].split("```python")[1].split("```")[0]
-    said = {}
-    exec(code, said)
-    assert said["images"][0]["image"].size == (said["images"][0]["width"], said["images"][0]["height"])
-    assert len(said["metadata"]) == len(said["images"]) == len(said["results"].to_pandas()) == 28
-    sizes = said["metadata"].groupby(["height", "width"]).size().to_dict()
-    assert {row[:2]: row[2] for row in said["by_size"].fetchall()} == sizes
-
-
 @pytest.mark.usefixtures("ray_session")
 def test_a_job_is_rendered_from_python(make_job, tmp_path):
     sections = make_job(["a", "b", "fake:raise"]).model_dump(mode="json")

@@ -70,8 +70,9 @@ def _kind(dtype: object) -> str:
 class Model(Section):
     """Which weights. A preset gives the defaults; pretrained_model_name_or_path replaces its weights.
 
-    pretrained_model_name_or_path: a hub id, a diffusers directory, its URL, or one file of ComfyUI's layout, whose
-    architecture and tokenizers `config` (a diffusers directory without weights) then gives.
+    pretrained_model_name_or_path: a hub id, a diffusers directory, its URL, or one file of ComfyUI's layout.
+    config: of single files, a diffusers directory (weights are not needed) with configs and tokenizers other than the
+    preset's.
     text_encoder, text_encoder_2, text_encoder_3, vae: 'auto' is the checkpoint's own; or one *.safetensors file.
     text_encoder_3 null: no T5, its embeddings are zeros, as in diffusers.
     dtype: one for all, or one per component and `default`, as diffusers takes it.

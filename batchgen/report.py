@@ -42,7 +42,7 @@ def print_plan(console: Console, prepared: Prepared, summary: Summary, cost: Ite
         steps = refine_steps(refine)
         model = f" with {prepared.model.refiner.path}" if prepared.model.refiner else ""
         _say(console, f"a second pass{model}: sides × {refine.scale:g}, {steps} of {refine.num_inference_steps} steps")
-    for notice in prepared.sources.notices:
+    for notice in [*prepared.notes, *prepared.sources.notices]:
         _say(console, f"note: {notice}")
     table = Table("bucket", "images", "batch", "shards", "TFLOP", box=None, pad_edge=False)
     largest = sorted(summary.buckets, key=lambda name: summary.buckets[name].images, reverse=True)[:SHOWN_BUCKETS]

@@ -6,7 +6,7 @@ Writes nothing but a probe of the output place, which it removes again. Imports 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class Prepared:
     """What a planner needs. facts: all that makes this run this run, by name; fingerprint: their digest.
 
     run: what lies in the output place, None where nothing does yet. extends: it is to be extended by this job.
+    notes: what could not be looked at. With any, this is good for a survey and not for rendering.
     """
 
     job: Job
@@ -46,6 +47,7 @@ class Prepared:
     expansion: Expansion
     facts: dict[str, Any]
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
     @property
     def extends(self) -> bool:
@@ -77,17 +79,18 @@ class Prepared:
         }
 
 
-def prepare(job: Job, *, extend: bool = False) -> Prepared:
+def prepare(job: Job, *, extend: bool = False, look_only: bool = False) -> Prepared:
     """Look at everything that a CPU can look at. Raises Refused with all problems, RunMismatch for another's run.
 
-    extend: another job's run will do if this job can be an extension of it.
+    extend: another job's run will do if this job can be an extension of it. look_only: nothing will be rendered, so
+    that a preset's own weights may be out of reach.
     """
     refusals: list[Refused] = []
     job = job.model_copy(update={"model": absolute(job.model), "refine": _absolute(job.refine)})
     store = gather(refusals, lambda: _output(job))
     run = gather(refusals, lambda: _find_run(store)) if store is not None else None
     found = gather(refusals, lambda: sources.find_sources(job.input))
-    model = gather(refusals, lambda: _model(job))
+    model = gather(refusals, lambda: _model(job, look_only))
     if found is not None:
         gather(refusals, lambda: sources.refuse_swept_columns(job, found))
     gather(refusals, lambda: refuse_impossible_sizes(job))
@@ -101,6 +104,9 @@ def prepare(job: Job, *, extend: bool = False) -> Prepared:
     environment.check_address(job.cluster)
     facts = _facts(job, found, model)
     fingerprint = identity.fingerprint(facts)
+    notes = tuple(_unseen(model, run))
+    if notes:
+        run = None  # its fingerprint has the digest of weights that nobody looked at
     if run is not None:
         run.check(facts, fingerprint, extend=extend)
     return Prepared(
@@ -112,7 +118,19 @@ def prepare(job: Job, *, extend: bool = False) -> Prepared:
         expansion=Expansion.of(job, found.extras, model, pipeline),
         facts=facts,
         fingerprint=fingerprint,
+        notes=notes,
     )
+
+
+def _unseen(model: ModelFiles, run: Run | None) -> Iterator[str]:
+    """What is to be said where weights were not looked at; else nothing."""
+    unseen = {files.path: files.unseen for files in (model, model.refiner) if files and files.unseen}
+    for path, why in unseen.items():
+        yield f"the weights of {path} were not looked at, and rendering needs them. {why}"
+    if unseen and model.adapters:
+        yield "without the weights, LoRAs were not compared with the layers that they are for."
+    if unseen and run is not None:
+        yield f"{run.store} holds a run; without the weights it cannot be told whether it is this job's."
 
 
 def elsewhere(prepared: Prepared, path: str, facts: Mapping[str, Any]) -> Prepared:
@@ -136,14 +154,14 @@ def _absolute(refine: Refine | None) -> Refine | None:
     return refine.model_copy(update={"model": absolute(refine.model)})
 
 
-def _model(job: Job) -> ModelFiles:
+def _model(job: Job, look_only: bool) -> ModelFiles:
     """Everything that is loaded: the checkpoint, its adapters, the checkpoint of a second pass."""
     refusals: list[Refused] = []
-    found = gather(refusals, lambda: locate(job.model))
+    found = gather(refusals, lambda: locate(job.model, look_only=look_only))
     here = Path(found.path) if found and Path(found.path).is_dir() else None
     adapters = gather(refusals, lambda: locate_adapters(job.model, here))
     again = job.refine.model if job.refine else None
-    refiner = gather(refusals, lambda: locate(again)) if again else None
+    refiner = gather(refusals, lambda: locate(again, look_only=look_only)) if again else None
     if refusals or found is None or adapters is None:
         raise Refused.together(refusals)
     return replace(found, adapters=adapters, refiner=refiner)

@@ -24,6 +24,11 @@ from batchgen.weights import parts, spec
 from batchgen.weights.digests import combine, digest_of, hash_all, read_json
 from batchgen.weights.parts import Layout, layout_of
 
+
+class OutOfReach(Refused):
+    """Neither the hub, as it is reached from here, nor its cache has the whole model. Elsewhere it may be there."""
+
+
 UNWANTED = [f"*.{variant}{mark}*" for variant in parts.VARIANTS for mark in ".-"]
 
 
@@ -32,12 +37,13 @@ def locate_on_hub(
 ) -> spec.ModelFiles:
     """Resolve a hub id to a commit and a digest. without: parts that are not needed.
 
-    Raises Refused where neither the hub nor its cache has the model.
+    Raises OutOfReach where neither the hub nor its cache has the model, Refused where it is not as it should be.
     """
     try:
         return _ask_hub(name, revision, without, engine)
     except (HTTPError, OSError, HFValidationError) as error:
         reason = _explain(error, name, revision)
+        kind = Refused if isinstance(error, RevisionNotFoundError | HFValidationError) else OutOfReach
     try:
         found = snapshot_download(
             name,
@@ -47,12 +53,12 @@ def locate_on_hub(
             local_files_only=True,
         )
     except (LocalEntryNotFoundError, HFValidationError):
-        raise Refused(reason) from None
+        raise kind(reason) from None
     directory = Path(found)
     try:
         digest = digest_of(parts.checked(directory, without, engine))
     except Refused as refused:
-        raise Refused([Problem(reason), *refused.problems]) from None
+        raise kind([Problem(reason), *refused.problems]) from None
     return spec.ModelFiles(name, directory.name, digest, directory)
 
 

@@ -18,9 +18,10 @@ from batchgen.job import Model
 from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.storage.mirror import mirror
 from batchgen.weights import digests
+from batchgen.weights.carried import TRANSFORMERS, assemble, find
 from batchgen.weights.digests import digest_of
-from batchgen.weights.parts import checked, layout_in
-from batchgen.weights.singlefile import Parts, absolute_path, is_file, is_needed, name_of, resolve, without
+from batchgen.weights.parts import COMPONENTS, checked, layout_in
+from batchgen.weights.singlefile import Parts, absolute_path, dropped, is_file, is_needed, name_of, resolve, spared
 from batchgen.weights.spec import ModelFiles, ModelSpec
 from batchgen.words import redact
 
@@ -28,14 +29,17 @@ FAKE_DIGEST = hashlib.sha256(b"batchgen fake renderer 1").hexdigest()
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def locate(model: Model) -> ModelFiles:
-    """Find a model and its digest without loading weights. Raises Refused with everything that is wrong with it."""
+def locate(model: Model, *, look_only: bool = False) -> ModelFiles:
+    """Find a model and its digest without loading weights. Raises Refused with everything that is wrong with it.
+
+    look_only: nothing will be rendered, so that a preset's own weights may be out of reach; `unseen` then says why.
+    """
     if model.preset == "fake":
         return ModelFiles("fake", None, FAKE_DIGEST, DEMO_CHECKPOINT)
-    return locate_single(model) if is_needed(model) else whole(model)
+    return locate_single(model, look_only) if is_needed(model) else whole(model, look_only=look_only)
 
 
-def whole(model: Model, without: Collection[str] = ()) -> ModelFiles:
+def whole(model: Model, without: Collection[str] = (), *, look_only: bool = False) -> ModelFiles:
     """Find a model's directory. without: parts that are not read from it and may be missing. Raises Refused."""
     name = model.mirror or model.pretrained_model_name_or_path or model.defaults.pretrained_model_name_or_path
     if "://" in name:
@@ -52,9 +56,21 @@ def whole(model: Model, without: Collection[str] = ()) -> ModelFiles:
             f"The model directory {redact(name)} does not exist. Write a directory, its URL or a Hugging Face id "
             "(owner/name)."
         )
-    from batchgen.weights.hub import locate_on_hub
+    from batchgen.weights.hub import OutOfReach, locate_on_hub  # slow to import, and only needed here
 
-    return locate_on_hub(name, model.revision, without, model.engine)
+    try:
+        return locate_on_hub(name, model.revision, without, model.engine)
+    except OutOfReach as why:
+        if not look_only or model.preset not in TRANSFORMERS or name != model.defaults.pretrained_model_name_or_path:
+            raise
+        return _carried(model, name, without, why.problems[0].message)
+
+
+def _carried(model: Model, name: str, without: Collection[str], unseen: str) -> ModelFiles:
+    """What batchgen itself knows of a preset's weights: configs and tokenizers."""
+    parts = [part for part in COMPONENTS if part not in without]
+    directory = assemble(find(model.model_copy(update={"config": None}), None, parts, dropped(model)))
+    return ModelFiles(name, None, "", directory, unseen=unseen)
 
 
 def verify(spec: ModelSpec) -> Path:
@@ -77,7 +93,7 @@ def fetched(spec: ModelSpec, without: Collection[str] = ()) -> Path:
     if "://" in spec.path:
         directory = mirror(spec.path, layout_in(spec.model.engine).is_kept)
     elif spec.revision is not None:
-        from batchgen.weights.hub import download
+        from batchgen.weights.hub import download  # as above
 
         directory = download(spec.path, spec.revision, without, spec.model.engine)
     elif spec.model.preset == "demo" and not directory.is_dir():
@@ -87,12 +103,12 @@ def fetched(spec: ModelSpec, without: Collection[str] = ()) -> Path:
     return directory
 
 
-def locate_single(model: Model) -> ModelFiles:
-    """As files.locate. Raises Refused with everything that is wrong with directory, files and configs."""
+def locate_single(model: Model, look_only: bool) -> ModelFiles:
+    """As locate(). Raises Refused with everything that is wrong with directory, files and configs."""
     refusals: list[Refused] = []
     name, base = name_of(model), None
     if not is_file(name):
-        base = gather(refusals, lambda: whole(model, without(model)))
+        base = gather(refusals, lambda: whole(model, spared(model), look_only=look_only))
     elif model.revision is not None:
         refusals.append(Refused(f"model.revision {model.revision} is of the hub, but {name} is a file: leave it out."))
     directory = base.tokenizers if base is not None else None
@@ -100,7 +116,8 @@ def locate_single(model: Model) -> ModelFiles:
     if refusals or parts is None:
         raise Refused.together(refusals)
     path, revision = (base.path, base.revision) if base is not None else (absolute_path(name), None)
-    return ModelFiles(path, revision, parts.digest, parts.directory, files=parts.files)
+    unseen = base.unseen if base is not None else ""
+    return ModelFiles(path, revision, parts.digest, parts.directory, files=parts.files, unseen=unseen)
 
 
 def verify_single(spec: ModelSpec) -> Parts:
@@ -108,8 +125,8 @@ def verify_single(spec: ModelSpec) -> Parts:
     if is_file(spec.path):
         parts = resolve(spec.model, spec.path, None, "")
     else:
-        base = fetched(spec, without(spec.model))
-        parts = resolve(spec.model, spec.path, base, digests.digest_of(checked(base, without(spec.model))))
+        base = fetched(spec, spared(spec.model))
+        parts = resolve(spec.model, spec.path, base, digests.digest_of(checked(base, spared(spec.model))))
     if parts.digest != spec.digest:
         listed = ", ".join(f"{name} {sha256[:10]}" for name, sha256 in parts.files.items())
         raise Refused(

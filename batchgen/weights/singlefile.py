@@ -73,7 +73,7 @@ def absolute(model: Model) -> Model:
     return model.model_copy(update={name: os.path.abspath(os.path.expanduser(path)) for name, path in local.items()})
 
 
-def without(model: Model) -> frozenset[str]:
+def spared(model: Model) -> frozenset[str]:
     """What a model's directory need not have, and is not read from it."""
     return dropped(model) | {name for name in SETTINGS if getattr(model, name) != "auto"}
 

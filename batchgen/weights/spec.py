@@ -22,6 +22,7 @@ class ModelFiles:
     adapters: Mapping[str, AdapterFile] = field(default_factory=dict)
     refiner: ModelFiles | None = None
     files: Mapping[str, str] = field(default_factory=dict)  # sha256 of each single file, by the setting that names it
+    unseen: str = ""  # why the weights were not looked at; the digest is then none that a run could have
 
 
 # What a job may say anew of a run that is begun: where things lie. It changes no image.

@@ -85,7 +85,7 @@ def _special(number: int, word: str) -> dict[str, Any]:
 
 
 def _read_pieces(data: bytes) -> tuple[list[list[str | float]], bytes]:
-    """Words with their scores, and the table that normalizes characters, of a ModelProto (sentencepiece_model.proto)."""
+    """Words with their scores, and the table that normalizes characters: ModelProto of sentencepiece_model.proto."""
     words: list[list[str | float]] = []
     charsmap = b""
     for number, message in _fields(data):

@@ -62,6 +62,10 @@ def print_plan(console: Console, prepared: Prepared, summary: Summary, cost: Ite
         _say(console, f"  {ENCODERS[encoder]} does not read {_short(cut)!r} of {_short(prompt)!r}")
     if summary.snapped:
         _say(console, f"{summary.snapped} images have a size that is no multiple of 16; the nearest one is taken")
+    if summary.beyond_training:
+        preset, trained = prepared.job.model.preset, prepared.expansion.limits.trained
+        _say(console, f"{summary.beyond_training} images have a size that {preset} was not trained for ({trained}):")
+        _say(console, "  look at a preview, unless this checkpoint was.")
     if summary.skipped_images:
         codes = ", ".join(f"{code}: {count}" for code, count in summary.codes.items())
         _say(console, f"{summary.skipped_images} rows will be skipped ({codes})")

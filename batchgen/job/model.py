@@ -104,6 +104,12 @@ class Model(Section):
     def defaults(self) -> Preset:
         return PRESETS[self.preset]
 
+    @property
+    def has_own_weights(self) -> bool:
+        """Whether a directory, a file or an id of one's own stands in for the weights of an SD3 preset."""
+        own = self.pretrained_model_name_or_path not in ("", self.defaults.pretrained_model_name_or_path)
+        return own and self.preset not in ("fake", "diffusers")
+
     @model_validator(mode="before")
     @classmethod
     def fill_from_preset(cls, values: Any) -> Any:

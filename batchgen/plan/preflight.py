@@ -93,7 +93,7 @@ def prepare(job: Job, *, extend: bool = False, look_only: bool = False) -> Prepa
     model = gather(refusals, lambda: _model(job, look_only))
     if found is not None:
         gather(refusals, lambda: sources.refuse_swept_columns(job, found))
-    gather(refusals, lambda: refuse_impossible_sizes(job))
+    gather(refusals, lambda: refuse_impossible_sizes(job, model))
     pipeline = gather(refusals, lambda: pipeline_of(job, model.tokenizers)) if model is not None else None
     gather(refusals, lambda: refuse_unusable(job.model))
     again = job.refine.model if job.refine else None

@@ -6,6 +6,7 @@ JSON; opens nothing, imports no torch.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ CLASSES = {  # the classes that StableDiffusion3Pipeline of diffusers 0.42.1 dec
 }
 
 SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
+VAE_FACTOR = 8  # pixels a side that a latent stands for
 KEPT = (".json", ".txt", ".model", ".safetensors")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 # Another precision of the same weights ('model.fp16.safetensors'), which loading without variant= never reads.
@@ -137,6 +139,13 @@ def examine_weights(part: str, names: list[str], texts: Mapping[str, Any]) -> li
             missing = sorted(shard for shard in shards if f"{part}/{shard}" not in names)
             problems += [f"{part}/{shard} is missing but named in {name}: download it." for shard in missing]
     return problems
+
+
+def longest_side(directory: Path) -> int | None:
+    """How many pixels a side may have, by the positions of the transformer; None where its config does not say."""
+    config = read_json(directory / "transformer/config.json")
+    sizes = [config.get(name) for name in ("pos_embed_max_size", "patch_size")] if isinstance(config, dict) else []
+    return math.prod(sizes) * VAE_FACTOR if sizes and all(isinstance(size, int) for size in sizes) else None
 
 
 def _hint_convert() -> str:

@@ -288,13 +288,15 @@ def test_the_job_file_of_single_files_plans_with_tiny_ones(folder, tmp_path):
             f"model.config={DEMO_CHECKPOINT}",
             f"input.path={tmp_path / 'prompts.txt'}",
             f"output.path={tmp_path / 'run'}",
+            "sampling.height=192",
+            "sampling.width=192",
         ],
     )
-    assert survey(prepare(job)).images == 2
+    summary = survey(prepare(job))
+    assert (summary.images, summary.beyond_training) == (2, 2)
 
 
 def test_that_job_file_says_what_is_missing():
     said = refusal(load_job(ROOT / "jobs/configs/single-file.yaml").model)
     assert len(said) == 4
     assert all("/ComfyUI/" in line for line in said)
-    assert locate is locate

@@ -16,6 +16,7 @@ from batchgen.words import nearest
 Dtype = Literal["bfloat16", "float16", "float32"]
 # The names of diffusers' quantization backends with what they are told; float8 is its layerwise casting.
 Quantization = Literal["bitsandbytes_4bit", "bitsandbytes_8bit", "torchao_int8", "torchao_float8", "float8"]
+TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")  # CLIP-L, CLIP-G and T5 of Stable Diffusion 3
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 Alias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]  # PEFT makes module names of it
 
@@ -138,7 +139,7 @@ class Model(Section):
 
     @model_validator(mode="after")
     def check_pickles(self) -> Self:
-        for name in ("pretrained_model_name_or_path", "text_encoder", "text_encoder_2", "text_encoder_3", "vae"):
+        for name in ("pretrained_model_name_or_path", *TEXT_ENCODERS, "vae"):
             path = getattr(self, name)
             if path and path.lower().endswith(PICKLES):
                 raise ValueError(f"{name} {path} is a pickle, which can run code: convert it to safetensors.")

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from batchgen.errors import Refused, gather
 from batchgen.job import Model
 from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.storage.mirror import mirror
-from batchgen.weights import digests
 from batchgen.weights.carried import TRANSFORMERS, assemble, find
 from batchgen.weights.digests import digest_of
-from batchgen.weights.parts import COMPONENTS, checked, layout_in
-from batchgen.weights.singlefile import Parts, absolute_path, dropped, is_file, is_needed, name_of, resolve, spared
+from batchgen.weights.parts import COMPONENTS, checked, parts_of
+from batchgen.weights.singlefile import Origin, absolute_path, dropped, is_file, is_needed, name_of, resolve, spared
 from batchgen.weights.spec import ModelFiles, ModelSpec
 from batchgen.words import redact
 
@@ -43,7 +43,7 @@ def whole(model: Model, without: Collection[str] = (), *, look_only: bool = Fals
     """Find a model's directory. without: parts that are not read from it and may be missing. Raises Refused."""
     name = model.mirror or model.pretrained_model_name_or_path or model.defaults.pretrained_model_name_or_path
     if "://" in name:
-        directory = mirror(name, layout_in(model.engine).is_kept)
+        directory = mirror(name, parts_of(model.engine).is_kept)
         return ModelFiles(name, None, digest_of(checked(directory, without, model.engine)), directory)
     directory = Path(name).expanduser()
     if directory.is_dir():
@@ -73,10 +73,22 @@ def _carried(model: Model, name: str, without: Collection[str], unseen: str) -> 
     return ModelFiles(name, None, "", directory, unseen=unseen)
 
 
-def verify(spec: ModelSpec) -> Path:
-    """Directory of the weights that the plan means, downloaded if need be. Raises Refused if they are others."""
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The weights that a plan means, on this machine. directory: what is not in single files, as diffusers reads it.
+
+    origins: where the tensors of each component are that a single file brings. dropped: left out by the job.
+    """
+
+    directory: Path
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    dropped: frozenset[str] = frozenset()
+
+
+def verify(spec: ModelSpec) -> Verified:
+    """The weights that the plan means, downloaded if need be. Raises Refused if they are others."""
     if is_needed(spec.model):
-        return verify_single(spec).directory
+        return verify_single(spec)
     directory = fetched(spec)
     digest = digest_of(checked(directory, (), spec.model.engine))
     if digest != spec.digest:
@@ -84,14 +96,14 @@ def verify(spec: ModelSpec) -> Path:
             f"The weights in {directory} are not those of the plan: digest {digest[:12]}, planned {spec.digest[:12]}. "
             "Restore the files, or plan into another output directory."
         )
-    return directory
+    return Verified(directory)
 
 
 def fetched(spec: ModelSpec, without: Collection[str] = ()) -> Path:
     """A model's directory on this machine, downloaded if need be, but for the parts in without."""
     directory = Path(spec.path)
     if "://" in spec.path:
-        directory = mirror(spec.path, layout_in(spec.model.engine).is_kept)
+        directory = mirror(spec.path, parts_of(spec.model.engine).is_kept)
     elif spec.revision is not None:
         from batchgen.weights.hub import download  # as above
 
@@ -112,25 +124,25 @@ def locate_single(model: Model, look_only: bool) -> ModelFiles:
     elif model.revision is not None:
         refusals.append(Refused(f"model.revision {model.revision} is of the hub, but {name} is a file: leave it out."))
     directory = base.tokenizers if base is not None else None
-    parts = gather(refusals, lambda: resolve(model, name, directory, base.digest if base is not None else ""))
-    if refusals or parts is None:
+    found = gather(refusals, lambda: resolve(model, name, directory, base.digest if base is not None else ""))
+    if refusals or found is None:
         raise Refused.together(refusals)
     path, revision = (base.path, base.revision) if base is not None else (absolute_path(name), None)
     unseen = base.unseen if base is not None else ""
-    return ModelFiles(path, revision, parts.digest, parts.directory, files=parts.files, unseen=unseen)
+    return ModelFiles(path, revision, found.digest, found.directory, files=found.files, unseen=unseen)
 
 
-def verify_single(spec: ModelSpec) -> Parts:
+def verify_single(spec: ModelSpec) -> Verified:
     """The files on this machine. Raises Refused if they are not those of the plan."""
     if is_file(spec.path):
-        parts = resolve(spec.model, spec.path, None, "")
+        found = resolve(spec.model, spec.path, None, "")
     else:
         base = fetched(spec, spared(spec.model))
-        parts = resolve(spec.model, spec.path, base, digests.digest_of(checked(base, spared(spec.model))))
-    if parts.digest != spec.digest:
-        listed = ", ".join(f"{name} {sha256[:10]}" for name, sha256 in parts.files.items())
+        found = resolve(spec.model, spec.path, base, digest_of(checked(base, spared(spec.model))))
+    if found.digest != spec.digest:
+        listed = ", ".join(f"{name} {sha256[:10]}" for name, sha256 in found.files.items())
         raise Refused(
-            f"The weights are not those of the plan: digest {parts.digest[:12]}, planned {spec.digest[:12]} (files, by "
+            f"The weights are not those of the plan: digest {found.digest[:12]}, planned {spec.digest[:12]} (files, by "
             f"sha256: {listed or 'none'}). Restore the files, or plan into another output directory."
         )
-    return parts
+    return Verified(found.directory, found.origins, dropped(spec.model))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batchgen.job import Model, Refine, Sampling
+from batchgen.job import TEXT_ENCODERS, Model, Refine, Sampling
 from batchgen.run.plans import Plan
 
 
@@ -26,7 +26,7 @@ class ModelFiles:
 
 
 # What a job may say anew of a run that is begun: where things lie. It changes no image.
-PLACES = ("text_encoder", "text_encoder_2", "text_encoder_3", "vae", "config", "offload")
+PLACES = (*TEXT_ENCODERS, "vae", "config", "offload")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderMo
 from batchgen.job import Model
 from batchgen.job.presets import DEMO_CHECKPOINT, PRESETS
 from batchgen.weights.carried import CONFIGS, FAMILY, TRANSFORMERS, _move, assemble, find
-from batchgen.weights.layouts import as_diffusers, expected
+from batchgen.weights.tensor_names import as_diffusers, expected
 
 # Parameters of the published weights.
 ENCODERS = {

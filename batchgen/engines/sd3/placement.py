@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import nn
 
-ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
+from batchgen.job import TEXT_ENCODERS
+
 TURNS = ("transformer", "vae")
 
 
@@ -72,11 +73,11 @@ class Placement:
     def __init__(self, pipe: Any, offload: str, device: torch.device) -> None:
         self.device = device
         self._turns: dict[str, Parked] = {}
-        for name in (*ENCODERS, *TURNS):
+        for name in (*TEXT_ENCODERS, *TURNS):
             component = getattr(pipe, name)
             if component is None:
                 continue
-            if offload != "none" and (name in ENCODERS or (offload == "group" and name == "transformer")):
+            if offload != "none" and (name in TEXT_ENCODERS or (offload == "group" and name == "transformer")):
                 stream(component, device)
             elif offload == "model":
                 self._turns[name] = Parked(list(component.modules()), device)

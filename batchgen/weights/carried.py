@@ -106,7 +106,7 @@ def assemble(architecture: Architecture) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix="part-") as folder:
             _write(Path(folder, "model"), written, links)
-            _move(Path(folder, "model"), target)
+            settle(Path(folder, "model"), target)
     except OSError as error:
         raise Infrastructure(
             f"{target}: cannot be written ({error.strerror or error}). Make room there, or point XDG_CACHE_HOME to "
@@ -123,8 +123,8 @@ def _write(folder: Path, written: dict[str, bytes], links: dict[str, Path]) -> N
         (folder / part).symlink_to(link)
 
 
-def _move(folder: Path, target: Path) -> None:
-    """Another process may have been first; its directory has the same content."""
+def settle(folder: Path, target: Path) -> None:
+    """Move a folder to its place. Another process may have been first; its directory has the same content."""
     try:
         os.rename(folder, target)
     except OSError:

@@ -15,7 +15,7 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderMo
 
 from batchgen.job import Model
 from batchgen.job.presets import DEMO_CHECKPOINT, PRESETS
-from batchgen.weights.carried import CONFIGS, FAMILY, TRANSFORMERS, _move, assemble, find
+from batchgen.weights.carried import CONFIGS, FAMILY, TRANSFORMERS, assemble, find, settle
 from batchgen.weights.tensor_names import as_diffusers, expected
 
 # Parameters of the published weights.
@@ -110,7 +110,7 @@ def test_two_that_assemble_at_once(assembled, tmp_path):
     """The second finds the first one's directory, which stays as it is."""
     (tmp_path / "mine").mkdir()
     before = sorted(assembled.rglob("*"))
-    _move(tmp_path / "mine", assembled)
+    settle(tmp_path / "mine", assembled)
     assert sorted(assembled.rglob("*")) == before
     assert not (tmp_path / "mine").exists()
 

@@ -42,9 +42,13 @@ class Parked:
             tensors[name] = kept[id(tensor)]
         self._originals.clear()
 
+    @property
+    def is_brought(self) -> bool:
+        return bool(self._originals)
+
     def bring(self) -> None:
         """Nothing where they are there already."""
-        if self._originals:
+        if self.is_brought:
             return
         here: dict[int, torch.Tensor] = {}
         for tensors, name, tensor in list(self._tensors()):
@@ -83,6 +87,11 @@ class Placement:
                 self._turns[name] = Parked(list(component.modules()), device)
             else:
                 component.to(device)
+
+    @property
+    def brought(self) -> list[str]:
+        """The components that take turns and lie on the device now."""
+        return [name for name, parked in self._turns.items() if parked.is_brought]
 
     def rest(self) -> None:
         """Make room for another pipeline: whatever takes turns leaves the device."""

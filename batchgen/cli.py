@@ -70,7 +70,7 @@ def plan(job: JobFile, overrides: Overrides = None, extend: Extend = False) -> N
     from batchgen.plan.preflight import prepare
 
     with _errors():
-        prepared = prepare(load_job(job, overrides), extend=extend)
+        prepared = prepare(load_job(job, overrides), extend=extend, look_only=True)
         summary = survey(prepared)
         cost = estimate.lines(prepared.job, summary, measured.find(prepared), str(job))
         report.print_plan(_console(), prepared, summary, cost)

@@ -17,10 +17,9 @@ Knows nothing about how an error is shown: the command line prints them, a rende
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,17 +163,3 @@ class Refusals:
         """Raises Refused with all problems, where there are any."""
         if self._found:
             raise Refused.together(self._found)
-
-
-T = TypeVar("T")
-
-
-def gather(refusals: list[Refused], check: Callable[[], T]) -> T | None:
-    """The result of a check, or None after adding what it refuses to refusals."""
-    try:
-        return check()
-    except Refused as refusal:
-        refusals.append(refusal)
-    except StoreRefused as refusal:
-        refusals.append(Refused(str(refusal)))
-    return None

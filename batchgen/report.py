@@ -41,7 +41,7 @@ def print_plan(console: Console, prepared: Prepared, summary: Summary, cost: Ite
         steps = refine_steps(refine)
         model = f" with {prepared.model.refiner.path}" if prepared.model.refiner else ""
         say(console, f"a second pass{model}: sides × {refine.scale:g}, {steps} of {refine.num_inference_steps} steps")
-    for notice in prepared.sources.notices:
+    for notice in [*prepared.notes, *prepared.sources.notices]:
         say(console, f"note: {notice}")
     table = Table("bucket", "images", "batch", "shards", "TFLOP", box=None, pad_edge=False)
     largest = sorted(summary.buckets, key=lambda name: summary.buckets[name].images, reverse=True)[:SHOWN_BUCKETS]
@@ -61,6 +61,10 @@ def print_plan(console: Console, prepared: Prepared, summary: Summary, cost: Ite
         say(console, f"  {ENCODERS[encoder]} does not read {_short(cut)!r} of {_short(prompt)!r}")
     if summary.snapped:
         say(console, f"{summary.snapped} images have a size that is no multiple of 16; the nearest one is taken")
+    if summary.beyond_training:
+        preset, trained = prepared.job.model.preset, prepared.expansion.limits.trained
+        say(console, f"{summary.beyond_training} images have a size that {preset} was not trained for ({trained}):")
+        say(console, "  look at a preview, unless this checkpoint was.")
     if summary.skipped_images:
         codes = ", ".join(f"{code}: {count}" for code, count in summary.codes.items())
         say(console, f"{summary.skipped_images} rows will be skipped ({codes})")

@@ -11,7 +11,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-TARGET = Path(__file__).parent.parent / "batchgen" / "models" / "configs" / "sd3" / "clip_merges.txt.gz"
+TARGET = Path(__file__).parent.parent / "batchgen" / "weights" / "configs" / "sd3" / "clip_merges.txt.gz"
 MERGES = 49152 - 256 - 2  # open_clip/tokenizer.py: of the file's 262,000, those that CLIP's 49,408 words are made of
 
 

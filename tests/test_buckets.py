@@ -93,7 +93,7 @@ def test_guidance_doubles_the_denoising():
 
 @pytest.mark.parametrize(("steps", "extra"), [(28, 5), (40, 7), (20, 3)])
 def test_skip_layer_guidance_adds_a_pass_in_its_window_only(steps, extra):
-    assert skip_layer_steps(steps, 0.01, 0.2) == extra
+    assert len(skip_layer_steps(steps, 0.01, 0.2)) == extra
 
 
 @pytest.mark.parametrize(

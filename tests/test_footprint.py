@@ -173,8 +173,8 @@ def test_two_settings_at_once(monkeypatch):
     """Encoders parked and a smaller batch: neither is enough alone, and no third setting is named without need."""
     found = job(preset="sd3.5-medium")
     together = Fitting.of(found, summary_of(found, 64))
-    limit = together.with_settings([fitting.SETTINGS[0], fitting.SETTINGS[2]]).footprint().peak
-    monkeypatch.setattr(fitting, "SETTINGS", fitting.SETTINGS[:5])
+    limit = together.after([fitting.SAVINGS[0], fitting.SAVINGS[2]]).footprint().peak
+    monkeypatch.setattr(fitting, "SAVINGS", fitting.SAVINGS[:5])
     ((text, fits),) = together.ways_to_fit(limit)
     assert text == "model.offload: encoders, model.batch_size: 4"
     assert fits.peak == limit

@@ -20,7 +20,6 @@ from batchgen.manifest.lines import row_numbers
 from batchgen.manifest.sources import find_sources
 from batchgen.rows import expand as manifest
 from batchgen.rows import identity, naming
-from batchgen.rows import sizes as rows
 from batchgen.rows.buckets import Bucket
 from batchgen.rows.expansion import Expansion
 from batchgen.rows.tokens import TokenCounter
@@ -556,7 +555,7 @@ def test_all_that_is_wrong_with_a_row_is_told(expand):
         "column guidance_scale is 'x', not a number",
         "column prompt is blank: write what the image shows",
         "column seed is -1: write integers from 0 to 9223372036854775807",
-        "column height and width are 3 × 3: " + rows.limits_text(expand.settings.preset),
+        f"column height and width are 3 × 3: write {expand.settings.limits}",
     ]
     assert row["skip_code"] == "BAD_VALUE"
 

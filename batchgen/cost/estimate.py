@@ -22,7 +22,10 @@ NAMES = {"png": "PNG", "webp": "WebP", "jpeg": "JPEG"}
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """seconds: of one renderer. renderers: that can work at once. gpus: of one renderer; 1 stands for one without."""
+    """seconds: how long one renderer alone would take. renderers: how many can work at the same time.
+
+    gpus: per renderer, 1 if it has none. counts_gpus: whether these are GPUs.
+    """
 
     seconds: float
     renderers: int

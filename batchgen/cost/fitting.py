@@ -6,11 +6,11 @@ only; `footprint` counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from batchgen.cost.footprint import Footprint, predict, shapes_of
+from batchgen.cost.footprint import Footprint, Predictor, shapes_of
 from batchgen.job import Job, Model, Refine
 from batchgen.job.steps import refined_size
 from batchgen.plan.sharding import Summary
@@ -19,31 +19,42 @@ from batchgen.weights.headers import Shapes
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """A change of `model:` and how it is written."""
+class Saving:
+    """A change of `model:` that takes less memory. key: the setting. text: how it is written, with its value."""
 
+    key: str
     text: str
     change: Mapping[str, Any]
 
 
+def _setting(key: str, value: Any) -> Saving:
+    return Saving(key, f"model.{key}: {value}", {key: value})
+
+
+def _quantized(component: str, kind: str) -> Saving:
+    key = f"quantization.{component}"
+    return Saving(key, f"model.{key}: {kind}", {"quantization": {component: kind}})
+
+
 # The least costly first: time that a shard amortizes, speed, then what changes pictures, then speed in every step.
-QUANTIZED_T5 = {"quantization": {"text_encoder_3": "float8"}}
-QUANTIZED = {"quantization": {"transformer": "bitsandbytes_4bit"}}
-SETTINGS = (
-    Setting("model.offload: encoders", {"offload": "encoders"}),
-    *(Setting(f"model.batch_size: {size}", {"batch_size": size}) for size in (8, 4, 2, 1)),
-    Setting("model.vae_tiling: true", {"vae_tiling": True}),
-    Setting("model.quantization.text_encoder_3: float8", QUANTIZED_T5),
-    Setting("model.text_encoder_3: null", {"text_encoder_3": None}),
-    Setting("model.quantization.transformer: bitsandbytes_4bit", QUANTIZED),
-    Setting("model.offload: model", {"offload": "model"}),
-    Setting("model.offload: group", {"offload": "group"}),
+SAVINGS = (
+    _setting("offload", "encoders"),
+    *(_setting("batch_size", size) for size in (8, 4, 2, 1)),
+    Saving("vae_tiling", "model.vae_tiling: true", {"vae_tiling": True}),
+    _quantized("text_encoder_3", "float8"),
+    Saving("text_encoder_3", "model.text_encoder_3: null", {"text_encoder_3": None}),
+    _quantized("transformer", "bitsandbytes_4bit"),
+    _setting("offload", "model"),
+    _setting("offload", "group"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """What is known of a job that memory depends on. batches: each bucket with its batch size. texts: embeddings."""
+    """The parts of a job that decide how much memory it takes.
+
+    batches: each bucket with its batch size. texts: how many embeddings a renderer may keep.
+    """
 
     model: Model
     refine: Refine | None
@@ -68,38 +79,41 @@ class Fitting:
 
     def _of_bucket(self, shapes: Mapping[str, Shapes], bucket: Bucket, size: int) -> Footprint:
         """Both passes; weights of the other pass's checkpoint that never leave are there too."""
-        first = predict(self.model, shapes, bucket, size, self.texts)
+        first = Predictor(self.model, shapes).predict(bucket, size, self.texts)
         if self.refine is None:
             return first
         height, width = refined_size(self.refine, bucket.height, bucket.width)
         larger = replace(bucket, height=height, width=width, guidance=self.refine.guidance_scale > 1)
         model = self.refine.model or self.model
-        second = predict(model, shapes_of(model) or shapes, larger, size, self.texts)
+        second = Predictor(model, shapes_of(model) or shapes).predict(larger, size, self.texts)
         if self.refine.model is None:
             return max(first, second, key=lambda one: one.peak)
         return max(_beside(first, second.resident), _beside(second, first.resident), key=lambda one: one.peak)
 
-    def with_settings(self, settings: list[Setting]) -> Fitting:
-        """The same job with other settings; a batch size that is smaller already stays."""
+    def after(self, savings: Iterable[Saving]) -> Fitting:
+        """The same job with these changes; a batch size that is smaller already stays."""
         model = self.model
-        for setting in settings:
-            change = dict(setting.change)
+        for saving in savings:
+            change = dict(saving.change)
             if "quantization" in change:
                 change["quantization"] = model.quantization.model_copy(update=change["quantization"])
             model = model.model_copy(update=change)
         return replace(self, model=model)
 
     def ways_to_fit(self, limit: float) -> Iterator[tuple[str, Footprint]]:
-        """Settings that bring the peak below limit bytes, each alone, the least costly first; else some together."""
-        useful = [setting for setting in SETTINGS if self._is_open(setting)]
-        alone = [(setting.text, found) for setting in useful if (found := self._peak([setting])).peak <= limit]
-        once = {text.partition(":")[0]: (text, found) for text, found in reversed(alone)}  # the largest batch size, ...
-        if once:
-            yield from ((text, found) for text, found in alone if once[text.partition(":")[0]][0] == text)
+        """Changes that bring the peak below limit bytes, each alone, the least costly first; else some together."""
+        useful = [saving for saving in SAVINGS if self._is_open(saving)]
+        alone: dict[str, tuple[str, Footprint]] = {}  # by key: the largest batch size that fits is the one to name
+        for saving in useful:
+            footprint = self._peak([saving])
+            if footprint.peak <= limit:
+                alone.setdefault(saving.key, (saving.text, footprint))
+        if alone:
+            yield from alone.values()
             return
-        together: list[Setting] = []
-        for setting in useful:
-            together = [one for one in together if not set(one.change) & set(setting.change)] + [setting]
+        together: list[Saving] = []
+        for saving in useful:
+            together = [other for other in together if not set(other.change) & set(saving.change)] + [saving]
             if self._peak(together).peak <= limit:
                 for one in list(together):  # what does not help is left out
                     rest = [other for other in together if other is not one]
@@ -107,14 +121,14 @@ class Fitting:
                 yield ", ".join(one.text for one in together), self._peak(together)
                 return
 
-    def _peak(self, settings: list[Setting]) -> Footprint:
-        found = self.with_settings(settings).footprint()
+    def _peak(self, savings: Iterable[Saving]) -> Footprint:
+        found = self.after(savings).footprint()
         assert found is not None  # the model is the same
         return found
 
-    def _is_open(self, setting: Setting) -> bool:
+    def _is_open(self, saving: Saving) -> bool:
         """Not taken already, nor worse than what is."""
-        (key, value), *_ = setting.change.items()
+        (key, value), *_ = saving.change.items()
         if key == "quantization":
             (component,) = value
             gone = component == "text_encoder_3" and self.model.text_encoder_3 is None

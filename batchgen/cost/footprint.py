@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchgen.engines.protocol import CACHE_BYTES, ENCODE_BATCH
-from batchgen.job import Model
+from batchgen.job import TEXT_ENCODERS, Model
 from batchgen.job.steps import CLIP_TOKENS, SNAP
 from batchgen.rows.buckets import Bucket
 from batchgen.weights.headers import Shapes, of_directory
@@ -25,7 +25,6 @@ PER_IMAGE_TOKEN, PER_DUAL_TOKEN, PER_TEXT_TOKEN = 13, 1, 3  # of SD3Transformer2
 PER_T5_TOKEN = 15
 PER_PIXEL = 3  # and channel at the end of the VAE's decoder: a resnet's input, its norm and its activation
 TILE = 1024  # pixels a side, AutoencoderKL.tile_sample_min_size with SD3's sample_size
-ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,97 +59,99 @@ def shapes_of(model: Model) -> Mapping[str, Shapes] | None:
     return found or (of_preset(model.defaults) if model.defaults.gpu else None)
 
 
-def predict(model: Model, shapes: Mapping[str, Shapes], bucket: Bucket, batch_size: int, texts: int) -> Footprint:
-    """Of a renderer of this model. texts: how many embeddings it will keep."""
-    weights = {name: _stored(model, name, shapes[name]) for name in shapes if _is_used(model, name)}
-    encoders = sum(weights.get(name, 0) for name in ENCODERS)
-    visiting = max(_streamed(model, name, shapes[name]) for name in ENCODERS if name in weights)
-    transformer, vae = weights["transformer"], weights["vae"]
-    blocks = _streamed(model, "transformer", shapes["transformer"])
-    encoding, denoising, decoding, resident = {
-        "none": (encoders + transformer + vae,) * 4,
-        "encoders": (visiting + transformer + vae, *(transformer + vae,) * 3),
-        "model": (visiting + vae, transformer, vae, 0),
-        "group": (visiting + vae, blocks + vae, vae, vae),
-    }[model.offload]
-    kept = CONTEXT + _cache(model, shapes, bucket, texts)
-    return Footprint(
-        encoding=encoding + kept + _encoded(model, shapes, bucket),
-        denoising=denoising + kept + _denoised(model, shapes, bucket, batch_size),
-        decoding=decoding + kept + _decoded(model, shapes, bucket, batch_size),
-        resident=resident,
-    )
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """Of a renderer of this model. shapes: of the tensors of each component."""
 
+    model: Model
+    shapes: Mapping[str, Shapes]
 
-def _is_used(model: Model, component: str) -> bool:
-    return component != "text_encoder_3" or model.text_encoder_3 is not None
+    def predict(self, bucket: Bucket, batch_size: int, texts: int) -> Footprint:
+        """While shards of this bucket are rendered. texts: how many embeddings it will keep."""
+        encoding, denoising, decoding, resident = self._weights()
+        kept = CONTEXT + min(CACHE_BYTES, texts * self._embedding(bucket))
+        return Footprint(
+            encoding=encoding + kept + self._encoded(bucket),
+            denoising=denoising + kept + self._denoised(bucket, batch_size),
+            decoding=decoding + kept + self._decoded(bucket, batch_size),
+            resident=resident,
+        )
 
+    def _weights(self) -> tuple[int, int, int, int]:
+        """Bytes of weights on the GPU while encoding, denoising and decoding, and of those that never leave it."""
+        present = [name for name in TEXT_ENCODERS if name in self.shapes and self._is_used(name)]
+        encoders = sum(self._stored(name) for name in present)
+        visiting = max(self._streamed(name) for name in present)
+        transformer, vae = self._stored("transformer"), self._stored("vae")
+        if self.model.offload == "none":
+            everything = encoders + transformer + vae
+            return everything, everything, everything, everything
+        if self.model.offload == "encoders":
+            rest = transformer + vae
+            return visiting + rest, rest, rest, rest
+        if self.model.offload == "model":
+            return visiting + vae, transformer, vae, 0
+        return visiting + vae, self._streamed("transformer") + vae, vae, vae
 
-def _kind(model: Model, component: str) -> str | None:
-    kind: str | None = getattr(model.quantization, component, None)  # the VAE has none
-    return kind
+    def _is_used(self, component: str) -> bool:
+        return component != "text_encoder_3" or self.model.text_encoder_3 is not None
 
+    def _quantization(self, component: str) -> str | None:
+        kind: str | None = getattr(self.model.quantization, component, None)  # the VAE has none
+        return kind
 
-def _stored(model: Model, component: str, shapes: Shapes) -> int:
-    return stored(component, shapes, model.dtype_of(component), _kind(model, component))
+    def _stored(self, component: str) -> int:
+        dtype = self.model.dtype_of(component)
+        return stored(component, self.shapes[component], dtype, self._quantization(component))
 
+    def _streamed(self, component: str) -> int:
+        dtype = self.model.dtype_of(component)
+        return streamed(component, self.shapes[component], dtype, self._quantization(component))
 
-def _streamed(model: Model, component: str, shapes: Shapes) -> int:
-    return streamed(component, shapes, model.dtype_of(component), _kind(model, component))
+    def _unpacked(self, component: str) -> int:
+        dtype = self.model.dtype_of(component)
+        return largest_unpacked(self.shapes[component], dtype, self._quantization(component))
 
+    def _caption(self) -> tuple[int, int]:
+        """Width of the transformer and of the embeddings that it takes."""
+        width, caption = self.shapes["transformer"]["context_embedder.weight"]
+        return width, caption
 
-def _unpacked(model: Model, component: str, shapes: Mapping[str, Shapes]) -> int:
-    return largest_unpacked(shapes[component], model.dtype_of(component), _kind(model, component))
+    def _embedding(self, bucket: Bucket) -> int:
+        """Bytes of one text."""
+        tokens = CLIP_TOKENS + bucket.max_sequence_length
+        return tokens * self._caption()[1] * ELEMENT[self.model.dtype_of("transformer")]
 
+    def _encoded(self, bucket: Bucket) -> int:
+        """Transients of a batch of texts in T5; the other encoders' are smaller, and without T5 nobody asks."""
+        if not self._is_used("text_encoder_3") or "text_encoder_3" not in self.shapes:
+            return 0
+        width = self.shapes["text_encoder_3"]["shared.weight"][1]
+        tokens = ENCODE_BATCH * bucket.max_sequence_length
+        element = ELEMENT[self.model.dtype_of("text_encoder_3")]
+        return PER_T5_TOKEN * tokens * width * element + self._unpacked("text_encoder_3")
 
-def _caption(shapes: Mapping[str, Shapes]) -> tuple[int, int]:
-    """Width of the transformer and of the embeddings that it takes."""
-    width, caption = shapes["transformer"]["context_embedder.weight"]
-    return width, caption
+    def _denoised(self, bucket: Bucket, batch_size: int) -> int:
+        """Transients of a forward pass, the texts of its rows and their latents."""
+        rows = batch_size * (2 if bucket.guidance else 1)
+        width, _ = self._caption()
+        dual = any(".attn2." in name for name in self.shapes["transformer"])
+        pixels = bucket.height * bucket.width
+        image, text = pixels // SNAP**2, CLIP_TOKENS + bucket.max_sequence_length
+        numbers = (PER_IMAGE_TOKEN + PER_DUAL_TOKEN * dual) * image + PER_TEXT_TOKEN * text
+        forward = rows * width * numbers * ELEMENT[self.model.dtype_of("transformer")]
+        stacked = rows * (2 if bucket.guidance else 1) * self._embedding(bucket)  # by sign, then together
+        return forward + stacked + _latents(pixels, batch_size) + self._unpacked("transformer")
 
-
-def _embedding(model: Model, shapes: Mapping[str, Shapes], bucket: Bucket) -> int:
-    """Bytes of one text."""
-    tokens = CLIP_TOKENS + bucket.max_sequence_length
-    return tokens * _caption(shapes)[1] * ELEMENT[model.dtype_of("transformer")]
-
-
-def _cache(model: Model, shapes: Mapping[str, Shapes], bucket: Bucket, texts: int) -> int:
-    return min(CACHE_BYTES, texts * _embedding(model, shapes, bucket))
-
-
-def _encoded(model: Model, shapes: Mapping[str, Shapes], bucket: Bucket) -> int:
-    """Transients of a batch of texts in T5; the other encoders' are smaller, and without T5 nobody asks."""
-    if not _is_used(model, "text_encoder_3") or "text_encoder_3" not in shapes:
-        return 0
-    width = shapes["text_encoder_3"]["shared.weight"][1]
-    tokens = ENCODE_BATCH * bucket.max_sequence_length
-    element = ELEMENT[model.dtype_of("text_encoder_3")]
-    return PER_T5_TOKEN * tokens * width * element + _unpacked(model, "text_encoder_3", shapes)
-
-
-def _denoised(model: Model, shapes: Mapping[str, Shapes], bucket: Bucket, batch_size: int) -> int:
-    """Transients of a forward pass, the texts of its rows and their latents."""
-    rows = batch_size * (2 if bucket.guidance else 1)
-    width, _ = _caption(shapes)
-    dual = any(".attn2." in name for name in shapes["transformer"])
-    pixels = bucket.height * bucket.width
-    image, text = pixels // SNAP**2, CLIP_TOKENS + bucket.max_sequence_length
-    numbers = (PER_IMAGE_TOKEN + PER_DUAL_TOKEN * dual) * image + PER_TEXT_TOKEN * text
-    forward = rows * width * numbers * ELEMENT[model.dtype_of("transformer")]
-    stacked = rows * (2 if bucket.guidance else 1) * _embedding(model, shapes, bucket)  # by sign, then together
-    return forward + stacked + _latents(pixels, batch_size) + _unpacked(model, "transformer", shapes)
-
-
-def _decoded(model: Model, shapes: Mapping[str, Shapes], bucket: Bucket, batch_size: int) -> int:
-    """Transients of one image, or of one tile and the whole picture twice; and the latents of the batch."""
-    pixels = bucket.height * bucket.width
-    element, channels = ELEMENT[model.dtype_of("vae")], shapes["vae"].get(DECODER_END, (256,))[0]
-    at_once, rest = pixels, 0
-    if model.vae_tiling and max(bucket.height, bucket.width) > TILE:
-        at_once = min(bucket.height, TILE) * min(bucket.width, TILE)
-        rest = 2 * 3 * pixels * element
-    return PER_PIXEL * channels * at_once * element + rest + _latents(pixels, batch_size)
+    def _decoded(self, bucket: Bucket, batch_size: int) -> int:
+        """Transients of one image, or of one tile and the whole picture twice; and the latents of the batch."""
+        pixels = bucket.height * bucket.width
+        element, channels = ELEMENT[self.model.dtype_of("vae")], self.shapes["vae"].get(DECODER_END, (256,))[0]
+        at_once, rest = pixels, 0
+        if self.model.vae_tiling and max(bucket.height, bucket.width) > TILE:
+            at_once = min(bucket.height, TILE) * min(bucket.width, TILE)
+            rest = 2 * 3 * pixels * element
+        return PER_PIXEL * channels * at_once * element + rest + _latents(pixels, batch_size)
 
 
 def _latents(pixels: int, batch_size: int) -> int:

@@ -145,7 +145,7 @@ def _bytes_per_pixel(run: Run, read: list[_Read], output: Output) -> dict[str, f
 
     Nothing where none can be read.
     """
-    total: Counter[str] = Counter()
+    total, area = Counter[str](), 0
     for item in read[:PICTURES]:
         try:
             with run.store.open_file(data_path(item.shard.number)) as opened:
@@ -153,9 +153,9 @@ def _bytes_per_pixel(run: Run, read: list[_Read], output: Output) -> dict[str, f
             pixels = images.decode(row["image"]["bytes"])
         except DAMAGED:  # the doctor says more of it
             continue
-        total["pixels"] += pixels.shape[0] * pixels.shape[1]
+        area += pixels.shape[0] * pixels.shape[1]
         for name in images.FORMATS:
             quality = None if name == "png" else output.image_quality
             stored = name == run.plans[0].job.output.image_format == output.image_format
             total[name] += len(row["image"]["bytes"] if stored else images.encode(pixels, name, quality))
-    return {name: total[name] / total["pixels"] for name in images.FORMATS} if total else {}
+    return {name: total[name] / area for name in images.FORMATS} if area else {}

@@ -19,10 +19,11 @@ import torch
 import transformers
 
 from batchgen.engines.device import device_name, on_device, peak_memory, pick_device
-from batchgen.engines.libraries import CHATTY, DTYPES, NEEDLESS, versions
-from batchgen.engines.protocol import ImageRow, Pixels
+from batchgen.engines.libraries import CHATTY, DTYPES, QUIETER, versions
+from batchgen.engines.protocol import ImageRow
 from batchgen.errors import Problem, Refused
 from batchgen.job.pipelines import Pipeline, class_in, complaints
+from batchgen.run.images import Pixels
 from batchgen.weights.locate import verify
 from batchgen.weights.spec import ModelSpec
 
@@ -108,13 +109,13 @@ def load_any(spec: ModelSpec) -> Any:
 
     Safetensors only, and classes of diffusers and transformers only. Raises Refused where it cannot be had.
     """
-    directory = verify(spec)
+    directory = verify(spec).directory
     name = class_in(directory)
     if problems := complaints(name):  # the planner may have another diffusers than this machine
         raise Refused([Problem(problem, str(directory)) for problem in problems])
     kind = getattr(diffusers, name)
     for logger in (*CHATTY, kind.__module__):
-        logging.getLogger(logger).addFilter(NEEDLESS)
+        logging.getLogger(logger).addFilter(QUIETER)
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     # As in sd3.load, the dtype goes in here and never through .to().

@@ -27,9 +27,10 @@ from typing import Any
 import numpy as np
 
 import batchgen
-from batchgen.engines.protocol import ImageRow, Pixels
+from batchgen.engines.protocol import ImageRow
 from batchgen.errors import OutOfMemory
 from batchgen.job.steps import refined_size
+from batchgen.run.images import Pixels
 from batchgen.weights.spec import ModelSpec
 
 

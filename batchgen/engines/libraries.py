@@ -16,7 +16,7 @@ import batchgen
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
-class _Needless(logging.Filter):
+class _SaidBetter(logging.Filter):
     """Drops warnings by phrase: what batchgen says better (truncation is a column of every row), and what is not so."""
 
     PHRASES = (
@@ -31,7 +31,7 @@ class _Needless(logging.Filter):
         return not any(phrase in str(record.msg) for phrase in self.PHRASES)
 
 
-NEEDLESS = _Needless()  # one object, so that adding it twice adds it once
+QUIETER = _SaidBetter()  # one object, so that adding it twice adds it once
 CHATTY = (
     "diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3",
     "diffusers.models.modeling_utils",

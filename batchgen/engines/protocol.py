@@ -10,10 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-Pixels = npt.NDArray[np.uint8]  # (height, width, 3)
+from batchgen.run.images import Pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

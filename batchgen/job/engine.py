@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batchgen.job.model import Model
+from batchgen.job.model import TEXT_ENCODERS, Model
 from batchgen.job.sampling import LOOP, Refine, Sampling, Sweep
 
 # Settings of the model that change how batchgen's own loop loads or runs it.
-LOADING = ("config", "text_encoder", "text_encoder_2", "text_encoder_3", "vae", "quantization", "offload", "vae_tiling")
+LOADING = ("config", *TEXT_ENCODERS, "vae", "quantization", "offload", "vae_tiling")
 
 
 def refuse_beyond_diffusers(model: Model, sampling: Sampling, sweep: Sweep, refine: Refine | None) -> None:

@@ -16,6 +16,7 @@ from batchgen.words import nearest
 Dtype = Literal["bfloat16", "float16", "float32"]
 # The names of diffusers' quantization backends with what they are told; float8 is its layerwise casting.
 Quantization = Literal["bitsandbytes_4bit", "bitsandbytes_8bit", "torchao_int8", "torchao_float8", "float8"]
+TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")  # CLIP-L, CLIP-G and T5 of Stable Diffusion 3
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 Alias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]  # PEFT makes module names of it
 
@@ -70,8 +71,9 @@ def _kind(dtype: object) -> str:
 class Model(Section):
     """Which weights. A preset gives the defaults; pretrained_model_name_or_path replaces its weights.
 
-    pretrained_model_name_or_path: a hub id, a diffusers directory, its URL, or one file of ComfyUI's layout, whose
-    architecture and tokenizers `config` (a diffusers directory without weights) then gives.
+    pretrained_model_name_or_path: a hub id, a diffusers directory, its URL, or one file of ComfyUI's layout.
+    config: of single files, a diffusers directory (weights are not needed) with configs and tokenizers other than the
+    preset's.
     text_encoder, text_encoder_2, text_encoder_3, vae: 'auto' is the checkpoint's own; or one *.safetensors file.
     text_encoder_3 null: no T5, its embeddings are zeros, as in diffusers.
     dtype: one for all, or one per component and `default`, as diffusers takes it.
@@ -103,6 +105,12 @@ class Model(Section):
     def defaults(self) -> Preset:
         return PRESETS[self.preset]
 
+    @property
+    def has_own_weights(self) -> bool:
+        """Whether a directory, a file or an id of one's own stands in for the weights of an SD3 preset."""
+        own = self.pretrained_model_name_or_path not in ("", self.defaults.pretrained_model_name_or_path)
+        return own and self.preset not in ("fake", "diffusers")
+
     @model_validator(mode="before")
     @classmethod
     def fill_from_preset(cls, values: Any) -> Any:
@@ -131,7 +139,7 @@ class Model(Section):
 
     @model_validator(mode="after")
     def check_pickles(self) -> Self:
-        for name in ("pretrained_model_name_or_path", "text_encoder", "text_encoder_2", "text_encoder_3", "vae"):
+        for name in ("pretrained_model_name_or_path", *TEXT_ENCODERS, "vae"):
             path = getattr(self, name)
             if path and path.lower().endswith(PICKLES):
                 raise ValueError(f"{name} {path} is a pickle, which can run code: convert it to safetensors.")

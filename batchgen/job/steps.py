@@ -41,10 +41,10 @@ def guidance_window(steps: int, sampling: Sampling) -> tuple[int, int]:
     return int(sampling.guidance_start * steps), int(sampling.guidance_stop * steps)
 
 
-def skip_layer_steps(num_inference_steps: int, start: float, stop: float) -> int:
-    """How many steps run the extra forward pass: those with n × start < i < n × stop, as in diffusers 0.42.1."""
+def skip_layer_steps(num_inference_steps: int, start: float, stop: float) -> list[int]:
+    """The steps that run the extra forward pass: those with n × start < i < n × stop, as in diffusers 0.42.1."""
     n = num_inference_steps
-    return sum(n * start < i < n * stop for i in range(n))
+    return [i for i in range(n) if n * start < i < n * stop]
 
 
 def first_step(steps: int, strength: float) -> int:

@@ -17,10 +17,11 @@ S = TypeVar("S", bound=Section)
 
 def stored_job(values: Mapping[str, Any]) -> Job:
     """values: what Job.model_dump(mode="json") gave when the run was planned."""
-    return _section(Job, values)
+    return stored_section(Job, values)
 
 
-def _section(kind: type[S], values: Mapping[str, Any]) -> S:
+def stored_section(kind: type[S], values: Mapping[str, Any]) -> S:
+    """One section of a stored job."""
     known = {name: field for name, field in kind.model_fields.items() if name in values}
     return kind.model_construct(**{name: _value(field.annotation, values[name]) for name, field in known.items()})
 
@@ -31,8 +32,8 @@ def _value(annotation: Any, value: Any) -> Any:
     if section is None or not isinstance(value, Mapping):
         return value
     if _holds_many(annotation):
-        return {name: _section(section, one) for name, one in value.items()}
-    return _section(section, value)
+        return {name: stored_section(section, one) for name, one in value.items()}
+    return stored_section(section, value)
 
 
 def _section_in(annotation: Any) -> type[Section] | None:

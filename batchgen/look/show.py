@@ -11,6 +11,7 @@ from jinja2 import Environment
 from batchgen.job import Refine
 from batchgen.job.pipelines import SD3, Pipeline
 from batchgen.job.steps import refined_size
+from batchgen.job.stored import stored_section
 from batchgen.rows.naming import DECIDING
 
 # Levels are given as they were used: a shift of 1 leaves them as they are.
@@ -82,7 +83,7 @@ def snippet(row: dict[str, Any]) -> str:
     """
     settings = json.loads(row["settings"])
     model, sampling = settings["model"], settings["sampling"]
-    refine = Refine.model_validate(settings["refine"]) if settings["refine"] else None
+    refine = stored_section(Refine, settings["refine"]) if settings["refine"] else None
     pipeline = settings.get("pipeline", SD3)
     lacks = Pipeline.named(pipeline).lacks if pipeline != SD3 else []
     arguments = {name: row[name] for name in ARGUMENTS if name not in lacks and (name not in OPTIONAL or row[name])}
@@ -91,7 +92,10 @@ def snippet(row: dict[str, Any]) -> str:
     sigmas = _first_levels(row["sigmas"]) if _has_own_levels(sampling) else []
     if sigmas:
         arguments["sigmas"] = sigmas
-    classes = ["FlowMatchEulerDiscreteScheduler"] * bool(sigmas) + ["StableDiffusion3Img2ImgPipeline"] * bool(refine)
+    classes = [
+        *(["FlowMatchEulerDiscreteScheduler"] if sigmas else []),
+        *(["StableDiffusion3Img2ImgPipeline"] if refine else []),
+    ]
     height, width = refined_size(refine, row["height"], row["width"])
     where = repr(row["model"]) + (f", revision={row['revision']!r}" if row["revision"] else "")
     return TEMPLATE.render(

@@ -6,6 +6,7 @@ Writes nothing but a probe of the output place, which it removes again. Imports 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Prepared:
     """What a planner needs. facts: all that makes this run this run, by name; fingerprint: their digest.
 
     run: what lies in the output place, None where nothing does yet. extends: it is to be extended by this job.
+    notes: what could not be looked at. With any, this is good for a survey and not for rendering.
     """
 
     job: Job
@@ -46,6 +48,7 @@ class Prepared:
     expansion: Expansion
     facts: Facts
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
     @property
     def extends(self) -> bool:
@@ -62,13 +65,15 @@ class Prepared:
         return len(self.sources.items) > 1
 
 
-def prepare(job: Job, *, extend: bool = False) -> Prepared:
+def prepare(job: Job, *, extend: bool = False, look_only: bool = False) -> Prepared:
     """Look at everything that a CPU can look at. Raises Refused with all problems, RunMismatch for another's run.
 
-    extend: another job's run will do if this job can be an extension of it.
+    extend: another job's run will do if this job can be an extension of it. look_only: nothing will be rendered, so
+    that a preset's own weights may be out of reach.
     """
     refusals = Refusals()
     job = job.model_copy(update={"model": absolute(job.model), "refine": _absolute(job.refine)})
+    model: FoundModel | None = None
     pipeline = None
     with refusals.gather():
         store = _output(job)
@@ -77,20 +82,24 @@ def prepare(job: Job, *, extend: bool = False) -> Prepared:
         table = sources.find_sources(job.input)
         sources.refuse_swept_columns(job, table)
     with refusals.gather():
-        model = _model(job)
+        model = _model(job, look_only)
         pipeline = pipeline_of(job, model.tokenizers)
     with refusals.gather():
-        refuse_impossible_sizes(job)
+        refuse_impossible_sizes(job, model)
     with refusals.gather():
         refuse_unusable(job.model)
     if job.refine and job.refine.model:
         with refusals.gather():
             refuse_unusable(job.refine.model)
     refusals.raise_any()
+    assert model is not None  # else it was refused
     model = replace(model, pipeline=pipeline.name if pipeline else None)
     environment.check_address(job.cluster)
     facts = _facts(job, table, model)
     fingerprint = identity.fingerprint(facts.to_dict())
+    notes = tuple(_unseen(model, run))
+    if notes:
+        run = None  # its fingerprint has the digest of weights that nobody looked at
     if run is not None:
         run.check(facts, fingerprint, extend=extend)
     return Prepared(
@@ -102,7 +111,19 @@ def prepare(job: Job, *, extend: bool = False) -> Prepared:
         expansion=Expansion.of(job, table.extras, model, pipeline),
         facts=facts,
         fingerprint=fingerprint,
+        notes=notes,
     )
+
+
+def _unseen(model: FoundModel, run: Run | None) -> Iterator[str]:
+    """What is to be said where weights were not looked at; else nothing."""
+    unseen = {files.path: files.unseen for files in (model, model.refiner) if files and files.unseen}
+    for path, why in unseen.items():
+        yield f"the weights of {path} were not looked at, and rendering needs them. {why}"
+    if unseen and model.adapters:
+        yield "without the weights, LoRAs were not compared with the layers that they are for."
+    if unseen and run is not None:
+        yield f"{run.store} holds a run; without the weights it cannot be told whether it is this job's."
 
 
 def elsewhere(prepared: Prepared, path: str, limit: int) -> Prepared:
@@ -126,18 +147,18 @@ def _absolute(refine: Refine | None) -> Refine | None:
     return refine.model_copy(update={"model": absolute(refine.model)})
 
 
-def _model(job: Job) -> FoundModel:
+def _model(job: Job, look_only: bool) -> FoundModel:
     """Everything that is loaded: the checkpoint, its adapters, the checkpoint of a second pass."""
     refusals = Refusals()
     here, refiner = None, None
     with refusals.gather():
-        found = locate(job.model)
+        found = locate(job.model, look_only=look_only)
         here = Path(found.path) if Path(found.path).is_dir() else None
     with refusals.gather():
         adapters = locate_adapters(job.model, here)
     if job.refine and job.refine.model:
         with refusals.gather():
-            refiner = locate(job.refine.model)
+            refiner = locate(job.refine.model, look_only=look_only)
     refusals.raise_any()
     places = {name: getattr(job.model, name) for name in PLACES}
     return replace(found, dtype=job.model.dtypes, adapters=adapters, refiner=refiner, places=places)

@@ -77,6 +77,7 @@ class Summary:
     images: int = 0
     skipped_images: int = 0
     snapped: int = 0
+    beyond_training: int = 0  # of a size that the model can make, and its preset was not trained for
     buckets: dict[str, BucketCount] = field(default_factory=dict)
     cells: Counter[str] = field(default_factory=Counter)
     overflow: Counter[str] = field(default_factory=Counter)
@@ -199,6 +200,8 @@ class Sharder:
         for name in ("overflow_clip_l", "overflow_clip_g", "overflow_t5", "t5_over_256", "negative_overflow"):
             summary.overflow[name] += pc.sum(table[name]).as_py() or 0
         summary.snapped += len(table) - table["requested_height"].null_count
+        if trained := self._expansion.limits.trained:
+            summary.beyond_training += int(np.sum(~trained.hold(table["height"].to_numpy(), table["width"].to_numpy())))
         for encoder in ("t5", "clip_l"):
             if len(summary.truncated) < EXAMPLES and table[f"truncated_{encoder}"].null_count < len(table):
                 self._example(table, encoder)

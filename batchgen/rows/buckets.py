@@ -129,7 +129,8 @@ def image_tflop(preset: Preset, bucket: Bucket) -> float:
         skipping = forward_tflop(
             preset, bucket.height, bucket.width, bucket.max_sequence_length, len(bucket.skip_layers)
         )
-        total += skip_layer_steps(bucket.num_inference_steps, bucket.skip_start, bucket.skip_stop) * skipping
+        steps = skip_layer_steps(bucket.num_inference_steps, bucket.skip_start, bucket.skip_stop)
+        total += len(steps) * skipping
     return total + preset.decode_tflop_per_megapixel * bucket.height * bucket.width / 1e6
 
 

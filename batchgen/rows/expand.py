@@ -63,7 +63,7 @@ def expand_in_parts(source: Source, settings: Expansion, counter: TokenCounter) 
         check_taken(rows, settings.pipeline)
     check_rows(rows, settings.sampling, source.own_ids, [*settings.adapters])
     sizes = {
-        cell: size_cell(rows, settings.sampling, values, settings.preset, cell)
+        cell: size_cell(rows, settings.sampling, values, settings.limits, cell)
         for cell, values in settings.cells.items()
     }
     if settings.pipeline is not None:

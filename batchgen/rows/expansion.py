@@ -13,8 +13,7 @@ import pyarrow as pa
 
 from batchgen.job import LOOP, Job, Model, OnOverflow, Sampling
 from batchgen.job.pipelines import Pipeline
-from batchgen.job.presets import Preset
-from batchgen.rows.sizes import limits, refuse_impossible_sizes
+from batchgen.rows.sizes import Limits, limits, refuse_impossible_sizes
 from batchgen.run.found_model import FoundModel
 
 
@@ -31,7 +30,7 @@ class Expansion:
     cells: dict[str, dict[str, Any]]
     columns: dict[str, str]
     extras: tuple[pa.Field, ...]
-    preset: Preset
+    limits: Limits
     on_overflow: OnOverflow
     model: dict[str, Any]
     adapters: dict[str, list[Any]]
@@ -41,13 +40,13 @@ class Expansion:
     @classmethod
     def of(cls, job: Job, extras: Sequence[pa.Field], model: FoundModel, pipeline: Pipeline | None = None) -> Self:
         """Raises Refused where the job's own size, in some cell, is one that the model cannot make."""
-        refuse_impossible_sizes(job)
+        refuse_impossible_sizes(job, model)
         return cls(
             sampling=job.sampling,
             cells=job.sweep.cells(),
             columns=job.input.columns,
             extras=tuple(extras),
-            preset=limits(job),
+            limits=limits(job, model),
             on_overflow=job.errors.on_overflow,
             model={"model_digest": model.digest, "dtype": job.model.dtypes}
             | ({"refiner": model.refiner.digest} if model.refiner else {})

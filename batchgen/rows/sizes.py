@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,35 +13,96 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from batchgen.errors import Problem, Refused
-from batchgen.job import Job, Sampling
-from batchgen.job.presets import Preset
-from batchgen.job.steps import snap, snap_side
+from batchgen.job import Job, Model, Refine, Sampling
+from batchgen.job.steps import SNAP, snap, snap_side
 from batchgen.manifest.checks import Ints, reject
 from batchgen.manifest.values import Mask, Rows
+from batchgen.run.found_model import FoundModel
+from batchgen.weights.parts import longest_side
+
+MAX_ASPECT = 4.0
 
 
-def limits(job: Job) -> Preset:
-    """The preset, with sides that a second pass, if there is one, can still enlarge."""
-    preset = job.model.defaults
-    if job.refine is None:
-        return preset
-    longest = (job.refine.model or job.model).defaults.max_side
-    return replace(preset, max_side=min(preset.max_side, int(longest / job.refine.scale)))
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Which sizes a model can make. positions: only how far its positions reach is a limit.
+
+    trained: the sizes that its preset was trained for, where the limits are others.
+    """
+
+    min_pixels: int
+    max_pixels: int
+    max_side: int
+    max_aspect: float = MAX_ASPECT
+    positions: bool = False
+    trained: Limits | None = None
+
+    def hold(self, height: Any, width: Any) -> Any:
+        """Whether this size is within them; takes ints or arrays, snapped."""
+        area, longest = height * width, np.maximum(height, width)
+        return (
+            (area >= self.min_pixels)
+            & (area <= self.max_pixels)
+            & (longest <= self.max_side)
+            & (longest <= self.max_aspect * np.minimum(height, width))
+        )
+
+    def __str__(self) -> str:
+        if self.positions:
+            return (
+                f"sides of {SNAP} to {self.max_side} pixels (pos_embed_max_size in the model's transformer/config.json)"
+            )
+        pixels = f"{self.min_pixels:,} to {self.max_pixels:,} pixels"
+        return f"sides that make {pixels}, none above {self.max_side}, at most {self.max_aspect:g}:1"
 
 
-def refuse_impossible_sizes(job: Job) -> None:
-    """Raises Refused where the job's own size, in some cell, is one that the model cannot make."""
-    preset, problems = limits(job), []
+def limits(job: Job, model: FoundModel | None) -> Limits:
+    """Of a job, with sides that a second pass, if there is one, can still enlarge. model: what was found of its model.
+
+    Weights that are not the preset's own are limited by their positions alone: what they were trained for, only their
+    owner knows.
+    """
+    refiner = job.refine and job.refine.model
+    second = model and (model.refiner if refiner else model)
+    trained = _with_second(_trained(job.model), _trained(refiner or job.model), job.refine)
+    found = _with_second(_possible(job.model, model), _possible(refiner or job.model, second), job.refine)
+    return found if found == trained else replace(found, trained=trained)
+
+
+def _trained(model: Model) -> Limits:
+    preset = model.defaults
+    return Limits(preset.min_pixels, preset.max_pixels, preset.max_side)
+
+
+def _possible(model: Model, files: FoundModel | None) -> Limits:
+    longest = longest_side(files.tokenizers) if files is not None and model.has_own_weights else None
+    if longest is None:
+        return _trained(model)
+    return Limits(SNAP**2, longest**2, longest, max_aspect=math.inf, positions=True)
+
+
+def _with_second(first: Limits, second: Limits, refine: Refine | None) -> Limits:
+    """first, with no side that refine would make longer than second allows."""
+    return replace(first, max_side=min(first.max_side, int(second.max_side / refine.scale))) if refine else first
+
+
+def refuse_impossible_sizes(job: Job, model: FoundModel | None) -> None:
+    """Raises Refused where the job's own size, in some cell, is one that the model cannot make.
+
+    model: None where it was not found, so that of weights of one's own nothing is known.
+    """
+    if model is None and (job.model.has_own_weights or (job.refine and job.refine.model)):
+        return
+    found, problems = limits(job, model), []
     for cell, values in job.sweep.cells().items():
         height, width = values.get("height", job.sampling.height), values.get("width", job.sampling.width)
-        if not possible(*snap(height, width), preset):
+        if not found.hold(*snap(height, width)):
             where = "sampling: height, width" if cell == "default" else f"sweep: cell {cell}"
-            problems.append(Problem(f"{height} × {width} cannot be made: {limits_text(preset)}.", where))
+            problems.append(Problem(f"{height} × {width} cannot be made: write {found}.", where))
     if problems:
         raise Refused(problems)
 
 
-MAX_ASPECT = 4.0
 RATIO = re.compile(r"\s*(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(?:[:/x]\s*(\d+(?:\.\d+)?))?\s*", re.IGNORECASE)
 Floats = npt.NDArray[np.float64]
 
@@ -55,7 +117,7 @@ class Sizes:
     requested_width: Ints
 
 
-def size_cell(rows: Rows, sampling: Sampling, values: Mapping[str, Any], preset: Preset, cell: str) -> Sizes:
+def size_cell(rows: Rows, sampling: Sampling, values: Mapping[str, Any], within: Limits, cell: str) -> Sizes:
     """Heights and widths of all rows in one cell, snapped; complains where the model cannot make them.
 
     A swept side stands for every row; a row's own side for that row; `aspect_ratio` spreads the job's area.
@@ -74,7 +136,7 @@ def size_cell(rows: Rows, sampling: Sampling, values: Mapping[str, Any], preset:
         free = np.where(has_width, width, np.where(has_height, height * ratios, np.sqrt(area * ratios)))
         width = np.where(shaped, np.rint(np.nan_to_num(free)), width).astype(np.int64)
     sizes = _snapped(height, width, shaped & ~has_height, shaped & ~has_width)
-    _check_limits(rows, height, width, sizes, preset, cell)
+    _check_limits(rows, height, width, sizes, within, cell)
     return sizes
 
 
@@ -144,28 +206,10 @@ def _snapped(height: Ints, width: Ints, free_height: Mask, free_width: Mask) -> 
     )
 
 
-def _check_limits(rows: Rows, height: Ints, width: Ints, sizes: Sizes, preset: Preset, cell: str) -> None:
-    within = "" if cell == "default" else f" (in cell {cell})"
-    wrong = (height <= 0) | (width <= 0) | ~possible(sizes.height, sizes.width, preset)
+def _check_limits(rows: Rows, height: Ints, width: Ints, sizes: Sizes, within: Limits, cell: str) -> None:
+    swept = "" if cell == "default" else f" (in cell {cell})"
+    wrong = (height <= 0) | (width <= 0) | ~within.hold(sizes.height, sizes.width)
     for row in np.flatnonzero(wrong).tolist():
         if not rows.complaints.mentions(row, "height", "width", "aspect_ratio"):
-            text = f"and width are {height[row]} × {width[row]}{within}: {limits_text(preset)}"
+            text = f"and width are {height[row]} × {width[row]}{swept}: write {within}"
             rows.complaints.about(row, "height", "BAD_SIZE", text)
-
-
-def possible(height: Any, width: Any, preset: Preset) -> Any:
-    """Whether the model can make this size; takes ints or arrays, snapped."""
-    area, longest = height * width, np.maximum(height, width)
-    return (
-        (area >= preset.min_pixels)
-        & (area <= preset.max_pixels)
-        & (longest <= preset.max_side)
-        & (longest <= MAX_ASPECT * np.minimum(height, width))
-    )
-
-
-def limits_text(preset: Preset) -> str:
-    return (
-        f"write sides that make {preset.min_pixels:,} to {preset.max_pixels:,} pixels, "
-        f"none above {preset.max_side}, at most 4:1"
-    )

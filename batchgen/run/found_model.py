@@ -29,7 +29,8 @@ class FoundModel:
     holds them on the planner's machine; a plan does not keep it. dtype: for people. adapters: LoRAs by alias.
     files: sha256 of each single file, by the setting that names it. places: settings that only say where files lie
     (weights.spec.PLACES), as the job that renders now has them. refiner: the checkpoint of the second pass, where it
-    has one of its own. pipeline: the class of diffusers that renders, with `engine: diffusers`.
+    has one of its own. pipeline: the class of diffusers that renders, with `engine: diffusers`. unseen: why the weights
+    were not looked at; the digest is then none that a run could have. A plan does not keep it.
     """
 
     path: str
@@ -42,6 +43,7 @@ class FoundModel:
     refiner: FoundModel | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     pipeline: str | None = None
+    unseen: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As a plan keeps it, in JSON's types."""

@@ -1,12 +1,11 @@
 """Configs and tokenizers for weights that come as single files: one diffusers directory, without those weights.
 
 batchgen carries those of SD3 and SD3.5 in configs/, each part once; `model.config` and a model's own directory go
-before them. T5's vocabulary is not carried. Knows names of files and JSON; imports no torch and no transformers.
+before them. Knows names of files and JSON; imports no torch and no transformers.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import os
@@ -23,22 +22,18 @@ from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.storage.mirror import cache_folder
 from batchgen.weights.digests import read_json
 from batchgen.weights.parts import COMPONENTS
+from batchgen.weights.vocabularies import clip_files, t5_files
 
 CONFIGS = Path(__file__).parent / "configs"
-FAMILY = CONFIGS / "sd3"  # what all presets share: encoders, VAE, scheduler, CLIP's words
+FAMILY = CONFIGS / "sd3"  # what all presets share: encoders, VAE, scheduler, the words of CLIP and T5
 TRANSFORMERS = {  # whose transformer/config.json; Turbo has Large's
     "sd3.5-medium": CONFIGS / "sd3.5-medium",
     "sd3.5-large": CONFIGS / "sd3.5-large",
     "sd3.5-large-turbo": CONFIGS / "sd3.5-large",
     "sd3-medium": CONFIGS / "sd3-medium",
 }
-MERGES = FAMILY / "clip_merges.txt.gz"  # of open_clip_torch 3.3.0 (MIT), by jobs/clip_vocabulary.py
 TEXTS = (".json", ".txt", ".model")
-WITHOUT_T5_WORDS = (
-    "batchgen carries no vocabulary of T5. Write model.config: a directory with tokenizer_3 in it, for example after "
-    "`hf download stabilityai/stable-diffusion-3.5-medium --include 'tokenizer_3/*' --local-dir DIRECTORY`, "
-    "or text_encoder_3: null to render without T5."
-)
+WORDS = {"tokenizer": clip_files, "tokenizer_2": clip_files, "tokenizer_3": t5_files}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +68,6 @@ def find(model: Model, base: Path | None, missing: Collection[str], dropped: fro
         found = [layer / part for layer in (*own, *carried) if _texts(layer / part)]
         if found:
             parts[part] = found[0]
-        elif part == "tokenizer_3":
-            problems.append(Problem(WITHOUT_T5_WORDS))
         else:
             problems.append(Problem(f"model.config has no {part}: add its folder, or leave model.config out."))
     if problems:
@@ -90,8 +83,8 @@ def contents(architecture: Architecture) -> dict[str, bytes]:
         for file in _texts(folder)
     }
     for part, folder in architecture.parts.items():
-        if part.startswith("tokenizer") and folder.parent == FAMILY:
-            found |= {f"{part}/{name}": data for name, data in _clip_words().items()}
+        if part in WORDS and folder.parent == FAMILY:
+            found |= {f"{part}/{name}": data for name, data in WORDS[part]().items()}
     index = read_json((architecture.base or FAMILY) / "model_index.json") or {}
     carried = read_json(FAMILY / "model_index.json")
     index |= {part: carried[part] for part in architecture.parts}
@@ -113,7 +106,7 @@ def assemble(architecture: Architecture) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix="part-") as folder:
             _write(Path(folder, "model"), written, links)
-            _move(Path(folder, "model"), target)
+            settle(Path(folder, "model"), target)
     except OSError as error:
         raise Infrastructure(
             f"{target}: cannot be written ({error.strerror or error}). Make room there, or point XDG_CACHE_HOME to "
@@ -130,8 +123,8 @@ def _write(folder: Path, written: dict[str, bytes], links: dict[str, Path]) -> N
         (folder / part).symlink_to(link)
 
 
-def _move(folder: Path, target: Path) -> None:
-    """Another process may have been first; its directory has the same content."""
+def settle(folder: Path, target: Path) -> None:
+    """Move a folder to its place. Another process may have been first; its directory has the same content."""
     try:
         os.rename(folder, target)
     except OSError:
@@ -144,18 +137,3 @@ def _texts(folder: Path) -> list[Path]:
     """Files that are no weights, and no list of files of weights."""
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     return [file for file in found if file.suffix in TEXTS and not file.name.endswith(".safetensors.index.json")]
-
-
-def _clip_words() -> dict[str, bytes]:
-    """CLIP's vocabulary as transformers reads it: 256 bytes, the same at a word's end, 48,894 merges, start and end."""
-    merges = gzip.decompress(MERGES.read_bytes()).decode().splitlines()
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]  # open_clip/tokenizer.py, bytes_to_unicode
-    others = (byte for byte in range(256) if byte not in plain)
-    letters = [*map(chr, plain), *(chr(256 + number) for number, _ in enumerate(others))]
-    words = [*letters, *(f"{letter}</w>" for letter in letters), *(merge.replace(" ", "") for merge in merges)]
-    words += ["<|startoftext|>", "<|endoftext|>"]
-    vocabulary = json.dumps({word: number for number, word in enumerate(words)}, ensure_ascii=False)
-    return {
-        "vocab.json": vocabulary.encode(),
-        "merges.txt": "\n".join(["#version: 0.2", *merges, ""]).encode(),  # the first line is skipped by readers
-    }

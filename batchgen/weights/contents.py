@@ -1,6 +1,6 @@
 """What a safetensors file holds, told from the names and shapes of its tensors: for finding, checking and explaining.
 
-Knows the layouts in `layouts` and, to explain mistakes, those of other models. Reads no files.
+Knows the names of SD3's tensors and, to explain mistakes, some of other models. Reads no files.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from batchgen.weights.headers import Tensor
-from batchgen.weights.layouts import as_diffusers, expected
+from batchgen.weights.tensor_names import as_diffusers, expected
 
 Tensors = Mapping[str, Tensor]
 NAMES = {
@@ -35,7 +35,7 @@ INSIDE = {  # how names begin in a checkpoint file; ComfyUI and diffusers 0.42.1
     "text_encoder_2": "text_encoders.clip_g.transformer.",
     "text_encoder_3": "text_encoders.t5xxl.transformer.",
 }
-NEEDLESS = ("position_ids", "logit_scale", "encoder.embed_tokens.weight")  # counted, unused, or a copy of another
+UNREAD = ("position_ids", "logit_scale", "encoder.embed_tokens.weight")  # counted, unused, or a copy of another
 SCALES = (".scale_weight", ".scale_input", "scaled_fp8")  # of ComfyUI's scaled fp8: weight × scale_weight
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 DIFFUSERS_VAE = "decoder.mid_block.resnets.0.conv1.weight"
@@ -56,7 +56,7 @@ def inside(tensors: Tensors, prefix: str) -> dict[str, Tensor]:
 
 def misfit(component: str, config: Mapping[str, Any], tensors: Tensors, prefix: str) -> str:
     """One sentence on how tensors differ from those of the config; nothing if they are the same. Raises KeyError."""
-    own = {name: tensor for name, tensor in inside(tensors, prefix).items() if not name.endswith((*NEEDLESS, *SCALES))}
+    own = {name: tensor for name, tensor in inside(tensors, prefix).items() if not name.endswith((*UNREAD, *SCALES))}
     wanted = expected(component, config)
     if component == "vae" and DIFFUSERS_VAE in own:
         wanted = as_diffusers(wanted, len(config["block_out_channels"]))

@@ -1,7 +1,7 @@
 """The header of a safetensors file: names, dtypes and shapes of its tensors, read without the tensors.
 
 The format: 8 bytes, little-endian, the length of a JSON header; its data_offsets count from the header's end. Knows
-nothing of models: what the names mean, `layouts` says.
+nothing of models: what the names mean, `tensor_names` says.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchgen.errors import Refused
+from batchgen.job import TEXT_ENCODERS
 
 MAX_HEADER = 100_000_000  # bytes; the limit of safetensors itself
 UNREADABLE = "is no safetensors file: download it again."
@@ -70,13 +71,12 @@ def read_shapes(file: Path) -> Shapes:
 
 
 Shapes = Mapping[str, tuple[int, ...]]
-COMPONENTS = ("transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 
 
 def of_directory(directory: Path) -> dict[str, Shapes] | None:
     """All components that a diffusers directory has weights of; None where they are not on this machine's disk."""
     found: dict[str, Shapes] = {}
-    for component in COMPONENTS:
+    for component in ("transformer", "vae", *TEXT_ENCODERS):
         shapes: dict[str, tuple[int, ...]] = {}
         for file in sorted((directory / component).glob("*.safetensors")):
             if "fp16" not in file.name and "fp8" not in file.name:

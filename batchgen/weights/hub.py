@@ -21,11 +21,15 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
 
 from batchgen.errors import Infrastructure, Problem, Refused
 from batchgen.run.found_model import FoundModel
-from batchgen.weights import parts
 from batchgen.weights.digests import combine, digest_of, hash_all, read_json
-from batchgen.weights.parts import Layout, layout_of
+from batchgen.weights.parts import VARIANTS, Parts, checked, parts_of
 
-UNWANTED = [f"*.{variant}{mark}*" for variant in parts.VARIANTS for mark in ".-"]
+
+class OutOfReach(Refused):
+    """Neither the hub, as it is reached from here, nor its cache has the whole model. Elsewhere it may be there."""
+
+
+UNWANTED = [f"*.{variant}{mark}*" for variant in VARIANTS for mark in ".-"]
 
 
 def locate_on_hub(
@@ -33,27 +37,28 @@ def locate_on_hub(
 ) -> FoundModel:
     """Resolve a hub id to a commit and a digest. without: parts that are not needed.
 
-    Raises Refused where neither the hub nor its cache has the model.
+    Raises OutOfReach where neither the hub nor its cache has the model, Refused where it is not as it should be.
     """
     try:
         return _ask_hub(name, revision, without, engine)
     except (HTTPError, OSError, HFValidationError) as error:
         reason = _explain(error, name, revision)
+        kind = Refused if isinstance(error, RevisionNotFoundError | HFValidationError) else OutOfReach
     try:
         found = snapshot_download(
             name,
             revision=revision,
-            allow_patterns=list(layout_of(engine, None).wanted),
+            allow_patterns=list(parts_of(engine).wanted),
             ignore_patterns=unwanted(without),
             local_files_only=True,
         )
     except (LocalEntryNotFoundError, HFValidationError):
-        raise Refused(reason) from None
+        raise kind(reason) from None
     directory = Path(found)
     try:
-        digest = digest_of(parts.checked(directory, without, engine))
+        digest = digest_of(checked(directory, without, engine))
     except Refused as refused:
-        raise Refused([Problem(reason), *refused.problems]) from None
+        raise kind([Problem(reason), *refused.problems]) from None
     return FoundModel(name, directory.name, digest, directory)
 
 
@@ -67,7 +72,7 @@ def download(name: str, commit: str, without: Collection[str] = (), engine: str 
     Raises Refused (no access) or Infrastructure (no network).
     """
     try:
-        wanted = list(_layout(name, commit, engine).wanted)
+        wanted = list(_parts(name, commit, engine).wanted)
         return Path(snapshot_download(name, revision=commit, allow_patterns=wanted, ignore_patterns=unwanted(without)))
     except RepositoryNotFoundError as error:  # gated ones too
         raise Refused(_explain(error, name, commit)) from None
@@ -75,32 +80,27 @@ def download(name: str, commit: str, without: Collection[str] = (), engine: str 
         raise Infrastructure(_explain(error, name, commit)) from error
 
 
-def _layout(name: str, commit: str | None, engine: str) -> Layout:
+def _parts(name: str, commit: str | None, engine: str) -> Parts:
     """Of another model than SD3, model_index.json must be there to say which of the files are its own."""
     if engine == "batchgen":
-        return layout_of(engine, None)
+        return parts_of(engine)
     folder = snapshot_download(name, revision=commit, allow_patterns=["model_index.json"])
-    return layout_of(engine, read_json(Path(folder) / "model_index.json"))
+    return parts_of(engine, read_json(Path(folder) / "model_index.json"))
 
 
 def _ask_hub(name: str, revision: str | None, without: Collection[str], engine: str) -> FoundModel:
     """Metadata of all files, content of the small ones."""
     info = HfApi().model_info(name, revision=revision, files_metadata=True)
-    layout = _layout(name, info.sha, engine)
+    parts = _parts(name, info.sha, engine)
     siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
     siblings = {file: sibling for file, sibling in siblings.items() if file.partition("/")[0] not in without}
-    hashes = {
-        file: sibling.lfs.sha256
-        for file, sibling in siblings.items()
-        if layout.is_kept(file) and sibling.lfs is not None
-    }
-    small = [
-        file for file in siblings if layout.is_kept(file) and not (file in hashes and file.endswith(".safetensors"))
-    ]
+    kept = {file: sibling for file, sibling in siblings.items() if parts.is_kept(file)}
+    hashes = {file: sibling.lfs.sha256 for file, sibling in kept.items() if sibling.lfs is not None}
+    small = [file for file in kept if not (file in hashes and file.endswith(".safetensors"))]
     directory = Path(snapshot_download(name, revision=info.sha, allow_patterns=small or ["model_index.json"]))
-    texts = {file: read_json(directory / file) for file in small if layout.is_examined(file)}
+    texts = {file: read_json(directory / file) for file in small if parts.is_examined(file)}
     code_is_never_fetched = [file for file in siblings if not file.endswith(".py")]
-    if problems := layout.examine(code_is_never_fetched, texts, without):
+    if problems := parts.examine(code_is_never_fetched, texts, without):
         raise Refused([Problem(problem, name) for problem in problems])
     rest = {file: directory / file for file in small if file not in hashes}
     return FoundModel(name, info.sha, combine(hashes | hash_all(rest)), directory)

@@ -11,18 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchgen.errors import Problem, Refused, gather
-from batchgen.job import Model
+from batchgen.errors import Problem, Refusals, Refused
+from batchgen.job import TEXT_ENCODERS, Model
 from batchgen.storage.mirror import mirror
-from batchgen.weights import digests as files
-from batchgen.weights import headers, parts
+from batchgen.weights import headers
 from batchgen.weights.carried import Architecture, assemble, contents, find
 from batchgen.weights.contents import NAMES, find_prefix, misfit, said_to_be
+from batchgen.weights.digests import combine, hash_all, sha256_of
 from batchgen.weights.headers import Tensor
+from batchgen.weights.parts import COMPONENTS
 from batchgen.words import redact
 
 CHECKPOINT = "pretrained_model_name_or_path"
-SETTINGS = ("text_encoder", "text_encoder_2", "text_encoder_3", "vae")  # of the job, each a file or 'auto'
+SETTINGS = (*TEXT_ENCODERS, "vae")  # of the job, each a file or 'auto'
 USUAL = {
     "text_encoder": "clip_l.safetensors",
     "text_encoder_2": "clip_g.safetensors",
@@ -33,20 +34,24 @@ T5 = ("text_encoder_3", "tokenizer_3")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Where a component's tensors are: those names of a file that begin with prefix. setting: which says so."""
+class Origin:
+    """Where a component's tensors are: those of a file whose names begin with prefix. setting: which says so.
+
+    header: all that the file holds, so that it is read once.
+    """
 
     setting: str
     file: Path
     prefix: str
+    header: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Assembled:
     """A model of single files. directory: all but their weights, in diffusers' layout. files: setting → sha256."""
 
     directory: Path
-    sources: Mapping[str, Source]
+    origins: Mapping[str, Origin]
     digest: str
     files: Mapping[str, str]
 
@@ -73,7 +78,7 @@ def absolute(model: Model) -> Model:
     return model.model_copy(update={name: os.path.abspath(os.path.expanduser(path)) for name, path in local.items()})
 
 
-def without(model: Model) -> frozenset[str]:
+def spared(model: Model) -> frozenset[str]:
     """What a model's directory need not have, and is not read from it."""
     return dropped(model) | {name for name in SETTINGS if getattr(model, name) != "auto"}
 
@@ -83,51 +88,43 @@ def dropped(model: Model) -> frozenset[str]:
     return frozenset(T5 if model.text_encoder_3 is None else ())
 
 
-def sources(model: Model, name: str) -> Mapping[str, Source]:
-    """Component → where its tensors are, of those in single files. name: where the checkpoint is now."""
-    refusals: list[Refused] = []
-    found = _sources(model, name, refusals)
-    if refusals:
-        raise Refused.together(refusals)
-    return found
-
-
-def resolve(model: Model, name: str, base: Path | None, base_digest: str) -> Parts:
+def resolve(model: Model, name: str, base: Path | None, base_digest: str) -> Assembled:
     """Find, check and hash everything. base: directory of what is no single file, if there is one."""
-    refusals: list[Refused] = []
-    sources = _sources(model, name, refusals)
+    refusals = Refusals()
+    origins = _origins(model, name, refusals)
     gone = dropped(model)
     beside = base is not None or not is_file(name)
-    missing = [part for part in parts.COMPONENTS if part not in gone and (part in sources or not beside)]
-    if beside and not sources and model.config is not None:
-        refusals.append(Refused("model.config goes with single files; a directory has its own configs: leave it out."))
-    found = gather(refusals, lambda: find(model, base, missing, gone))
-    if found is not None:
-        for component in sources:
-            gather(refusals, lambda part=component: _check(part, sources[part], found, model))  # type: ignore[misc]
-    if refusals or found is None:
-        raise Refused.together(refusals)
-    hashes = files.hash_all({source.setting: source.file for source in sources.values()})
-    texts = {name: files.sha256_of(data) for name, data in contents(found).items()}
-    weights = {f"{component} in one file": hashes[source.setting] for component, source in sources.items()}
-    digest = files.combine(texts | weights | ({"directory": base_digest} if base_digest else {}))
-    return Parts(assemble(found), sources, digest, hashes)
+    missing = [part for part in COMPONENTS if part not in gone and (part in origins or not beside)]
+    if beside and not origins and model.config is not None:
+        refusals.add(Refused("model.config goes with single files; a directory has its own configs: leave it out."))
+    with refusals.gather():
+        found = find(model, base, missing, gone)
+        for component, origin in origins.items():
+            with refusals.gather():
+                _check(component, origin, found, model)
+    refusals.raise_any()
+    hashes = hash_all({origin.setting: origin.file for origin in origins.values()})
+    texts = {name: sha256_of(data) for name, data in contents(found).items()}
+    weights = {f"{component} in one file": hashes[origin.setting] for component, origin in origins.items()}
+    digest = combine(texts | weights | ({"directory": base_digest} if base_digest else {}))
+    return Assembled(assemble(found), origins, digest, hashes)
 
 
-def _sources(model: Model, name: str, refusals: list[Refused]) -> dict[str, Source]:
+def _origins(model: Model, name: str, refusals: Refusals) -> dict[str, Origin]:
     """Component → where its tensors are, of those that are in single files. Adds to refusals what is not found."""
-    found: dict[str, Source] = {}
+    found: dict[str, Origin] = {}
     if is_file(name):
-        gather(refusals, lambda: found.update(_in_checkpoint(model, local(name, CHECKPOINT))))
+        with refusals.gather():
+            found |= _in_checkpoint(model, local(name, CHECKPOINT))
     for setting in SETTINGS:
         path = getattr(model, setting)
         if path not in ("auto", None):
-            source = gather(refusals, lambda s=setting, p=path: _alone(s, local(p, s)))  # type: ignore[misc]
-            found |= {setting: source} if source is not None else {}
+            with refusals.gather():
+                found[setting] = _alone(setting, local(path, setting))
     return found
 
 
-def _in_checkpoint(model: Model, file: Path) -> dict[str, Source]:
+def _in_checkpoint(model: Model, file: Path) -> dict[str, Origin]:
     """What a checkpoint file brings. Raises Refused with all that it should have and has not."""
     tensors = read(file, CHECKPOINT)
     if find_prefix("transformer", tensors) is None:
@@ -139,7 +136,7 @@ def _in_checkpoint(model: Model, file: Path) -> dict[str, Source]:
     for component in ("transformer", *(name for name in SETTINGS if getattr(model, name) == "auto")):
         prefix = find_prefix(component, tensors, checkpoint=True)
         if prefix is not None:
-            found[component] = Source(CHECKPOINT, file, prefix)
+            found[component] = Origin(CHECKPOINT, file, prefix, tensors)
         else:
             or_none = ", or null to render without it" if component == "text_encoder_3" else ""
             problems.append(
@@ -151,29 +148,29 @@ def _in_checkpoint(model: Model, file: Path) -> dict[str, Source]:
     return found
 
 
-def _alone(component: str, file: Path) -> Source:
+def _alone(component: str, file: Path) -> Origin:
     tensors = read(file, component)
     prefix = find_prefix(component, tensors)
     if prefix is None:
         raise Refused(_wrong(component, file, tensors))
-    return Source(component, file, prefix)
+    return Origin(component, file, prefix, tensors)
 
 
-def _check(component: str, source: Source, found: Architecture, model: Model) -> None:
+def _check(component: str, origin: Origin, found: Architecture, model: Model) -> None:
     """Raises Refused where the file's tensors are not those of the config."""
-    tensors, config = read(source.file, source.setting), found.config(component)
+    tensors, config = origin.header, found.config(component)
     try:
-        problem = misfit(component, config, tensors, source.prefix)
+        problem = misfit(component, config, tensors, origin.prefix)
     except (KeyError, TypeError) as error:
         where = found.parts[component]
         raise Refused(f"{where}/config.json: does not describe {NAMES[component]} ({error} is not there).") from None
-    if problem and source.setting != CHECKPOINT:
+    if problem and origin.setting != CHECKPOINT:
         raise Refused(
-            f"{_wrong(component, source.file, tensors)} Compared with {model.config or model.preset}: {problem}"
+            f"{_wrong(component, origin.file, tensors)} Compared with {model.config or model.preset}: {problem}"
         )
     if problem:
         raise Refused(
-            f"model.{source.setting} {source.file}: is {said_to_be(tensors)}, and its {NAMES[component]} is not that "
+            f"model.{origin.setting} {origin.file}: is {said_to_be(tensors)}, and its {NAMES[component]} is not that "
             f"of {model.config or model.preset}: {problem} Choose the preset of this file, or write its model.config."
         )
 

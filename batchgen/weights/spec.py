@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from batchgen.job import Job, Model, Refine, Sampling
+from batchgen.job import TEXT_ENCODERS, Job, Model, Refine, Sampling
 from batchgen.run.found_model import AdapterFile, FoundModel
 from batchgen.run.plans import Plan
 
 # Settings that may change after a run has begun, because they only say where files lie and change no image.
-PLACES = ("text_encoder", "text_encoder_2", "text_encoder_3", "vae", "config", "offload")
+PLACES = (*TEXT_ENCODERS, "vae", "config", "offload")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

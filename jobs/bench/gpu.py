@@ -45,7 +45,7 @@ from random_model import PRESET_OF, preset_of
 from stopwatch import Stopwatch
 
 from batchgen.engines.device import device_name
-from batchgen.engines.libraries import CHATTY, DTYPES, NEEDLESS, versions
+from batchgen.engines.libraries import CHATTY, DTYPES, QUIETER, versions
 
 RESULT = Path(__file__).parent / "results" / "gpu.json"
 COMPILE_SECONDS = 100.0  # of a GPU's code for one shape, and of a few batches
@@ -58,7 +58,7 @@ def main() -> int:
         print("skipped: there is no GPU here. To try all of it on a CPU: --size tiny --device cpu --sides 64 --steps 2")
         return 0
     for name in CHATTY:
-        logging.getLogger(name).addFilter(NEEDLESS)
+        logging.getLogger(name).addFilter(QUIETER)
     device = torch.device(arguments.device)
     dtype = DTYPES[preset_of(arguments.size).dtype]
     watch = Stopwatch(device, time.perf_counter() + 60 * arguments.minutes)

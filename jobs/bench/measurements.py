@@ -17,7 +17,7 @@ from random_model import PRESET_OF, WEIGHTS, build_pipeline, bytes_of, preset_of
 from rows_alike import GUIDANCE, alone_difference, batch_alike, generators, like_pipeline, make_rows, texts_alike
 from stopwatch import Stopwatch
 
-from batchgen.cost.footprint import CONTEXT, predict, shapes_of
+from batchgen.cost.footprint import CONTEXT, Predictor, shapes_of
 from batchgen.engines.protocol import ENCODE_BATCH, ImageRow
 from batchgen.engines.sd3.quantize import quantize
 from batchgen.engines.sd3.renderer import SD3Renderer
@@ -248,7 +248,7 @@ def _stages(bench: Bench, side: int, count: int) -> dict[str, Any]:
 def predicted(bench: Bench, side: int, count: int) -> dict[str, int]:
     """What `batchgen plan` says of each stage, without the part that is no tensor's. One text a row and a negative."""
     model = bench.renderer.spec.model
-    footprint = predict(model, shapes_of(model), bench.bucket(side), count, texts=count + 1)
+    footprint = Predictor(model, shapes_of(model)).predict(bench.bucket(side), count, texts=count + 1)
     stages = {"encode": footprint.encoding, "denoise": footprint.denoising, "decode": footprint.decoding}
     return {name: size - CONTEXT for name, size in stages.items()}
 

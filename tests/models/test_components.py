@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from batchgen.errors import Refused
 from batchgen.weights import hub
 from batchgen.weights.locate import locate, verify
-from batchgen.weights.parts import layout_of
+from batchgen.weights.parts import parts_of
 from tests.models.test_files import COMMIT, NAME, model, weights, write_hub_cache
 from tests.specs import spec_of
 
@@ -79,7 +79,7 @@ def test_the_digest_is_that_of_its_own_files(tmp_path):
 def test_each_of_them_is_verified(tmp_path, name):
     directory = write(tmp_path / "a", OWN)
     digest = digest_of(directory)
-    assert verify(spec(directory, digest)) == directory
+    assert verify(spec(directory, digest)).directory == directory
     write(directory, {name: OWN[name] + b" "})
     with pytest.raises(Refused, match="not those of the plan"):
         verify(spec(directory, digest))
@@ -91,7 +91,7 @@ def test_offline_the_cache_answers(tmp_path, monkeypatch):
     found = locate(model(NAME, **OTHER))
     assert (found.path, found.revision, found.tokenizers) == (NAME, COMMIT, snapshot)
     assert found.digest == digest_of(write(tmp_path / "copy", OWN))
-    assert verify(spec(NAME, found.digest, COMMIT)) == snapshot
+    assert verify(spec(NAME, found.digest, COMMIT)).directory == snapshot
 
 
 def test_online_the_planner_fetches_what_is_small_and_its_own(tmp_path, monkeypatch):
@@ -127,6 +127,6 @@ def test_online_the_planner_fetches_what_is_small_and_its_own(tmp_path, monkeypa
 
 
 def test_what_an_actor_fetches():
-    wanted = layout_of("diffusers", INDEX).wanted
+    wanted = parts_of("diffusers", INDEX).wanted
     assert {pattern.split("/")[0] for pattern in wanted} == {"model_index.json", "scheduler", "tokenizer", "unet"}
     assert not any(pattern.endswith((".py", ".bin")) for pattern in wanted)

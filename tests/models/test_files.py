@@ -17,10 +17,11 @@ from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, Reposit
 
 from batchgen.errors import Infrastructure, Refused
 from batchgen.job import Model
+from batchgen.job.pipelines import SD3
 from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.weights import digests, hub
 from batchgen.weights.locate import locate, verify
-from batchgen.weights.parts import CLASSES, PIPELINE, TOKENIZERS, WEIGHTS
+from batchgen.weights.parts import CLASSES, TOKENIZERS, WEIGHTS
 from batchgen.weights.spec import ModelSpec
 from tests.specs import spec_of
 
@@ -43,7 +44,7 @@ def content() -> dict[str, bytes]:
     """name → bytes of the smallest model that has everything."""
     library = {part: "diffusers" if part in ("scheduler", "transformer", "vae") else "transformers" for part in CLASSES}
     index = {part: [library[part], min(names)] for part, names in CLASSES.items()}
-    found = {"model_index.json": json.dumps({"_class_name": PIPELINE, **index}).encode()}
+    found = {"model_index.json": json.dumps({"_class_name": SD3, **index}).encode()}
     found["scheduler/scheduler_config.json"] = b"{}"
     for part in TOKENIZERS:
         found[f"{part}/tokenizer.json"] = b'{"model": 1}'
@@ -81,7 +82,7 @@ def test_a_directory_is_found_and_verified(tmp_path):
     directory = write(tmp_path / "model")
     found = locate(model(directory))
     assert (found.path, found.revision, found.tokenizers) == (str(directory), None, directory)
-    assert verify(spec(found.path, found.digest)) == directory
+    assert verify(spec(found.path, found.digest)).directory == directory
 
 
 def test_a_relative_path_becomes_one_that_every_machine_understands(tmp_path, monkeypatch):
@@ -216,7 +217,7 @@ def test_fake_needs_no_files():
 
 def test_the_demo_is_found_wherever_batchgen_lies():
     found = locate(model(DEMO_CHECKPOINT, preset="demo"))
-    assert verify(spec("/elsewhere/checkpoint", found.digest, preset="demo")) == DEMO_CHECKPOINT
+    assert verify(spec("/elsewhere/checkpoint", found.digest, preset="demo")).directory == DEMO_CHECKPOINT
 
 
 def test_locating_loads_no_torch():
@@ -325,7 +326,7 @@ def test_offline_the_cache_answers_with_the_digest_of_a_local_copy(tmp_path, off
     assert (found.path, found.revision, found.tokenizers) == (NAME, COMMIT, snapshot)
     assert not [name for name in counted if name.endswith(".safetensors")], "weights were read: the blob's name says it"
     assert found.digest == locate(model(write(tmp_path / "copy"))).digest
-    assert verify(spec(NAME, found.digest, COMMIT)) == snapshot
+    assert verify(spec(NAME, found.digest, COMMIT)).directory == snapshot
 
 
 def test_offline_without_the_model(tmp_path, offline):
@@ -408,7 +409,7 @@ def test_offline_a_cache_without_t5_serves_a_job_without_t5(tmp_path, offline):
     write_hub_cache(tmp_path / "hub", {name: data for name, data in content().items() if name not in without_t5()})
     found = locate(model(NAME, text_encoder_3=None))
     planned = spec_of(path=NAME, revision=COMMIT, digest=found.digest, preset="sd3.5-medium", text_encoder_3=None)
-    directory = verify(planned)
+    directory = verify(planned).directory
     assert (directory / "transformer/model.safetensors").read_bytes() == weights("transformer")
     with pytest.raises(Refused, match="not those of the plan"):
         verify(spec_of(path=NAME, revision=COMMIT, digest="0" * 64, preset="sd3.5-medium", text_encoder_3=None))

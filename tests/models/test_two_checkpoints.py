@@ -80,8 +80,8 @@ def test_two_that_take_turns_are_never_there_together(make_job, other, one_threa
 
 def brought(both):
     """Components that lie on the device now."""
-    turns = [(name, getattr(both, name).placement._turns) for name in ("first", "second")]
-    return tuple(f"{name}.{part}" for name, parts in turns for part, parked in parts.items() if parked._originals)
+    turns = {"first": both.first.placement, "second": both.second.placement}
+    return tuple(f"{name}.{part}" for name, placement in turns.items() for part in placement.brought)
 
 
 def test_the_job_guidance_interval_is_the_first_passs(renderer, make_row, monkeypatch):

@@ -20,7 +20,7 @@ from batchgen.run.layout import data_path
 from batchgen.storage.mirror import mirror
 from batchgen.storage.store import Store
 from batchgen.weights.locate import locate
-from batchgen.weights.parts import is_kept
+from batchgen.weights.parts import Sd3Parts
 
 
 def test_a_run_on_s3_is_planned_rendered_resumed_and_proven(s3_url, tmp_path, monkeypatch):
@@ -62,14 +62,14 @@ def test_a_model_on_s3_is_copied_once_and_again_when_it_changes(s3_url, tmp_path
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     store = Store.open(f"{s3_url}/model")
     with pytest.raises(Refused, match="holds no model"):
-        mirror(store.url, is_kept)
+        mirror(store.url, Sd3Parts().is_kept)
     store.create("model_index.json", b"{}")
     store.create("vae/config.json", b"1")
-    first = mirror(store.url, is_kept)
+    first = mirror(store.url, Sd3Parts().is_kept)
     (first / "vae" / "config.json").write_text("as it was")
-    assert mirror(store.url, is_kept) == first
+    assert mirror(store.url, Sd3Parts().is_kept) == first
     assert (first / "vae" / "config.json").read_text() == "as it was", "nothing was fetched"
     store.replace("vae/config.json", b"2")
-    second = mirror(store.url, is_kept)
+    second = mirror(store.url, Sd3Parts().is_kept)
     assert second != first
     assert (second / "vae" / "config.json").read_bytes() == b"2"

@@ -1,6 +1,6 @@
 """Weights → components: the pipeline class, the dtype and the device are said aloud, nothing is guessed or executed.
 
-Safetensors only, from a directory that `files.verify` has checked against the plan; no code and no pickle of a model
+Safetensors only, from files that were just checked against the plan; no code and no pickle of a model
 is ever run. Knows nothing of prompts and images.
 """
 
@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from batchgen.engines.device import pick_device
-from batchgen.engines.libraries import CHATTY, DTYPES, NEEDLESS
+from batchgen.engines.libraries import CHATTY, DTYPES, QUIETER
 from batchgen.engines.sd3.quantize import quantize
 from batchgen.engines.sd3.single_files import components
 from batchgen.job import Model
@@ -30,17 +30,17 @@ def load_pipeline(spec: ModelSpec) -> Any:
     Raises Refused if the weights are not those of the plan, or if a package to store them is not installed.
     """
     refuse_unusable(spec.model)
-    directory = verify(spec)
+    weights = verify(spec)
     logging.getLogger("torchao").setLevel(logging.ERROR)  # PEFT imports it, and it complains of kernels for GPUs
     for name in CHATTY:
-        logging.getLogger(name).addFilter(NEEDLESS)
+        logging.getLogger(name).addFilter(QUIETER)
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-    given = components(spec, directory)  # those of single files
+    given = components(spec.model, weights)  # those of single files
     # dtype goes in here and never through .to(): that would cast T5's `wo`, kept in fp32 for fp16 models, and corrupt
     # the embeddings (diffusers #8604).
     pipe = diffusers.StableDiffusion3Pipeline.from_pretrained(
-        directory, dtype=dtypes(spec.model), use_safetensors=True, local_files_only=True, **given
+        weights.directory, dtype=dtypes(spec.model), use_safetensors=True, local_files_only=True, **given
     )
     for name, kind in spec.model.quantization.model_dump(exclude_none=True).items():
         quantize(getattr(pipe, name), kind, DTYPES[spec.model.dtype_of(name)], pick_device())

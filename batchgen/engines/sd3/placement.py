@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import nn
 
-ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
+from batchgen.job import TEXT_ENCODERS
+
 TURNS = ("transformer", "vae")
 
 
@@ -41,9 +42,13 @@ class Parked:
             tensors[name] = kept[id(tensor)]
         self._originals.clear()
 
+    @property
+    def is_brought(self) -> bool:
+        return bool(self._originals)
+
     def bring(self) -> None:
         """Nothing where they are there already."""
-        if self._originals:
+        if self.is_brought:
             return
         here: dict[int, torch.Tensor] = {}
         for tensors, name, tensor in list(self._tensors()):
@@ -72,16 +77,21 @@ class Placement:
     def __init__(self, pipe: Any, offload: str, device: torch.device) -> None:
         self.device = device
         self._turns: dict[str, Parked] = {}
-        for name in (*ENCODERS, *TURNS):
+        for name in (*TEXT_ENCODERS, *TURNS):
             component = getattr(pipe, name)
             if component is None:
                 continue
-            if offload != "none" and (name in ENCODERS or (offload == "group" and name == "transformer")):
+            if offload != "none" and (name in TEXT_ENCODERS or (offload == "group" and name == "transformer")):
                 stream(component, device)
             elif offload == "model":
                 self._turns[name] = Parked(list(component.modules()), device)
             else:
                 component.to(device)
+
+    @property
+    def brought(self) -> list[str]:
+        """The components that take turns and lie on the device now."""
+        return [name for name, parked in self._turns.items() if parked.is_brought]
 
     def rest(self) -> None:
         """Make room for another pipeline: whatever takes turns leaves the device."""

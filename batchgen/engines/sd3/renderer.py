@@ -16,14 +16,15 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from batchgen.engines.device import device_name, on_device, peak_memory, pick_device
 from batchgen.engines.libraries import versions
-from batchgen.engines.protocol import ImageRow, Pixels
+from batchgen.engines.protocol import ImageRow
 from batchgen.engines.sd3.adapters import Adapters
 from batchgen.engines.sd3.load import load_pipeline
 from batchgen.engines.sd3.placement import Placement
 from batchgen.engines.sd3.samplers import sampler_for
 from batchgen.engines.sd3.sigmas import SCHEDULES, TRAINED
 from batchgen.engines.sd3.text import Embedding, PromptEncoder, RowEmbeds
-from batchgen.job.steps import guidance_window
+from batchgen.job.steps import guidance_window, skip_layer_steps
+from batchgen.run.images import Pixels
 from batchgen.weights.spec import ModelSpec
 
 Tensor = torch.Tensor
@@ -31,7 +32,7 @@ SHARED = ("height", "width", "num_inference_steps", "max_sequence_length", "adap
 
 
 class SD3Renderer:
-    """Implements batchgen.models.renderer.Renderer. The caller holds a lock from encode to decode."""
+    """Implements engines.protocol.Renderer. The caller holds a lock from encode to decode."""
 
     def __init__(self, pipe: Any, spec: ModelSpec) -> None:
         self.spec = spec
@@ -195,11 +196,11 @@ class SD3Renderer:
         return velocity
 
     def _skip_steps(self, rows: Sequence[ImageRow], steps: int) -> set[int]:
-        """Steps with a skip-layer forward: strictly inside the window, as in the pipeline."""
+        """Steps with a skip-layer forward."""
         if not any(row.skip_layer_guidance_scale for row in rows):
             return set()
-        start, stop = self.spec.sampling.skip_layer_guidance_start, self.spec.sampling.skip_layer_guidance_stop
-        return {step for step in range(steps) if steps * start < step < steps * stop}
+        sampling = self.spec.sampling
+        return {*skip_layer_steps(steps, sampling.skip_layer_guidance_start, sampling.skip_layer_guidance_stop)}
 
     def _decode_row(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """(1, 16, h, w) → pixels (8h, 8w, 3) uint8, perhaps still being copied, and whether the decoder gave no NaN."""

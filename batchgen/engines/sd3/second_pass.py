@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from batchgen.engines.device import on_device
-from batchgen.engines.protocol import ImageRow, Pixels
+from batchgen.engines.protocol import ImageRow
 from batchgen.engines.sd3.renderer import SD3Renderer
 from batchgen.engines.sd3.text import RowEmbeds
 from batchgen.job import Refine
 from batchgen.job.steps import first_step, refined_size
+from batchgen.run.images import Pixels
 
 
 class TwoPassRenderer:

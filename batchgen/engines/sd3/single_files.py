@@ -15,14 +15,14 @@ import transformers
 from safetensors import safe_open
 
 from batchgen.errors import Refused
-from batchgen.weights import singlefile
-from batchgen.weights.contents import NEEDLESS, SCALES
-from batchgen.weights.singlefile import Source
-from batchgen.weights.spec import ModelSpec
+from batchgen.job import Model
+from batchgen.weights.contents import SCALES, UNREAD
+from batchgen.weights.locate import Verified
+from batchgen.weights.singlefile import Origin
 
 Tensors = dict[str, torch.Tensor]
-MODELS = {"transformer": diffusers.SD3Transformer2DModel, "vae": diffusers.AutoencoderKL}
-ENCODERS = {
+MODEL_CLASSES = {"transformer": diffusers.SD3Transformer2DModel, "vae": diffusers.AutoencoderKL}
+ENCODER_CLASSES = {
     "text_encoder": transformers.CLIPTextModelWithProjection,
     "text_encoder_2": transformers.CLIPTextModelWithProjection,
     "text_encoder_3": transformers.T5EncoderModel,
@@ -30,26 +30,21 @@ ENCODERS = {
 FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 
 
-def components(spec: ModelSpec, directory: Path) -> dict[str, Any]:
-    """Component → module on the CPU, of those that single files bring; None for what the job does without.
-
-    directory: as singlefile.verify gave it.
-    """
-    if not singlefile.is_needed(spec.model):
-        return {}
-    sources = singlefile.sources(spec.model, spec.path)
-    found = {name: load(name, source, directory, spec.model.dtype_of(name)) for name, source in sources.items()}
-    return found | dict.fromkeys(singlefile.dropped(spec.model))
+def components(model: Model, weights: Verified) -> dict[str, Any]:
+    """Component → module on the CPU, of those that single files bring; None for what the job does without."""
+    origins, directory = weights.origins, weights.directory
+    found = {name: load(name, origin, directory, model.dtype_of(name)) for name, origin in origins.items()}
+    return found | dict.fromkeys(weights.dropped)
 
 
-def load(component: str, source: Source, directory: Path, dtype: str) -> Any:
+def load(component: str, origin: Origin, directory: Path, dtype: str) -> Any:
     """One module, in evaluation mode.
 
     Raises Refused where a tensor is missing or one too many.
     """
-    found = tensors(source, getattr(torch, dtype))
-    if component in MODELS:
-        model = MODELS[component].from_single_file(
+    found = tensors(origin, getattr(torch, dtype))
+    if component in MODEL_CLASSES:
+        model = MODEL_CLASSES[component].from_single_file(
             found,
             config=str(directory),
             subfolder=component,
@@ -57,17 +52,17 @@ def load(component: str, source: Source, directory: Path, dtype: str) -> Any:
             local_files_only=True,
         )
         left = [name for name, value in model.state_dict().items() if value.is_meta]
-        return model if not left else _refuse(source, left)
-    return _encoder(component, found, source, directory, dtype)
+        return model if not left else _refuse(origin, left)
+    return _encoder(component, found, origin, directory, dtype)
 
 
-def tensors(source: Source, dtype: torch.dtype) -> Tensors:
+def tensors(origin: Origin, dtype: torch.dtype) -> Tensors:
     """A component's tensors by their names without the prefix; fp8 in dtype, scaled fp8 multiplied out."""
-    with safe_open(source.file, "pt") as file:
-        own = [name for name in file.keys() if name.startswith(source.prefix)]  # noqa: SIM118
-        found = {name.removeprefix(source.prefix): file.get_tensor(name) for name in own}
+    with safe_open(origin.file, "pt") as file:
+        own = [name for name in file.keys() if name.startswith(origin.prefix)]  # noqa: SIM118
+        found = {name.removeprefix(origin.prefix): file.get_tensor(name) for name in own}
     scales = {name: found.pop(name) for name in list(found) if name.endswith(SCALES)}
-    found = {name: value for name, value in found.items() if not name.endswith(NEEDLESS)}
+    found = {name: value for name, value in found.items() if not name.endswith(UNREAD)}
     for name, value in found.items():
         if value.dtype in FLOAT8:
             scale = scales.get(f"{name.removesuffix('.weight')}.scale_weight")
@@ -75,8 +70,8 @@ def tensors(source: Source, dtype: torch.dtype) -> Tensors:
     return found
 
 
-def _encoder(component: str, found: Tensors, source: Source, directory: Path, dtype: str) -> Any:
-    kind = ENCODERS[component]
+def _encoder(component: str, found: Tensors, origin: Origin, directory: Path, dtype: str) -> Any:
+    kind = ENCODER_CLASSES[component]
     config = kind.config_class.from_pretrained(directory / component, local_files_only=True)
     if component == "text_encoder" and "text_projection.weight" not in found:
         found["text_projection.weight"] = torch.eye(config.projection_dim)  # as SD3's files mean it: content.optional
@@ -87,12 +82,12 @@ def _encoder(component: str, found: Tensors, source: Source, directory: Path, dt
         None, config=config, state_dict=found, dtype=getattr(torch, dtype), output_loading_info=True
     )
     wrong = [*report["missing_keys"], *report["unexpected_keys"], *map(str, report["mismatched_keys"])]
-    return model.eval() if not wrong else _refuse(source, wrong)
+    return model.eval() if not wrong else _refuse(origin, wrong)
 
 
-def _refuse(source: Source, names: list[str]) -> Any:
+def _refuse(origin: Origin, names: list[str]) -> Any:
     raise Refused(
-        f"model.{source.setting} {source.file}: its tensors do not fit the installed transformers "
+        f"model.{origin.setting} {origin.file}: its tensors do not fit the installed transformers "
         f"{transformers.__version__} and diffusers {diffusers.__version__} ({', '.join(sorted(names)[:3])}): install "
         "the versions of infra/constraints.txt."
     )

@@ -18,7 +18,7 @@ FREQUENCIES = 256  # of a timestep's embedding; SD3Transformer2DModel, diffusers
 
 def expected(component: str, config: Mapping[str, Any]) -> dict[str, Shape]:
     """Name → shape. Raises KeyError where the config does not say what it must."""
-    return dict(_LAYOUTS[component](config))
+    return dict(_COMPONENTS[component](config))
 
 
 def as_diffusers(vae: Mapping[str, Shape], levels: int) -> dict[str, Shape]:
@@ -30,9 +30,8 @@ def as_diffusers(vae: Mapping[str, Shape], levels: int) -> dict[str, Shape]:
             name = re.sub(pattern, said, name)
         name = re.sub(r"decoder\.up\.(\d+)\.", lambda found: f"decoder.up_blocks.{levels - 1 - int(found[1])}.", name)
         name = re.sub(r"block_(\d)\.", lambda found: f"resnets.{int(found[1]) - 1}.", name)
-        found[name] = (
-            shape[:2] if attends and len(shape) == 4 else shape
-        )  # a linear layer instead of a 1 × 1 convolution
+        is_linear = attends and len(shape) == 4  # there; here it is a 1 × 1 convolution
+        found[name] = shape[:2] if is_linear else shape
     return found
 
 
@@ -179,7 +178,7 @@ _VAE_IN_DIFFUSERS = (
     (r"coder\.norm_out\.", "coder.conv_norm_out."),
     (r"nin_shortcut", "conv_shortcut"),
 )
-_LAYOUTS = {
+_COMPONENTS = {
     "transformer": _transformer,
     "vae": _vae,
     "text_encoder": _clip,

@@ -62,7 +62,7 @@ def limits(job: Job, model: FoundModel | None) -> Limits:
     Weights that are not the preset's own are limited by their positions alone: what they were trained for, only their
     owner knows.
     """
-    refiner = job.refine and job.refine.model
+    refiner = job.refine.model if job.refine else None
     second = model and (model.refiner if refiner else model)
     trained = _with_second(_trained(job.model), _trained(refiner or job.model), job.refine)
     found = _with_second(_possible(job.model, model), _possible(refiner or job.model, second), job.refine)

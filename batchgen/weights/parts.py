@@ -168,7 +168,7 @@ def longest_side(directory: Path) -> int | None:
     """How many pixels a side may have, by the positions of the transformer; None where its config does not say."""
     config = read_json(directory / "transformer/config.json")
     sizes = [config.get(name) for name in ("pos_embed_max_size", "patch_size")] if isinstance(config, dict) else []
-    return math.prod(sizes) * VAE_FACTOR if sizes and all(isinstance(size, int) for size in sizes) else None
+    return int(math.prod(sizes)) * VAE_FACTOR if sizes and all(isinstance(size, int) for size in sizes) else None
 
 
 def _broken_weights(file: Path) -> str:

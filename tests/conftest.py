@@ -18,11 +18,28 @@ import hypothesis
 import pytest
 from rich.console import Console
 
-hypothesis.settings.register_profile("quick", max_examples=60, deadline=None)
+hypothesis.settings.register_profile("quick", max_examples=25, deadline=None)
 hypothesis.settings.register_profile("fuzz", max_examples=3000, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))  # `make fuzz` sets it
 
 pytest_plugins = ["tests.seaweed"]  # tests/seaweed.py: seaweed, s3_environment, s3_url
+
+# What starts early: the longest first, so that no worker is left alone with it at the end.
+EARLY = ["tests/render/", "tests/storage/", "tests/models/"]
+START_TRIES = 3
+
+
+def pytest_collection_modifyitems(items):
+    """Divide the tests between the workers of pytest-xdist: what shares a server stays together, and so does a file."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(shared_by(item)))
+    items.sort(key=lambda item: (shared_by(item) != "ray", *(not item.nodeid.startswith(room) for room in EARLY)))
+
+
+def shared_by(item):
+    """The one Ray, the one S3 server, or else the fixtures of the test's own file."""
+    servers = {"ray_session": "ray", "seaweed": "s3"}
+    return next((name for fixture, name in servers.items() if fixture in item.fixturenames), item.nodeid.split("::")[0])
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +50,14 @@ def ray_session():
     from batchgen.cluster.connection import connected
     from batchgen.job import Cluster
 
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    for tries_left in reversed(range(START_TRIES)):
+        try:
+            ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+            break
+        except Exception as error:  # of a busy machine: Ray waits for 30 s, which is written down in its code
+            ray.shutdown()
+            if "timed out during startup" not in str(error) or not tries_left:
+                raise
     with connected(Cluster()):
         yield
     ray.shutdown()

@@ -1,4 +1,7 @@
-"""Run by the two test_stall.py in a process of its own, because the watchdog ends Ray: argv is a job file."""
+"""Run by the two test_stall.py in a process of its own, because the watchdog ends Ray.
+
+Arguments: a job file; for how many seconds the first receipt of a session is waited for.
+"""
 
 import sys
 
@@ -16,7 +19,7 @@ from batchgen.render.progress import Display, Tally
 job = load_job(sys.argv[1])
 prepared = prepare(job)
 run = prepared.run or make_plan(prepared)[0]
-patience = Patience(first_s=10.0, least_s=4.0, factor=1.0)
+patience = Patience(first_s=float(sys.argv[2]), least_s=8.0, factor=0.1)
 with Display(Tally(run.plans[0].images, 0, 0), Console(width=200)) as display, connected(job.cluster):
     try:
         render_missing(run, job, prepared.model, display, patience)

@@ -1,7 +1,6 @@
 """budget.py and the renderer that obeys it, without Ray: what is counted, and that no shard is taken any more."""
 
 import threading
-import time
 
 import pytest
 
@@ -108,19 +107,24 @@ def test_after_the_sign_no_shard_is_taken(made, monkeypatch):
     assert not run.store.exists(data_path(1))
 
 
-def test_a_shard_that_waits_for_the_device_is_given_back(made):
+def test_a_shard_that_waits_for_the_device_is_given_back(made, monkeypatch):
     run, actor, todo = made
     one, receipts = actor(), []
-    one._gpu.acquire()
-    thread = threading.Thread(target=lambda: receipts.append(call(one, todo[0])))
-    thread.start()
-    time.sleep(0.3)  # it has looked for the sign once, and now waits
-    assert not receipts
+    on_device, go_on, waiting = threading.Event(), threading.Event(), threading.Event()
+    begin, history = Attempts.begin, Attempts.history
+    monkeypatch.setattr(Attempts, "begin", lambda self: (begin(self), on_device.set(), go_on.wait(10)))
+    threads = [threading.Thread(target=lambda n=n: receipts.append(call(one, todo[n]))) for n in (0, 1)]
+    threads[0].start()
+    assert on_device.wait(10)
+    monkeypatch.setattr(Attempts, "history", lambda self: (waiting.set(), history(self))[1])
+    threads[1].start()
+    assert waiting.wait(10), "it has looked for the sign once, and asks next for the device"
     run.store.replace(sign("s"), b"stop")
-    one._gpu.release()
-    thread.join(10)
-    assert receipts[0].unfinished == 0
-    assert not run.store.exists(data_path(0))
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+    assert {receipt.shard: receipt.unfinished is None for receipt in receipts} == {0: True, 1: False}
+    assert (run.store.exists(data_path(0)), run.store.exists(data_path(1))) == (True, False)
 
 
 def test_what_is_under_way_is_said_until_it_is_committed(made, monkeypatch):

@@ -60,9 +60,17 @@ def test_an_error_of_the_source_is_raised_here():
 
 
 def test_idle_is_called_while_waiting():
-    calls = []
-    list(watched(items(0.2, "a"), Patience(), lambda: 0, lambda: calls.append(1)))
-    assert len(calls) > 3
+    calls, often = [], threading.Event()
+
+    def until_often():
+        yield often.wait(30)
+
+    def idle():
+        calls.append(1)
+        if len(calls) > 3:
+            often.set()
+
+    assert list(watched(until_often(), Patience(), lambda: 0, idle)) == [True]
 
 
 def test_closing_closes_the_source():

@@ -2,10 +2,10 @@
 
 import signal
 
-from tests.render.test_kill import interrupt, slow_job
+from tests.render.test_kill import hanging_job, interrupt
 
-__all__ = ["slow_job"]  # a fixture
+__all__ = ["hanging_job"]  # a fixture
 
 
-def test_ctrl_c_ends_the_cluster_too(slow_job, tmp_path):
-    interrupt(slow_job, tmp_path, signal.SIGINT, 130)
+def test_ctrl_c_ends_the_cluster_too(hanging_job, tmp_path):
+    interrupt(hanging_job, tmp_path, signal.SIGINT, 130)

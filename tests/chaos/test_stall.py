@@ -16,13 +16,13 @@ def test_a_hanging_renderer_is_ended_and_the_rest_is_rendered(make_job, tmp_path
     path = tmp_path / "job.yaml"
     path.write_text(yaml.safe_dump(job.model_dump(mode="json")))
     script = Path(__file__).parent.parent / "stalling.py"
-    command = [sys.executable, script, path]
-    first = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    command = [sys.executable, script, path, "20"]
+    first = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert (first.returncode, first.stdout.count("ended the renderers, starting others")) == (5, 2), first.stderr
     run = Run.open(Store.open(job.output.path))
     assert len(run.committed()) == 4, "all but the one that hangs"
     assert first.stderr == ""
-    second = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    second = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert second.returncode == 0, second.stdout + second.stderr
     failures = owned_footer(run.store, 0, run.plans[0].plan).failures.values()
     assert [failure.code for failure in failures] == ["KILLS_WORKER"], "twice alone, twice hung"

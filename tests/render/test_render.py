@@ -68,15 +68,10 @@ def test_the_main_path(make_job, console):
     again.rerender(finished.run, 5, report)
     assert (report.problems, report.rerendered) == ([], 5)
     assert status_of(finished.run).complete
-
-
-def test_running_it_again_renders_nothing_and_touches_nothing(make_job, console):
-    job = make_job(["a", "b"])
-    session.render(job, console)
-    out = Path(job.output.path)
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in Path(job.output.path).rglob("*")}
     assert session.render(job, console).rendered == 0
-    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    now = {path: path.stat().st_mtime_ns for path in Path(job.output.path).rglob("*")}
+    assert now == before, "running it again touches nothing"
 
 
 def test_nothing_but_the_row_decides_an_image(make_job, console):
@@ -147,7 +142,7 @@ def test_a_row_that_kills_its_process_fails_alone(make_job, console):
 
 
 def test_another_job_on_the_same_directory_is_refused(make_job, console):
-    session.render(make_job(["a"]), console)
+    make_plan(prepare(make_job(["a"])))
     with pytest.raises(RunMismatch, match=r"sampling.guidance_scale: there 4.5, now 7.0"):
         session.render(make_job(["a"], sampling={"guidance_scale": 7.0}), console)
     with pytest.raises(RunMismatch, match="content of the manifest"):
@@ -155,19 +150,14 @@ def test_another_job_on_the_same_directory_is_refused(make_job, console):
 
 
 def test_skipped_rows_stay_in_the_books(make_job, console):
-    job = make_job(["a", {"prompt": None}, {"prompt": "c", "height": -5, "width": 16}],
-                   errors={"bad_rows": "skip", "max_failed_fraction": 1.0})  # fmt: skip
+    rows = ["a", {"prompt": None}, {"prompt": "c", "height": -5, "width": 16}]
+    job = make_job(rows, errors={"bad_rows": "skip", "max_failed_fraction": 1.0})
     finished = session.render(job, console)
     assert (finished.totals.images, finished.totals.failed) == (1, 2)
     metadata = pd.read_parquet(f"{job.output.path}/metadata")
     assert sorted(metadata["error_code"].dropna()) == ["BAD_SIZE", "NULL_PROMPT"]
     assert doctor.examine(finished.run).problems == []
-
-
-def test_what_was_decided_with_the_plan_is_said_to_stay(make_job, console):
-    session.render(make_job(["a", {"prompt": None}], errors={"bad_rows": "skip", "max_failed_fraction": 1}), console)
-    job = make_job(["a", {"prompt": None}], errors={"bad_rows": "refuse", "max_failed_fraction": 1})
-    session.render(job, console)
+    session.render(make_job(rows, errors={"bad_rows": "refuse", "max_failed_fraction": 1.0}), console)
     assert "errors.bad_rows stays skip, as when this run was planned" in console.file.getvalue()
 
 

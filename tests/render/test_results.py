@@ -62,17 +62,6 @@ def test_a_run_that_is_not_finished_shows_what_is_there(make_job, console):
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_a_failed_row_says_why_it_has_no_picture(make_job, console):
-    job = make_job(["a", "fake:raise"], errors={"max_failed_fraction": 1})
-    session.render(job, console)
-    results = batchgen.open(job.output.path)
-    failed = an_image(results, status="failed")
-    assert results.row(failed)["error_code"]
-    with pytest.raises(Refused, match="has no picture: it failed"):
-        results.image(failed)
-
-
-@pytest.mark.usefixtures("ray_session")
 def test_a_job_is_rendered_from_python(make_job, tmp_path):
     sections = make_job(["a", "b", "fake:raise"]).model_dump(mode="json")
     with pytest.raises(TooManyFailures):
@@ -80,6 +69,10 @@ def test_a_job_is_rendered_from_python(make_job, tmp_path):
     (tmp_path / "job.yaml").write_text(json.dumps(sections | {"errors": {"max_failed_fraction": 0.5}}))
     results = batchgen.render(tmp_path / "job.yaml")
     assert results.to_pandas()["status"].value_counts().to_dict() == {"ok": 2, "failed": 1}
+    failed = an_image(results, status="failed")
+    assert results.row(failed)["error_code"]
+    with pytest.raises(Refused, match="has no picture: it failed"):
+        results.image(failed)
     with pytest.raises(TooManyFailures):
         batchgen.render(str(tmp_path / "job.yaml"), strict=True)
 

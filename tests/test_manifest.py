@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchgen import schema
+from batchgen.columns import MAX_SEED
 from batchgen.errors import Refused
-from batchgen.job import MAX_SEED, Errors
+from batchgen.job import Errors
 from batchgen.job.file import job_from
 from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.manifest import lines, parquet

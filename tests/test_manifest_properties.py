@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchgen import schema
+from batchgen.columns import MANIFEST
 from batchgen.errors import Refused
-from batchgen.job import MANIFEST_COLUMNS
 from batchgen.job.file import job_from
 from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.manifest.sources import find_sources
@@ -86,14 +86,14 @@ def columns(draw, name, size):
 @st.composite
 def tables(draw):
     size = draw(st.integers(1, 6))
-    names = draw(st.sets(st.sampled_from([*MANIFEST_COLUMNS, "note", "score", "a.b", "Ünïcode name", ""]), max_size=6))
+    names = draw(st.sets(st.sampled_from([*MANIFEST, "note", "score", "a.b", "Ünïcode name", ""]), max_size=6))
     return pa.table({name: draw(columns(name, size)) for name in sorted({"prompt", *names})})
 
 
 VALUES = (
     st.none() | st.booleans() | INT64 | st.integers() | FLOAT | TEXT | st.just("\ud800") | st.lists(INT64, max_size=2)
 )
-OBJECTS = st.dictionaries(st.sampled_from([*MANIFEST_COLUMNS, "note", "score"]), VALUES, max_size=5)
+OBJECTS = st.dictionaries(st.sampled_from([*MANIFEST, "note", "score"]), VALUES, max_size=5)
 GOOD = st.fixed_dictionaries({"prompt": st.text("abc ", min_size=1).map(lambda t: "x" + t)})
 JUNK = st.text(max_size=10).map(lambda text: text.replace("\n", ""))
 LINES = st.lists(GOOD.map(json.dumps) | OBJECTS.map(json.dumps) | JUNK, min_size=1, max_size=8)

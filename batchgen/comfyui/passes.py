@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import get_args
 
+from batchgen.columns import MAX_GUIDANCE, MAX_IMAGES_PER_PROMPT, MAX_SEED, MAX_STEPS
 from batchgen.comfyui.findings import Findings
 from batchgen.comfyui.graph import Node, printable
-from batchgen.job import MAX_GUIDANCE, MAX_IMAGES_PER_PROMPT, MAX_SEED, MAX_STEPS
 from batchgen.job.sampling import Sampler, Schedule
 
 KINDS = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced")

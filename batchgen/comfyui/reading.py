@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from batchgen.columns import MANIFEST
 from batchgen.comfyui.findings import Findings, Loss
 from batchgen.comfyui.graph import Graph, Node
 from batchgen.comfyui.image import Image, read_image
@@ -15,7 +16,6 @@ from batchgen.comfyui.passes import KINDS
 from batchgen.comfyui.places import Models
 from batchgen.comfyui.way import Way, outputs, read_way
 from batchgen.errors import Problem, Refused
-from batchgen.job import MANIFEST_COLUMNS
 
 
 @dataclass(slots=True)
@@ -107,7 +107,7 @@ def _together(reads: list[_Read]) -> Imported:
 
 def _move_to_rows(images: list[Image], nodes: list[Node]) -> None:
     """What images differ in and a row may say goes there; each row is named by the node that keeps its image."""
-    keys = dict.fromkeys(key for image in images for key in image.sampling if key in MANIFEST_COLUMNS)
+    keys = dict.fromkeys(key for image in images for key in image.sampling if key in MANIFEST)
     differing = [key for key in keys if any(image.sampling.get(key) != images[0].sampling.get(key) for image in images)]
     for image, node in zip(images, nodes, strict=True):
         moved = {key: image.sampling.pop(key) for key in differing if key in image.sampling}

@@ -14,31 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchgen.job import MANIFEST_COLUMNS
+from batchgen.columns import CONTENT, DECIDING
 from batchgen.manifest.values import Rows
 from batchgen.rows import identity
 from batchgen.rows.expansion import Expansion
-
-# What decides an image, beside the model and skip-layer guidance. Null values are left out of the hash, so that a
-# parameter that comes later changes no name.
-DECIDING = (
-    "prompt",
-    "prompt_2",
-    "prompt_3",
-    "negative_prompt",
-    "height",
-    "width",
-    "num_inference_steps",
-    "guidance_scale",
-    "skip_layer_guidance_scale",
-    "max_sequence_length",
-    "seed",
-    "negative_prompt_2",
-    "negative_prompt_3",
-    "adapter",
-)
-# num_images_per_prompt is no content: asking for more images must not rename those that are there.
-CONTENT = tuple(name for name in MANIFEST_COLUMNS if name not in ("id", "num_images_per_prompt"))
 
 Ints = npt.NDArray[np.int64]
 

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.job import MANIFEST_COLUMNS
+from batchgen.columns import MANIFEST
 from batchgen.plan import graph
 from tests.mistakes.outcome import look, one_by_one, write
 from tests.test_manifest_properties import GOOD, JUNK, LINES, OBJECTS, QUICK, TEXT, tables
 
 CELLS = TEXT | st.sampled_from(["7", "-1", "1e3", "nan", "64", "512x512", "16:9", '"', "\ud800", ",", "\n"])
-NAMES = st.lists(st.sampled_from([*MANIFEST_COLUMNS, "note", "", "image_id"]), max_size=4)
+NAMES = st.lists(st.sampled_from([*MANIFEST, "note", "", "image_id"]), max_size=4)
 
 
 @st.composite

@@ -21,6 +21,7 @@ from batchgen.manifest.columns import is_nested, is_text, plain
 from batchgen.manifest.formats import Line, Source
 from batchgen.manifest.lines import read_lines
 from batchgen.manifest.parquet import read_parquet
+from batchgen.words import is_unicode
 
 Mask = npt.NDArray[np.bool_]
 
@@ -320,15 +321,11 @@ def _texts(column: str, values: list[str | None], complaints: Complaints) -> pa.
     try:
         return pa.array(values, pa.string())
     except UnicodeEncodeError:  # JSON escapes can spell half a surrogate pair
-        whole = [value if value is None or _is_whole(value) else None for value in values]
+        whole = [value if value is None or is_unicode(value) else None for value in values]
         for row, (value, kept) in enumerate(zip(values, whole, strict=True)):
             if value is not None and kept is None:
                 complaints.about(row, column, "BAD_UTF8", NOT_UNICODE)
         return pa.array(whole, pa.string())
-
-
-def _is_whole(text: str) -> bool:
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def shown(value: Any) -> str:

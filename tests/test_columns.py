@@ -9,6 +9,7 @@ from batchgen import columns
 from batchgen.engines.protocol import ImageRow
 from batchgen.job import Sampling, Sweep
 from batchgen.rows.buckets import Bucket
+from batchgen.rows.grid import Grid
 
 
 def test_a_renderer_is_told_what_decides_an_image_and_its_name():
@@ -22,6 +23,10 @@ def test_the_job_says_what_a_row_does_not_say():
 
 def test_the_axes_of_a_sweep_are_the_swept_columns():
     assert set(Sweep.model_fields) == set(columns.SWEPT)
+
+
+def test_each_swept_column_has_a_matrix():
+    assert {field.name for field in fields(Grid)} >= set(columns.SWEPT)
 
 
 def test_a_bucket_is_made_of_the_shared_columns():

@@ -19,7 +19,8 @@ from batchgen.errors import Refused
 from batchgen.job.file import job_from
 from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.manifest.sources import find_sources
-from batchgen.rows.expand import expand
+from batchgen.manifest.values import read_rows
+from batchgen.rows.expand import expand_in_parts
 from batchgen.rows.expansion import Expansion
 from batchgen.rows.tokens import TokenCounter
 from tests.specs import files_of
@@ -106,21 +107,26 @@ def job(path, **sections):
 
 
 def expanded(path, counter, **sections):
-    """Sources and all image rows; Refused only from find_sources."""
+    """Sources and the image rows of each; Refused only from find_sources."""
     found = find_sources(job(path, **sections).input)
-    settings = Expansion.of(job(path, **sections), found.extras, files_of())
-    tables = [expand(source, settings, counter) for source in found.items]
-    for table in tables:
-        table.validate(full=True)
-        assert table.schema == schema.expanded_schema(found.extras)
+    expansion = Expansion.of(job(path, **sections), found.extras, files_of())
+    tables = []
+    for source in found.items:
+        parts = [*expand_in_parts(source, expansion, counter)]
+        for part in parts:
+            part.validate(full=True)
+            assert part.schema == schema.expanded_schema(found.extras)
+        tables.append(pa.concat_tables(parts))
     return found, tables
 
 
-def account(sources, tables, samples, cells):
+def account(found, tables, samples, cells):
     """Every prompt row ends in its images or in one complaint, in order."""
-    for source, table in zip(sources.items, tables, strict=True):
+    for source, table in zip(found.items, tables, strict=True):
         rows = table.to_pylist()
-        assert [*dict.fromkeys(row["prompt_row"] for row in rows)] == list(range(source.rows))
+        numbers = read_rows(source, {}, found.extras).numbers.tolist()
+        assert [*dict.fromkeys(row["prompt_row"] for row in rows)] == numbers
+        assert len(numbers) == source.rows
         count = Counter(row["prompt_row"] for row in rows)
         for row in rows:
             assert (row["bucket"] is None) == (row["skip_code"] is not None) == (row["where"] is not None)

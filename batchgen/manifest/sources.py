@@ -1,7 +1,7 @@
 """From `input.path` to the sources of a manifest: which files, in which order, with which columns, and their digest.
 
-Looks at whole files and never at the meaning of a row. Everything wrong with files and columns is found here, all at
-once, before a task is started. What a path is and how bytes are read belongs to `storage`.
+Finds everything that is wrong with files and columns, all at once, before a task is started. Knows nothing of what a
+row means; what a path is and how bytes are read is known to `storage`.
 """
 
 from __future__ import annotations

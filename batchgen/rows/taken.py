@@ -1,7 +1,7 @@
-"""What a job and its rows ask of another model's pipeline and that one does not take: said before a GPU is used.
+"""Refuses what a job or a row asks of a pipeline of diffusers that does not accept it, before a GPU is used.
 
-Knows columns and what a pipeline takes (`job.pipelines`). A parameter that diffusers would ignore or stumble over
-is never dropped in silence.
+No parameter is left out silently. Knows columns and which of them a pipeline takes (`job.pipelines`), no files but
+model_index.json.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Arrow schemas, field by field, of every table that is stored: plan, its index, images, metadata.
 
-Knows no files and no Ray. Flat typed columns: a reader needs nothing of batchgen to use a table.
+Knows no files and no Ray; what a row may ask for stands in `columns`. Flat typed columns: a reader needs nothing of
+batchgen to use a table.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
+from batchgen.columns import PLANNED
+
 TOKEN_FIELDS = [
-    # Counts include the special tokens and are taken without truncation; limits are 77, 77, max_sequence_length.
+    # Counts include the special tokens and are taken without truncation; the limits are 77, 77 and the row's for T5.
     pa.field("tokens_clip_l", pa.int32()),
     pa.field("tokens_clip_g", pa.int32()),
     pa.field("tokens_t5", pa.int32()),
     pa.field("overflow_clip_l", pa.bool_()),
     pa.field("overflow_clip_g", pa.bool_()),
     pa.field("overflow_t5", pa.bool_()),
-    pa.field("t5_over_256", pa.bool_()),  # beyond what SD3.5 was trained on, even where max_sequence_length allows it
+    pa.field("t5_over_256", pa.bool_()),  # beyond what SD3.5 was trained on, even where the row's limit allows it
     # The exact text that the encoder does not see, or null.
     pa.field("truncated_clip_l", pa.string()),
     pa.field("truncated_clip_g", pa.string()),
@@ -26,27 +29,9 @@ TOKEN_FIELDS = [
     pa.field("negative_overflow", pa.bool_()),  # in any encoder
 ]
 
+# What a row asks for, and what its prompts are in tokens.
 ROW_FIELDS = [
-    pa.field("image_id", pa.string(), nullable=False),
-    pa.field("prompt_id", pa.string(), nullable=False),
-    pa.field("sample_index", pa.int32(), nullable=False),
-    pa.field("cell", pa.string(), nullable=False),
-    pa.field("prompt", pa.string()),
-    pa.field("prompt_2", pa.string()),
-    pa.field("prompt_3", pa.string()),
-    pa.field("negative_prompt", pa.string()),
-    pa.field("negative_prompt_2", pa.string()),  # null: negative_prompt, as for prompt_2
-    pa.field("negative_prompt_3", pa.string()),
-    pa.field("height", pa.int32()),
-    pa.field("width", pa.int32()),
-    pa.field("requested_height", pa.int32()),  # null unless snapped
-    pa.field("requested_width", pa.int32()),
-    pa.field("num_inference_steps", pa.int32()),
-    pa.field("guidance_scale", pa.float64()),
-    pa.field("skip_layer_guidance_scale", pa.float64()),
-    pa.field("adapter", pa.string()),  # an alias of the job's model.adapters
-    pa.field("max_sequence_length", pa.int32()),
-    pa.field("seed", pa.int64()),
+    *(pa.field(column.name, pa.type_for_alias(column.type), nullable=column.nullable) for column in PLANNED),
     *TOKEN_FIELDS,
 ]
 
@@ -61,7 +46,7 @@ PLAN_FIELDS = [
 
 # What expanding a manifest tells the planner beside the plan's columns; not kept.
 EXPANDED_FIELDS = [
-    pa.field("prompt_row", pa.int64(), nullable=False),  # position of the prompt row within its source
+    pa.field("prompt_row", pa.int64(), nullable=False),  # its row (Parquet) or line in the manifest's file, from 1
     pa.field("bucket", pa.string()),  # null for bad rows, which have no parameters
     pa.field("where", pa.string()),  # 'prompts.parquet, row 17'; null for rows without skip_code
     pa.field("seed_derived", pa.bool_(), nullable=False),

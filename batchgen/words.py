@@ -69,9 +69,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" Did you mean {close}?" if close else ""
 
 
+def is_unicode(text: str) -> bool:
+    """False where it holds half of a surrogate pair, as JSON escapes can spell it and no UTF-8 can hold it."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def is_plain(text: str) -> bool:
     """Neither half a surrogate pair nor a control character but tab and line ends, as for prompts in a manifest."""
-    return not any((c < " " and c not in "\t\n\r") or "\ud800" <= c <= "\udfff" for c in text)
+    return is_unicode(text) and not any(character < " " and character not in "\t\n\r" for character in text)
 
 
 def say(console: Console, text: str) -> None:

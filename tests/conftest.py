@@ -22,7 +22,7 @@ hypothesis.settings.register_profile("quick", max_examples=25, deadline=None)
 hypothesis.settings.register_profile("fuzz", max_examples=3000, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))  # `make fuzz` sets it
 
-pytest_plugins = ["tests.seaweed"]  # tests/seaweed.py: seaweed, s3_environment, s3_url
+pytest_plugins = ["tests.seaweed", "tests.expanding"]
 
 # What starts early: the longest first, so that no worker is left alone with it at the end.
 EARLY = ["tests/render/", "tests/storage/", "tests/models/"]

@@ -13,6 +13,7 @@ PACKAGE = ROOT / "batchgen"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 ORDER = """
+columns
 errors schema words
 storage job
 run cluster comfyui demo

@@ -4,8 +4,9 @@ import pickle
 
 import pytest
 
+from batchgen.columns import MAX_SEED
 from batchgen.errors import Refused
-from batchgen.job import MAX_SEED, Job
+from batchgen.job import Job
 from batchgen.job.file import job_from, load_job
 
 SMALLEST = {"input": {"path": "prompts.parquet"}, "output": {"path": "out"}}

@@ -14,12 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchgen import schema
+from batchgen.columns import MANIFEST
 from batchgen.errors import Refused
-from batchgen.job import MANIFEST_COLUMNS
 from batchgen.job.file import job_from
 from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.manifest.sources import find_sources
-from batchgen.rows.expand import expand
+from batchgen.manifest.values import read_rows
+from batchgen.rows.expand import expand_in_parts
 from batchgen.rows.expansion import Expansion
 from batchgen.rows.tokens import TokenCounter
 from tests.specs import files_of
@@ -86,14 +87,14 @@ def columns(draw, name, size):
 @st.composite
 def tables(draw):
     size = draw(st.integers(1, 6))
-    names = draw(st.sets(st.sampled_from([*MANIFEST_COLUMNS, "note", "score", "a.b", "Ünïcode name", ""]), max_size=6))
+    names = draw(st.sets(st.sampled_from([*MANIFEST, "note", "score", "a.b", "Ünïcode name", ""]), max_size=6))
     return pa.table({name: draw(columns(name, size)) for name in sorted({"prompt", *names})})
 
 
 VALUES = (
     st.none() | st.booleans() | INT64 | st.integers() | FLOAT | TEXT | st.just("\ud800") | st.lists(INT64, max_size=2)
 )
-OBJECTS = st.dictionaries(st.sampled_from([*MANIFEST_COLUMNS, "note", "score"]), VALUES, max_size=5)
+OBJECTS = st.dictionaries(st.sampled_from([*MANIFEST, "note", "score"]), VALUES, max_size=5)
 GOOD = st.fixed_dictionaries({"prompt": st.text("abc ", min_size=1).map(lambda t: "x" + t)})
 JUNK = st.text(max_size=10).map(lambda text: text.replace("\n", ""))
 LINES = st.lists(GOOD.map(json.dumps) | OBJECTS.map(json.dumps) | JUNK, min_size=1, max_size=8)
@@ -106,21 +107,26 @@ def job(path, **sections):
 
 
 def expanded(path, counter, **sections):
-    """Sources and all image rows; Refused only from find_sources."""
+    """Sources and the image rows of each; Refused only from find_sources."""
     found = find_sources(job(path, **sections).input)
-    settings = Expansion.of(job(path, **sections), found.extras, files_of())
-    tables = [expand(source, settings, counter) for source in found.items]
-    for table in tables:
-        table.validate(full=True)
-        assert table.schema == schema.expanded_schema(found.extras)
+    expansion = Expansion.of(job(path, **sections), found.extras, files_of())
+    tables = []
+    for source in found.items:
+        parts = [*expand_in_parts(source, expansion, counter)]
+        for part in parts:
+            part.validate(full=True)
+            assert part.schema == schema.expanded_schema(found.extras)
+        tables.append(pa.concat_tables(parts))
     return found, tables
 
 
-def account(sources, tables, samples, cells):
+def account(found, tables, samples, cells):
     """Every prompt row ends in its images or in one complaint, in order."""
-    for source, table in zip(sources.items, tables, strict=True):
+    for source, table in zip(found.items, tables, strict=True):
         rows = table.to_pylist()
-        assert [*dict.fromkeys(row["prompt_row"] for row in rows)] == list(range(source.rows))
+        numbers = read_rows(source, {}, found.extras).numbers.tolist()
+        assert [*dict.fromkeys(row["prompt_row"] for row in rows)] == numbers
+        assert len(numbers) == source.rows
         count = Counter(row["prompt_row"] for row in rows)
         for row in rows:
             assert (row["bucket"] is None) == (row["skip_code"] is not None) == (row["where"] is not None)

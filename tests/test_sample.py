@@ -97,8 +97,8 @@ def test_rows_that_are_skipped_are_not_part_of_it(planned):
 
 def test_memory_is_that_of_the_sample(make_job):
     prepared = prepare(make_job(mixed(3000)))
-    sample = graph.Sample(graph._sharder(prepared, None), 10)
-    for source, table in graph._expanded(prepared):
+    sample = graph.Sample(graph.sharder_for(prepared, None), 10)
+    for source, table in graph.expanded(prepared):
         assert list(sample.add(source, table)) == []
     for kept in sample._kept.values():
         assert len(kept.any.rows) == len(kept.longest.rows) == 4

@@ -1,4 +1,4 @@
-"""sharding.py: full batches but for the last of a bucket, one bucket a shard, names of repeats, bounded memory."""
+"""Sharding: full batches but for the last of a bucket, one bucket a shard, names of repeats, bounded memory."""
 
 import json
 import random
@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchgen.job.file import job_from
+from batchgen.job.pipelines import SD3, Pipeline
 from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.manifest.sources import find_sources
 from batchgen.plan.sharding import Sharder
@@ -29,7 +30,7 @@ def counter():
 def shard(tmp_path, counter):
     """shard(rows, cut=n, **sections) → (shards, sharder); the tables of a piece are cut into slices of n rows."""
 
-    def run(rows, cut=None, **sections):
+    def run(rows, cut=None, pipeline=None, **sections):
         (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
         values = {
             "input": {"path": str(tmp_path / "p.jsonl")},
@@ -38,7 +39,7 @@ def shard(tmp_path, counter):
         }
         job = job_from({name: {**values.get(name, {}), **sections.get(name, {})} for name in {*values, *sections}})
         found = find_sources(job.input)
-        expansion = Expansion.of(job, found.extras, files_of())
+        expansion = Expansion.of(job, found.extras, files_of(), pipeline)
         sharder, shards = Sharder(job, expansion, found), []
         for number, source in enumerate(found.items):
             for table in expand_in_parts(source, expansion, counter):
@@ -119,6 +120,29 @@ def test_skipped_rows_are_handed_out_and_not_kept(shard):
 
 
 def test_open_shards_are_all_that_is_held(shard):
-    _, sharder = shard([{"prompt": f"p{i}"} for i in range(2000)], output={"images_per_shard": 4})
-    assert sharder._open == {}
-    assert sharder._occurrences.nbytes == 16 * 2000
+    before = pa.total_allocated_bytes()
+    shards, sharder = shard([{"prompt": f"p{i}"} for i in range(2000)], output={"images_per_shard": 4})
+    assert len(shards) == 500
+    held = pa.total_allocated_bytes() - before
+    del shards
+    assert pa.total_allocated_bytes() - before < held / 100
+    assert sharder.summary.images == 2000
+
+
+ROWS = [
+    {"prompt": "a"},
+    {"prompt": "b", "guidance_scale": 1.0},
+    {"prompt": "c", "guidance_scale": 9.0, "height": 96, "width": 96},
+    {"prompt": "d", "negative_prompt": "ugly"},
+    {"prompt": "e", "negative_prompt_2": "ugly"},
+]
+
+
+@pytest.mark.parametrize("pipeline", [None, SD3])
+def test_a_bucket_is_the_one_that_its_label_says(shard, pipeline):
+    """Where one call of diffusers renders a batch, rows must agree in more."""
+    _, sharder = shard(ROWS, pipeline=pipeline and Pipeline.named(pipeline))
+    labels = [*sharder.summary.buckets]
+    assert [str(count.key) for count in sharder.summary.buckets.values()] == labels
+    assert len(labels) == (4 if pipeline else 3)
+    assert all(("negative=" in label) == bool(pipeline) for label in labels)

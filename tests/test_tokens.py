@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -12,7 +13,7 @@ from transformers import CLIPTokenizer, T5Tokenizer
 
 from batchgen.errors import Refused
 from batchgen.job.presets import DEMO_CHECKPOINT
-from batchgen.rows.tokens import TokenCounter
+from batchgen.rows.tokens import Encoder, Texts, TokenCounter
 from batchgen.schema import TOKEN_FIELDS
 
 WORDS = "a red circle left of two blue squares on a white background"
@@ -54,8 +55,15 @@ def references():
     }
 
 
+def texts(prompts, prompt_2=None, prompt_3=None, negative=""):
+    """The same second and third prompt and negative prompt for all."""
+    others = {"prompt_2": prompt_2, "prompt_3": prompt_3, "negative_prompt_2": None, "negative_prompt_3": None}
+    columns = {name: [text] * len(prompts) for name, text in others.items()}
+    return Texts(prompt=prompts, negative_prompt=[negative] * len(prompts), **columns)
+
+
 def count(counter, prompt, prompt_2=None, prompt_3=None, negative="", length=64):
-    return counter.count([prompt], [prompt_2], [prompt_3], [negative], [length]).to_pylist()[0]
+    return counter.count(texts([prompt], prompt_2, prompt_3, negative), [length]).to_pylist()[0]
 
 
 def check_against(tokenizer, name, text, found, limit):
@@ -122,7 +130,7 @@ def test_each_encoder_reads_its_own_prompt(counter):
 
 def test_t5_limits_differ_by_row(counter):
     text = " ".join([WORDS] * 4)
-    found = counter.count([text] * 3, [None] * 3, [None] * 3, [""] * 3, [16, 32, 512]).to_pylist()
+    found = counter.count(texts([text] * 3), [16, 32, 512]).to_pylist()
     assert [row["overflow_t5"] for row in found] == [True, True, False]
     assert len(found[0]["truncated_t5"]) > len(found[1]["truncated_t5"])
     assert found[2]["truncated_t5"] is None
@@ -139,23 +147,35 @@ def test_negative_prompts_overflow_too(counter, negative, overflow):
     assert count(counter, "a cat", negative=negative, length=512)["negative_overflow"] == overflow
 
 
-def test_equal_texts_are_encoded_once(counter, monkeypatch):
-    asked = []
-    backend = counter._clip_l._backend
+class Listening:
+    """A tokenizer that remembers what it was asked."""
 
-    class Listening:
-        def encode_batch(self, texts):
-            asked.extend(texts)
-            return backend.encode_batch(texts)
+    def __init__(self, tokenizer):
+        self.backend_tokenizer, self.asked = self, []
+        self._backend = tokenizer.backend_tokenizer
+        self.no_truncation, self.no_padding = self._backend.no_truncation, self._backend.no_padding
 
-    monkeypatch.setattr(counter._clip_l, "_backend", Listening())
-    many = 2500
-    counter.count(["a cat", "a dog"] * many, [None] * 2 * many, [None] * 2 * many, [""] * 2 * many, [16] * 2 * many)
-    assert sorted(asked) == ["", "a cat", "a dog"]
+    def encode_batch(self, texts):
+        self.asked.extend(texts)
+        return self._backend.encode_batch(texts)
+
+
+def test_equal_texts_are_encoded_once(references):
+    clip_l = Listening(references["clip_l"])
+    counter = TokenCounter(Encoder(clip_l), Encoder(references["clip_g"]), Encoder(references["t5"]))
+    counter.count(texts(["a cat", "a dog"] * 2500), [16] * 5000)
+    assert sorted(clip_l.asked) == ["", "a cat", "a dog"]
+
+
+@pytest.mark.parametrize("name", ["negative_prompt", "negative_prompt_2", "negative_prompt_3"])
+def test_each_encoder_reads_its_own_negative_prompt(counter, name):
+    read = replace(texts(["a cat"]), **{name: ["ugly " * 300]})
+    [row] = counter.count(read, [64]).to_pylist()
+    assert (row["negative_overflow"], row["overflow_clip_l"], row["overflow_t5"]) == (True, False, False)
 
 
 def test_the_table_has_the_columns_of_the_schema(counter):
-    assert counter.count([], [], [], [], []).schema == pa.schema(TOKEN_FIELDS)
+    assert counter.count(texts([]), []).schema == pa.schema(TOKEN_FIELDS)
 
 
 def test_without_t5_nothing_overflows_it(tmp_path):
@@ -178,9 +198,10 @@ def test_missing_and_damaged_tokenizers_are_named(tmp_path):
 
 def test_counting_needs_neither_torch_nor_ray():
     code = (
-        "import sys\nfrom batchgen.models.presets import DEMO_CHECKPOINT\nfrom batchgen.tokens import TokenCounter\n"
-        "import batchgen.manifest, batchgen.manifest.sources\n"
-        "TokenCounter.load(DEMO_CHECKPOINT).count(['a'], [None], [None], [''], [16])\n"
+        "import sys\nfrom batchgen.job.presets import DEMO_CHECKPOINT\n"
+        "from batchgen.rows.tokens import Texts, TokenCounter\nimport batchgen.manifest.sources\n"
+        "texts = Texts(**{name: ['a'] for name in Texts.__dataclass_fields__})\n"
+        "TokenCounter.load(DEMO_CHECKPOINT).count(texts, [16])\n"
         "print([name for name in ('torch', 'ray') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

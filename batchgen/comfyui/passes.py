@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
+from batchgen.columns import MAX_GUIDANCE, MAX_IMAGES_PER_PROMPT, MAX_SEED, MAX_STEPS
 from batchgen.comfyui import shares
 from batchgen.comfyui.findings import Reader
 from batchgen.comfyui.graph import Node, printable
-from batchgen.job import MAX_GUIDANCE, MAX_IMAGES_PER_PROMPT, MAX_SEED, MAX_STEPS
 from batchgen.job.sampling import Sampler, Schedule
 
 KINDS = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced")

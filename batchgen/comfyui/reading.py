@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from batchgen.columns import MANIFEST
 from batchgen.comfyui.findings import Findings, Loss, Reader
 from batchgen.comfyui.graph import Graph, Node
 from batchgen.comfyui.image import Image, ImageReader
@@ -16,7 +17,6 @@ from batchgen.comfyui.passes import KINDS
 from batchgen.comfyui.way import Way, WayReader, outputs
 from batchgen.comfyui.weights import ModelReader
 from batchgen.errors import Problem, Refused
-from batchgen.job import MANIFEST_COLUMNS
 
 
 @dataclass(slots=True)
@@ -109,7 +109,7 @@ def _together(images: dict[Node, Image], losses: list[Loss]) -> Imported:
 def _move_to_rows(images: dict[Node, Image]) -> None:
     """What images differ in and a row may say goes there; each row is named by the node that keeps its image."""
     settings = [image.sampling for image in images.values()]
-    keys = dict.fromkeys(key for sampling in settings for key in sampling if key in MANIFEST_COLUMNS)
+    keys = dict.fromkeys(key for sampling in settings for key in sampling if key in MANIFEST)
     differing = [key for key in keys if any(sampling.get(key) != settings[0].get(key) for sampling in settings)]
     for node, image in images.items():
         moved = {key: image.sampling.pop(key) for key in differing if key in image.sampling}

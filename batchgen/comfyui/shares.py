@@ -42,6 +42,6 @@ def skip_window(inside: range, steps: int, near: tuple[float, float]) -> tuple[f
     """
     first, last = inside[0], inside[-1]
     starts, stops = rounded((first - 0.5) / steps), rounded((last + 0.5) / steps)
-    start = shortest((near[0], *starts), lambda share: skip_layer_steps(steps, share, 1.0) == steps - first)
-    stop = shortest((near[1], *stops), lambda share: skip_layer_steps(steps, 0.0, share) == last)
+    start = shortest((near[0], *starts), lambda share: len(skip_layer_steps(steps, share, 1.0)) == steps - first)
+    stop = shortest((near[1], *stops), lambda share: len(skip_layer_steps(steps, 0.0, share)) == last)
     return start, stop

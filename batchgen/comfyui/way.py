@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from batchgen.columns import MAX_IMAGES_PER_PROMPT
 from batchgen.comfyui.findings import Findings, Reader
 from batchgen.comfyui.graph import Graph, Node
 from batchgen.comfyui.passes import KINDS
-from batchgen.job import MAX_IMAGES_PER_PROMPT
 
 OUTPUTS = ("SaveImage", "PreviewImage", "SaveImageWebsocket", "SaveAnimatedWEBP", "SaveAnimatedPNG")
 DECODERS = ("VAEDecode", "VAEDecodeTiled")

@@ -11,27 +11,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from batchgen.columns import MANIFEST
 from batchgen.job.engine import refuse_beyond_diffusers
 from batchgen.job.model import Model, preset_named
 from batchgen.job.sampling import Refine, Sampling, Sweep
 from batchgen.job.section import Section
 from batchgen.words import is_plain, nearest
-
-# Names of manifest columns with a meaning; `input.columns` maps the user's names to them.
-PROMPT_COLUMNS = ("id", "prompt", "negative_prompt", "prompt_2", "prompt_3", "negative_prompt_2", "negative_prompt_3")
-SAMPLING_COLUMNS = (
-    "seed",
-    "height",
-    "width",
-    "aspect_ratio",
-    "num_images_per_prompt",
-    "num_inference_steps",
-    "guidance_scale",
-    "skip_layer_guidance_scale",
-    "max_sequence_length",
-    "adapter",
-)
-MANIFEST_COLUMNS = PROMPT_COLUMNS + SAMPLING_COLUMNS
 
 
 class Input(Section):
@@ -47,8 +32,8 @@ class Input(Section):
     @model_validator(mode="after")
     def check_columns(self) -> Self:
         for theirs, ours in self.columns.items():
-            if ours not in MANIFEST_COLUMNS and not _makes_room(theirs, ours):
-                hint = nearest(ours, MANIFEST_COLUMNS)
+            if ours not in MANIFEST and not _makes_room(theirs, ours):
+                hint = nearest(ours, MANIFEST)
                 raise ValueError(f"columns maps {theirs!r} to {ours!r}, which batchgen does not know.{hint}")
         doubled = sorted({ours for ours in self.columns.values() if list(self.columns.values()).count(ours) > 1})
         if doubled:
@@ -190,7 +175,7 @@ def _makes_room(theirs: str, ours: str) -> bool:
     """Whether a renaming frees a name that batchgen uses. Any other unknown name is a typing error."""
     from batchgen.schema import OWN_COLUMNS  # brings pyarrow along, which few job files need
 
-    used = OWN_COLUMNS.union(MANIFEST_COLUMNS)
+    used = OWN_COLUMNS.union(MANIFEST)
     return theirs in used and ours not in used and bool(ours.strip())
 
 

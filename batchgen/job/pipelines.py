@@ -11,15 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from batchgen.columns import OPTIONAL
 from batchgen.job.signature import is_exported, parameters_of, text_to_image, version
 
 SD3 = "StableDiffusion3Pipeline"
 # What batchgen says in every call. A pipeline without one of these would render something else than the row says.
 NEEDED = ("prompt", "height", "width", "num_inference_steps", "guidance_scale", "generator", "output_type")
-# Columns of a manifest that a pipeline may lack, in the order in which they are complained about.
-OPTIONAL = (
-    "prompt_2", "prompt_3", "negative_prompt", "negative_prompt_2", "negative_prompt_3", "max_sequence_length",
-)  # fmt: skip
 # AutoPipelineForText2Image offers these too, but they draw nothing without another picture.
 NEEDS_A_PICTURE = ("Control", "Kontext", "Inpaint", "Img2Img")
 ALSO_TEXT_TO_IMAGE = {  # what AutoPipelineForText2Image of diffusers 0.42.1 leaves out

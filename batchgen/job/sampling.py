@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from batchgen.columns import MAX_IMAGES_PER_PROMPT
 from batchgen.job.model import Model
-from batchgen.job.section import MAX_IMAGES_PER_PROMPT, Guidance, Section, Seed, Share, Side, Steps, Tokens
+from batchgen.job.section import Guidance, Section, Seed, Share, Side, Steps, Tokens
 
 Sampler = Literal["euler", "dpmpp_2m", "euler_ancestral"]
 Schedule = Literal["normal", "simple", "sgm_uniform", "beta"]

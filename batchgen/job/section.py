@@ -1,6 +1,6 @@
-"""What all sections of a job file share: they are frozen, refuse unknown keys, and draw numbers from few ranges.
+"""What all sections of a job file share: they are frozen, refuse unknown keys, and share a few ranges of numbers.
 
-Knows no section. Ranges with a source in a library name it.
+Knows no section.
 """
 
 from __future__ import annotations
@@ -9,11 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-MAX_SEED = 2**63 - 1  # what an int64 column holds; torch.Generator takes more
-MAX_STEPS = 200
-MAX_GUIDANCE = 50.0
-MAX_IMAGES_PER_PROMPT = 10_000
-MAX_T5_TOKENS = 512  # StableDiffusion3Pipeline.check_inputs, diffusers 0.42.1
+from batchgen.columns import MAX_GUIDANCE, MAX_SEED, MAX_STEPS, MAX_T5_TOKENS
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Steps = Annotated[int, Field(ge=1, le=MAX_STEPS)]

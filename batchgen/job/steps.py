@@ -13,7 +13,7 @@ import numpy.typing as npt
 from batchgen.job.sampling import Refine, Sampling
 
 SNAP = 16  # StableDiffusion3Pipeline.check_inputs, diffusers 0.42.1: VAE factor 8 times patch size 2
-CLIP_TOKENS = 77
+CLIP_TOKENS = 77  # tokenizer.model_max_length in StableDiffusion3Pipeline, with start and end token
 
 Size = TypeVar("Size", int, npt.NDArray[np.int64])
 

@@ -1,5 +1,5 @@
-"""The user's table: which files it is made of (sources), and what image rows its prompt rows become (expand).
+"""The user's table: files → typed prompt rows, with a complaint for whatever in them cannot be used.
 
-Knows no Ray and no torch. From the outside in: sources → parquet, lines (jsonl, delimited) → columns, values, rows →
-expand, naming.
+Knows formats, columns and what a row may say; knows no image rows, no models and no Ray. From the outside in: sources →
+parquet, lines (jsonl, delimited) → columns, values, checks.
 """

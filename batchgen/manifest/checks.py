@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchgen.job import MAX_GUIDANCE, MAX_IMAGES_PER_PROMPT, MAX_SEED, MAX_STEPS, MAX_T5_TOKENS, Sampling
-from batchgen.manifest.columns import TEXTS
-from batchgen.manifest.values import CODES, Rows, shown, without
+from batchgen.columns import CODES, LIMITS, MAX_SEED, TEXTS
+from batchgen.job import Sampling
+from batchgen.manifest.values import Rows, shown, without
 from batchgen.words import redact
 
 MAX_CHARACTERS = 20_000
@@ -28,14 +28,6 @@ ANY_CONTROL = "[\x00-\x1f\x7f]"
 SECRET = "(?i)://[^\\s/@:]*:[^\\s@]*@|[?&]x-(amz|goog)-signature="  # what may be one; redact() knows
 SECRET_SHOWN = 50  # characters of a URL without its secret
 
-RANGES: dict[str, tuple[float, float]] = {
-    "num_inference_steps": (1, MAX_STEPS),
-    "guidance_scale": (0, MAX_GUIDANCE),
-    "skip_layer_guidance_scale": (0, MAX_GUIDANCE),
-    "max_sequence_length": (1, MAX_T5_TOKENS),
-    "num_images_per_prompt": (1, MAX_IMAGES_PER_PROMPT),
-    "seed": (0, MAX_SEED),
-}
 Ints = npt.NDArray[np.int64]
 
 
@@ -46,7 +38,7 @@ def check_rows(rows: Rows, sampling: Sampling, own_ids: bool, adapters: Sequence
     for column in TEXTS:
         _check_text(rows, column)
     _check_ids(rows, own_ids)
-    for column, (low, high) in RANGES.items():
+    for column, (low, high) in LIMITS.items():
         _check_range(rows, column, low, high)
     if not sampling.skip_guidance_layers:
         scales = rows.ours["skip_layer_guidance_scale"]

@@ -12,22 +12,13 @@ from itertools import groupby
 
 import pyarrow as pa
 
+from batchgen.columns import FLOATS, MANIFEST, TEXTS
 from batchgen.errors import Problem
-from batchgen.job import MANIFEST_COLUMNS, Input
+from batchgen.job import Input
 from batchgen.schema import OWN_COLUMNS
 from batchgen.words import closest, nearest
 
 MAX_EXTRAS = 64
-TEXTS = ("prompt", "negative_prompt", "prompt_2", "prompt_3", "negative_prompt_2", "negative_prompt_3")
-FLOATS = ("guidance_scale", "skip_layer_guidance_scale")
-INTEGERS = (
-    "seed",
-    "height",
-    "width",
-    "num_images_per_prompt",
-    "num_inference_steps",
-    "max_sequence_length",
-)
 
 # JSON kinds of values that one Arrow type holds; every other mixture becomes text.
 # 'long' is an integer beyond 2^53, 'huge' one beyond int64.
@@ -112,7 +103,7 @@ def unify(files: Sequence[FileColumns], input: Input) -> tuple[Columns, list[Pro
     problems += _id_conflicts(files, input)
     extras, notices, more = _extras(files, input)
     found = {input.columns.get(name, name) for file in files for name in file.names}
-    ours = tuple(name for name in MANIFEST_COLUMNS if name in found)
+    ours = tuple(name for name in MANIFEST if name in found)
     return Columns(ours, tuple(extras), tuple(notices)), problems + more
 
 
@@ -134,7 +125,7 @@ def _wrong_columns(file: FileColumns, input: Input) -> Iterator[Problem]:
     for name, same in groupby(renamed):
         if len(list(same)) > 1:
             theirs = [key for key, ours in input.columns.items() if ours == name]
-            taken = name in OWN_COLUMNS or name in MANIFEST_COLUMNS  # only such a name may be given to another column
+            taken = name in OWN_COLUMNS or name in MANIFEST  # only such a name may be given to another column
             line = (
                 f"{theirs[0]}: {name}, {name}: {_new_name(name)}" if taken else f"{theirs[0]}: {_new_name(theirs[0])}"
             )
@@ -146,7 +137,7 @@ def _wrong_columns(file: FileColumns, input: Input) -> Iterator[Problem]:
         yield Problem(f"there is no column 'prompt'. Write input.columns: {line}. {_has(file.names)}", file.name)
     for column, kind in file.types.items():
         ours = input.columns.get(column, column)
-        if ours in MANIFEST_COLUMNS and (wanted := _wanted(ours, plain(kind))):
+        if ours in MANIFEST and (wanted := _wanted(ours, plain(kind))):
             yield Problem(f"column {column} holds {kind}: write {wanted}.", file.name)
 
 
@@ -236,7 +227,7 @@ def _by_name(files: Sequence[FileColumns], input: Input) -> dict[str, _Types]:
     for file in files:
         for theirs in file.names:
             name = input.columns.get(theirs, theirs)
-            if name in MANIFEST_COLUMNS:
+            if name in MANIFEST:
                 continue
             types = found.setdefault(name, _Types())
             types.theirs.add(theirs)
@@ -302,7 +293,7 @@ def _lookalikes(kept: Mapping[str, _Types], input: Input) -> Iterator[str]:
     """Names so close to one of ours that they may be meant: they pass through, and the user is told."""
     taken = set(input.columns.values())
     for name in kept:
-        ours = closest(name.lower(), [column for column in MANIFEST_COLUMNS if column not in taken], cutoff=0.85)
+        ours = closest(name.lower(), [column for column in MANIFEST if column not in taken], cutoff=0.85)
         if name.lower() in NO_SETTINGS:
             yield f"Column {name} passes through and changes no image: batchgen sets no {name.lower()} per row."
         elif ours and name not in OWN_COLUMNS:

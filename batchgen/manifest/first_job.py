@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from batchgen.job import MANIFEST_COLUMNS, Input
+from batchgen.columns import MANIFEST
+from batchgen.job import Input
 from batchgen.job.file import inline_yaml
 from batchgen.job.presets import PRESETS, Preset
 from batchgen.manifest.columns import SYNONYMS
@@ -45,7 +46,7 @@ def guess(names: Sequence[str]) -> dict[str, str]:
         found = [name for word in (ours, *others) for name in names if name.lower() == word]
         if ours not in names and found:
             columns[found[0]] = ours
-    taken = [name for name in names if name in OWN_COLUMNS and name not in MANIFEST_COLUMNS]
+    taken = [name for name in names if name in OWN_COLUMNS and name not in MANIFEST]
     return columns | {name: f"source_{name}" for name in taken}
 
 

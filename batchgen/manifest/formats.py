@@ -1,6 +1,6 @@
-"""What the readers of manifest files share: sources, lines, what an inspection finds, how large a piece may be.
+"""What the readers of manifest files share: sources, lines, what looking through a file finds, and where a row stands.
 
-Data only. `parquet.py` and `lines.py` read; neither knows what a column means.
+Data only: reads nothing, and knows no column's meaning.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ Format = Literal["parquet", "jsonl", "csv", "tsv", "txt"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A piece of a manifest that one task reads: row groups of a Parquet file, or a byte range of a file of lines.
+    """The part of a manifest that one task reads: row groups of a Parquet file, or a byte range of a file of lines.
 
-    name: the file as people are told it. first_row: rows (Parquet) or lines of the file in front of it.
-    skip: rows of the first row group in front of it. version: what the bytes looked like when they were planned.
-    start, end: counted in decompressed bytes. header: the columns of CSV and TSV.
-    own_ids: whether every row of the manifest must have an id.
+    name: what people are told the file is called. version: a digest, to notice that the file was changed since.
+    first_row: how many rows (Parquet) or lines of the file belong to the sources before it.
+    groups: of Parquet. skip: how many rows of the first of them belong to the sources before it.
+    start, end: where its bytes are, counted after decompression. header: names of the columns in CSV and TSV.
+    own_ids: every row of the manifest must have an id.
     """
 
     store: Store
@@ -46,9 +47,9 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One row of a file of lines. record: its values; None where `error` says why there are none, and text is there.
+    """One row of a file of lines. number: of its first line, from 1.
 
-    number: of its first line, from 1.
+    record: its values by column. None where the row cannot be read: then error says why, and text is what stands there.
     """
 
     number: int
@@ -66,7 +67,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A record with the bytes and the number of lines it is made of. line: None where it is blank."""
+    """The bytes of one row, or of a blank line, and how many lines of the file they are. line: None where blank."""
 
     raw: bytes
     lines: int
@@ -75,7 +76,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """One file, looked through. digest: SHA-256 of its bytes. has_ids: at least one row names itself."""
+    """What looking through one file finds. digest: SHA-256 of its bytes. has_ids: at least one row has an id."""
 
     columns: FileColumns
     sources: list[Source]

@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from batchgen.manifest.formats import Line
+from batchgen.words import is_unicode
 
 NO_OBJECTS = (
     'no line is a JSON object. Write one object per line: {"prompt": "..."}. '
@@ -40,7 +41,7 @@ def parse_line(line: bytes, before: int) -> Line | None:
     except (ValueError, RecursionError) as error:
         reason = str(error) if isinstance(error, ValueError) else "nested too deeply"
         return Line(number, text, None, "BAD_JSON", f"the line is not JSON ({reason}): write one object per line")
-    if "\\u" in text and isinstance(value, dict) and not all(map(_is_unicode, value)):
+    if "\\u" in text and isinstance(value, dict) and not all(map(is_unicode, value)):
         return Line(number, text, None, "BAD_UTF8", "a key of the line holds half a character: write whole ones")
     if not isinstance(value, dict):
         return Line(number, text, None, "BAD_JSON", 'the line is not a JSON object: write {"prompt": "..."}')
@@ -55,11 +56,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         doubled = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise ValueError(f"the key {doubled!r} stands twice")
     return record
-
-
-def _is_unicode(text: str) -> bool:
-    """False where JSON escapes made half of a surrogate pair, which no UTF-8 can hold."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique)

@@ -1,7 +1,7 @@
 """Manifests of lines, JSONL, CSV, TSV and TXT, compressed or not: looked through once, divided between records.
 
-Knows bytes, records and kinds of values, not meaning: names are the file's own. What a record is and what it says
-belongs to `jsonl.py` and `delimited.py`. A record that cannot be read is a row all the same, with its complaint.
+Knows bytes, records and kinds of values, not what a column means: names are the file's own. How a record is written is
+known to `jsonl` and `delimited`. A record that cannot be read is a row too, with a complaint.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, BinaryIO
@@ -177,10 +177,3 @@ def _decoding(source: Source) -> Iterator[None]:
             raise Infrastructure(f"{source.name} cannot be read ({error}). Run the same command again.") from error
         message = f"cannot be decompressed ({error}). Write the file again."
         raise Refused(Problem(message, source.name)) from error
-
-
-def row_numbers(source: Source) -> Sequence[int]:
-    """The number of each row of a source, from 1: of its row (Parquet) or of its line, which may be blank between."""
-    if source.format == "parquet":
-        return range(source.first_row + 1, source.first_row + source.rows + 1)
-    return [line.number for line in read_lines(source)]

@@ -1,7 +1,7 @@
 """From `input.path` to the sources of a manifest: which files, in which order, with which columns, and their digest.
 
-Looks at whole files and never at the meaning of a row. Everything wrong with files and columns is found here, all at
-once, before a task is started. What a path is and how bytes are read belongs to `storage`.
+Finds everything that is wrong with files and columns, all at once, before a task is started. Knows nothing of what a
+row means; what a path is and how bytes are read is known to `storage`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from batchgen.columns import MANIFEST
 from batchgen.errors import Problem, Refused, StoreRefused
-from batchgen.job import MANIFEST_COLUMNS, Input, Job
+from batchgen.job import Input, Job
 from batchgen.manifest.columns import Columns, unify
 from batchgen.manifest.formats import Format, Inspected, Source
 from batchgen.manifest.lines import COMPRESSIONS, compression_of, inspect_lines
@@ -163,9 +164,7 @@ def _inspect(file: _File, name: str, input: Input) -> Inspected:
 
 def _is_left_out(column: str, input: Input) -> bool:
     ours = input.columns.get(column, column)
-    return (
-        ours not in MANIFEST_COLUMNS and input.keep_columns is not None and not {column, ours} & {*input.keep_columns}
-    )
+    return ours not in MANIFEST and input.keep_columns is not None and not {column, ours} & {*input.keep_columns}
 
 
 def _matching(pattern: str) -> list[_File]:

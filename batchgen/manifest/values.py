@@ -16,31 +16,24 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchgen.job import MANIFEST_COLUMNS
-from batchgen.manifest.columns import FLOATS, INTEGERS, is_nested, is_text, plain
+from batchgen.columns import CODES, FLOATS, INTEGERS, MANIFEST
+from batchgen.manifest.columns import is_nested, is_text, plain
 from batchgen.manifest.formats import Line, Source
 from batchgen.manifest.lines import read_lines
 from batchgen.manifest.parquet import read_parquet
+from batchgen.words import is_unicode
 
 Mask = npt.NDArray[np.bool_]
 
-# Code of a number that cannot be used; a value of the wrong type is BAD_VALUE in every column.
-CODES = {
-    "seed": "BAD_SEED",
-    "height": "BAD_SIZE",
-    "width": "BAD_SIZE",
-    "num_images_per_prompt": "BAD_NUM_IMAGES",
-    "num_inference_steps": "BAD_STEPS",
-    "max_sequence_length": "BAD_MAX_SEQUENCE_LENGTH",
-    "guidance_scale": "BAD_GUIDANCE",
-    "skip_layer_guidance_scale": "BAD_GUIDANCE",
-}
 NOT_UNICODE = "holds bytes that are no UTF-8 text: write it again as UTF-8"
 SHOWN = 60  # characters of a value in a message
 
 
 class Complaints:
-    """What is wrong with which rows. The first code of a row is the one it is counted under."""
+    """What is wrong with which rows. The first code of a row is the one it is counted under.
+
+    A number that cannot be used has its column's code; a value of the wrong type is BAD_VALUE in every column.
+    """
 
     def __init__(self) -> None:
         self._found: dict[int, list[tuple[str, str]]] = {}
@@ -93,7 +86,7 @@ class Rows:
 def read_rows(source: Source, columns: Mapping[str, str], extras: Sequence[pa.Field]) -> Rows:
     """Read a source. columns: `input.columns` of the job. Raises Refused for a damaged file, never for a value."""
     theirs = {ours: name for name, ours in columns.items()}
-    finals = [*MANIFEST_COLUMNS, *(extra.name for extra in extras)]
+    finals = [*MANIFEST, *(extra.name for extra in extras)]
     names = {final: theirs.get(final, final) for final in finals if final in theirs or final not in columns}
     if source.format != "parquet":
         return _from_lines(read_lines(source), names, extras, spelled=bool(source.header))
@@ -103,7 +96,7 @@ def read_rows(source: Source, columns: Mapping[str, str], extras: Sequence[pa.Fi
 def _from_arrow(table: pa.Table, first_row: int, names: Mapping[str, str], extras: Sequence[pa.Field]) -> Rows:
     complaints, size = Complaints(), len(table)
     rows = Rows({}, {}, np.arange(first_row + 1, first_row + 1 + size), complaints)
-    for ours in MANIFEST_COLUMNS:
+    for ours in MANIFEST:
         if names.get(ours) in table.column_names:
             rows.ours[ours] = _arrow_column(ours, _one_chunk(table[names[ours]]), complaints)
         else:
@@ -227,7 +220,7 @@ def _from_lines(lines: Sequence[Line], names: Mapping[str, str], extras: Sequenc
             complaints.add(row, line.code, line.error)
             rows.unreadable[row] = line.text
     records = [line.record or {} for line in lines]
-    for ours in MANIFEST_COLUMNS:
+    for ours in MANIFEST:
         theirs = names.get(ours)
         values: list[Any] = [record.get(theirs) for record in records] if theirs else [None] * len(records)
         if spelled and ours in (*INTEGERS, *FLOATS):
@@ -328,15 +321,11 @@ def _texts(column: str, values: list[str | None], complaints: Complaints) -> pa.
     try:
         return pa.array(values, pa.string())
     except UnicodeEncodeError:  # JSON escapes can spell half a surrogate pair
-        whole = [value if value is None or _is_whole(value) else None for value in values]
+        whole = [value if value is None or is_unicode(value) else None for value in values]
         for row, (value, kept) in enumerate(zip(values, whole, strict=True)):
             if value is not None and kept is None:
                 complaints.about(row, column, "BAD_UTF8", NOT_UNICODE)
         return pa.array(whole, pa.string())
-
-
-def _is_whole(text: str) -> bool:
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def shown(value: Any) -> str:

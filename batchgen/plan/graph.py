@@ -33,9 +33,9 @@ PIECE = "batchgen:piece"  # column on the way through Ray; no column of a user i
 def survey(prepared: Prepared) -> Summary:
     """What a plan would hold. Writes nothing. Raises Refused with every problem of the manifest."""
     extension = _extension(prepared)
-    sharder = _sharder(prepared, extension)
-    for source, table in _expanded(prepared):
-        for _ in sharder.add(source, table):
+    sharder = sharder_for(prepared, extension)
+    for number, table in expanded(prepared):
+        for _ in sharder.add(number, table):
             pass
         sharder.take_skipped()
     for _ in sharder.finish():
@@ -52,11 +52,11 @@ def make_plan(prepared: Prepared, limit: int | None = None) -> tuple[Run, Summar
     """
     prepared.store.probe()
     extension = _extension(prepared)
-    whole = _sharder(prepared, extension)
+    whole = sharder_for(prepared, extension)
     sharder = whole if limit is None else Sample(whole, limit)
     with PlanFiles(prepared.store, prepared.sources.extras) as files:
-        for source, table in _expanded(prepared):
-            for shard in sharder.add(source, table):
+        for number, table in expanded(prepared):
+            for shard in sharder.add(number, table):
                 files.write(shard)
             files.skip(sharder.take_skipped())
         for shard in sharder.finish():
@@ -73,7 +73,7 @@ def _extension(prepared: Prepared) -> Extension | None:
     return Extension(prepared.run, prepared.sources.extras) if prepared.run and prepared.extends else None
 
 
-def _sharder(prepared: Prepared, extension: Extension | None) -> Sharder:
+def sharder_for(prepared: Prepared, extension: Extension | None) -> Sharder:
     first = prepared.run.next_shard if prepared.run and extension else 0
     return Sharder(prepared.job, prepared.expansion, prepared.sources, extension, first)
 
@@ -109,8 +109,8 @@ def _plan(prepared: Prepared, sharder: Sharder | Sample, files: PlanFiles) -> Pl
     )
 
 
-def _expanded(prepared: Prepared) -> Iterator[tuple[int, pa.Table]]:
-    """(number of the piece, its image rows), in manifest order."""
+def expanded(prepared: Prepared) -> Iterator[tuple[int, pa.Table]]:
+    """(number of the source, image rows of it), in manifest order; a source may come in several tables."""
     pieces = prepared.sources.items
     tokenizers = str(prepared.model.tokenizers)
     if not prepared.plans_on_ray:
@@ -118,10 +118,10 @@ def _expanded(prepared: Prepared) -> Iterator[tuple[int, pa.Table]]:
             for table in expand_or_complain(piece, prepared.expansion, _counter(tokenizers)):
                 yield 0, table
         return
-    yield from _on_ray(prepared, tokenizers)
+    yield from expanded_on_ray(prepared, tokenizers)
 
 
-def _on_ray(prepared: Prepared, tokenizers: str) -> Iterator[tuple[int, pa.Table]]:
+def expanded_on_ray(prepared: Prepared, tokenizers: str) -> Iterator[tuple[int, pa.Table]]:
     import ray.data  # seconds to import: only where there is more than one piece
     from ray.exceptions import RayError
 
@@ -132,11 +132,11 @@ def _on_ray(prepared: Prepared, tokenizers: str) -> Iterator[tuple[int, pa.Table
         options.preserve_order = True
         try:
             pieces = [{PIECE: number} for number in range(len(prepared.sources.items))]
-            settings = {"pieces": prepared.sources.items, "expansion": prepared.expansion, "tokenizers": tokenizers}
+            arguments = {"pieces": prepared.sources.items, "expansion": prepared.expansion, "tokenizers": tokenizers}
             dataset = (
                 ray.data.from_items(pieces, override_num_blocks=1)
                 .repartition(target_num_rows_per_block=1, strict=True)
-                .map_batches(read_and_expand, fn_kwargs=settings, batch_size=1, batch_format="pyarrow")
+                .map_batches(read_and_expand, fn_kwargs=arguments, batch_size=1, batch_format="pyarrow")
             )
             for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
                 for piece in table[PIECE].unique().to_pylist():

@@ -21,13 +21,6 @@ class Occurrences:
     def __init__(self) -> None:
         self._runs: list[npt.NDArray[np.void]] = []
 
-    def __len__(self) -> int:
-        return sum(len(run) for run in self._runs)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(run.nbytes for run in self._runs)
-
     def count(self, names: Sequence[str]) -> npt.NDArray[np.int64]:
         """For each name, in order: how often it has been seen, this time included (1 for a new one)."""
         if not names:

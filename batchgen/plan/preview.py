@@ -74,8 +74,8 @@ class Sample:
         """Of the preview, once finish() has come to its end; problems are those of the whole manifest."""
         return self._summary
 
-    def add(self, source: int, table: pa.Table) -> Iterator[PlannedShard]:
-        self._consider(self._sharder.add(source, table))
+    def add(self, source_number: int, table: pa.Table) -> Iterator[PlannedShard]:
+        self._consider(self._sharder.add(source_number, table))
         yield from ()
 
     def take_skipped(self) -> list[pa.Table]:

@@ -7,7 +7,7 @@ prompt row, however long the manifest is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -19,7 +19,6 @@ from batchgen import schema
 from batchgen.errors import Problem, Refused
 from batchgen.job import Job, steps
 from batchgen.manifest.formats import place
-from batchgen.manifest.lines import row_numbers
 from batchgen.manifest.sources import Sources
 from batchgen.plan.extension import Extension
 from batchgen.plan.occurrences import Occurrences
@@ -119,15 +118,14 @@ class Sharder:
         self._occurrences = Occurrences()
         self._next = first_shard
         self._open: dict[str, list[pa.Table]] = {}
-        self._last: tuple[int, int, str] | None = None  # source, prompt_row, prompt_id that the last table ended with
+        self._last: tuple[int, int, str] | None = None  # source_number, prompt_row, prompt_id of the row before
         self._skipped: list[pa.Table] = []
-        self._numbers: dict[int, Sequence[int]] = {}  # of the rows of the source where ids last stood twice
 
-    def add(self, source: int, table: pa.Table) -> Iterator[PlannedShard]:
-        """source: number of the manifest piece that table comes from (a piece may come in several tables)."""
+    def add(self, source_number: int, table: pa.Table) -> Iterator[PlannedShard]:
+        """source_number: which source of the manifest the table comes from (one may come in several tables)."""
         if not len(table):
             return
-        table = self._name_repeats(source, table)
+        table = self._name_repeats(source_number, table)
         if self._extension is not None:
             table = self._extension.take(table)
         bad = pc.is_valid(table["skip_code"])
@@ -150,12 +148,12 @@ class Sharder:
         taken, self._skipped = self._skipped, []
         return taken
 
-    def _name_repeats(self, source: int, table: pa.Table) -> pa.Table:
+    def _name_repeats(self, source_number: int, table: pa.Table) -> pa.Table:
         """Give the second and later prompt rows of equal content a name of their own; equal `id`s are a mistake."""
         prompt_rows = table["prompt_row"].to_numpy()
         starts = np.flatnonzero(np.r_[True, prompt_rows[1:] != prompt_rows[:-1]])
         names = table["prompt_id"].take(pa.array(starts)).to_pylist()
-        carried = self._last is not None and self._last[:2] == (source, int(prompt_rows[0]))
+        carried = self._last is not None and self._last[:2] == (source_number, int(prompt_rows[0]))
         counts = self._occurrences.count(names[1:] if carried else names)
         final = [repeated_prompt_id(name, int(n)) for name, n in zip(names[carried:], counts, strict=True)]
         if carried and self._last is not None:
@@ -164,21 +162,18 @@ class Sharder:
         if self._sources.own_ids:
             for at in np.flatnonzero(counts > 1).tolist():
                 row, name = int(prompt_rows[starts[at + carried]]), names[at + carried]
-                self.summary.refuse("DUPLICATE_ID", partial(self._twin, source, row, name))
+                self.summary.refuse("DUPLICATE_ID", partial(self._twin, source_number, row, name))
             final = names
-        self._last = (source, int(prompt_rows[-1]), final[-1])
+        self._last = (source_number, int(prompt_rows[-1]), final[-1])
         if final == names:
             return table
         lengths = np.diff(np.r_[starts, len(table)])
         names = [name for name, n in zip(final, lengths, strict=True) for _ in range(n)]
         return reidentify(table, names, self._expansion)
 
-    def _twin(self, source: int, prompt_row: int, name: str) -> Problem:
-        if source not in self._numbers:
-            self._numbers = {source: row_numbers(self._sources.items[source])}
-        where = place(self._sources.items[source], self._numbers[source][prompt_row])
+    def _twin(self, source_number: int, prompt_row: int, name: str) -> Problem:
         message = f"column id: {name!r} stands on an earlier row too. Give every row its own id, or drop the column."
-        return Problem(message, where, "DUPLICATE_ID")
+        return Problem(message, place(self._sources.items[source_number], prompt_row), "DUPLICATE_ID")
 
     def _set_aside(self, bad: pa.Table) -> None:
         """Rows that will not be rendered: either they stop the job, or they stay in the plan with their reason."""
@@ -269,11 +264,9 @@ class Sharder:
         return min(buckets.batch_size(model.defaults, height, width, rows, fixed) for model in models)
 
     def _key(self, rows: pa.Table) -> Bucket:
-        names = (
-            "height", "width", "num_inference_steps", "guidance_scale", "skip_layer_guidance_scale",
-            "max_sequence_length", "adapter",
-        )  # fmt: skip
-        return Bucket.of(self._job.sampling, **{name: rows[name][0].as_py() for name in names})
+        """What the label of these rows says; all of them have the same."""
+        (row,) = rows.slice(0, 1).select(buckets.BUCKET_COLUMNS).to_pylist()
+        return buckets.bucket_of(self._expansion, row)
 
 
 def _by_bucket(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:

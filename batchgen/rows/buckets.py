@@ -7,22 +7,26 @@ operations; seconds come from `Preset.tflop_per_s`, an assumption until a run ha
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from batchgen.columns import SHARED
 from batchgen.job import Model, Refine, Sampling
 from batchgen.job.presets import Preset
 from batchgen.job.steps import CLIP_TOKENS, SNAP, guidance_window, refine_steps, refined_size, skip_layer_steps
 from batchgen.rows.expansion import Expansion
+from batchgen.rows.grid import Distinct, Grid
 
 CAPTION_WIDTH = 4096  # joint_attention_dim of SD3 and SD3.5
 PATCH_CHANNELS = 64  # 16 latent channels × 2 × 2
+
+NEGATIVES = ("negative_prompt", "negative_prompt_2", "negative_prompt_3")
+BUCKET_COLUMNS = (*SHARED, *NEGATIVES)  # of a plan: those that bucket_of() looks at
 
 SHARD_SECONDS = 90.0  # what a preempted renderer loses at most, about
 SHARD_BYTES = 256_000_000
@@ -165,40 +169,23 @@ def images_per_shard(preset: Preset, height: int, width: int, tflop: float, batc
     return max(1, images // batch_size) * batch_size
 
 
-Flags = npt.NDArray[np.bool_]
+def bucket_of(expansion: Expansion, row: Mapping[str, Any]) -> Bucket:
+    """The bucket of an image row; row holds at least its columns of BUCKET_COLUMNS, as in the plan."""
+    one_call = None
+    if expansion.pipeline is not None:
+        one_call = row["guidance_scale"], any(row[name] for name in NEGATIVES)
+    return Bucket.of(expansion.sampling, **{name: row[name] for name in SHARED}, one_call=one_call)
 
 
-def has_negative(texts: pa.Array, which: npt.NDArray[np.int64], ours: Mapping[str, pa.Array]) -> Flags:
-    """Whether a prompt row has a negative prompt in a cell, (prompt rows, cells). which: positions among texts."""
-    there: Flags = np.asarray(pc.not_equal(texts, ""))[which]
-    for name in ("negative_prompt_2", "negative_prompt_3"):
-        there = there | np.asarray(pc.not_equal(ours[name], ""))[:, None]
-    return there
-
-
-def bucket_labels(settings: Expansion, cells: Mapping[str, Any], negative: Flags, adapters: Sequence[str]) -> Any:
-    """str(Bucket) of every prompt row in every cell. adapters: aliases by the number that cells has of them."""
-    names = ("height", "width", "num_inference_steps", "max_sequence_length", "adapter")
-    flags = [cells[name] > limit for name, limit in (("guidance_scale", 1), ("skip_layer_guidance_scale", 0))]
-    one_call = settings.pipeline is not None
-    scales, scale = np.unique(cells["guidance_scale"], return_inverse=True)
-    shared = [scale.reshape(negative.shape), negative] if one_call else [np.zeros(negative.shape)] * 2
-    keys = np.stack([*(cells[name] for name in names), *flags, *shared], axis=-1).astype(np.int64)
-    distinct, inverse = np.unique(keys.reshape(-1, keys.shape[-1]), axis=0, return_inverse=True)
-    labels = [
-        str(
-            Bucket.of(
-                settings.sampling,
-                height=height,
-                width=width,
-                num_inference_steps=steps,
-                max_sequence_length=length,
-                adapter=adapters[adapter],
-                guidance_scale=2.0 * guided,
-                skip_layer_guidance_scale=float(skipped),
-                one_call=(float(scales[at]), bool(negated)) if one_call else None,
-            )
-        )
-        for height, width, steps, length, adapter, guided, skipped, at, negated in distinct.tolist()
-    ]
-    return np.array(labels, object)[inverse].reshape(keys.shape[:-1])
+def bucket_labels(expansion: Expansion, grid: Grid) -> npt.NDArray[np.object_]:
+    """A matrix: str(Bucket) of every field of the grid. A bucket is made once for all fields that must agree in it."""
+    alike: list[npt.NDArray[Any]] = [
+        grid.height, grid.width, grid.num_inference_steps, grid.max_sequence_length, grid.adapter,
+        grid.guidance_scale > 1, grid.skip_layer_guidance_scale > 0,
+    ]  # fmt: skip
+    if expansion.pipeline is not None:
+        alike += [grid.guidance_scale, grid.has_negative()]
+    distinct = Distinct.of(*alike)
+    columns = grid.at(distinct.row, distinct.cell)
+    rows = pa.table({name: columns[name] for name in BUCKET_COLUMNS}).to_pylist()
+    return np.array([str(bucket_of(expansion, row)) for row in rows], object)[distinct.kind]

@@ -1,6 +1,6 @@
-"""What the planner's tasks must know to expand a manifest.
+"""What a planner's task must know of the job and its model to turn prompt rows into image rows.
 
-Data and one check of the job itself; knows no rows and no files.
+Data, and one check of the job itself; knows no rows and no files.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What prompt rows and image rows are called, and their derived seeds: `identity` applied to whole tables.
 
-Knows which columns make a name, not how a name is hashed. Order never matters here: a row has the same names wherever
-it stands. Telling equal rows apart is the driver's, which sees all of them, through reidentify().
+Knows which columns make a name, not how it is hashed. A row has the same names wherever in the manifest it stands;
+rows of equal content get the same. The driver, which alone sees all rows, gives these other ones by reidentify().
 """
 
 from __future__ import annotations
@@ -14,31 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchgen.job import MANIFEST_COLUMNS
+from batchgen.columns import CONTENT, DECIDING
 from batchgen.manifest.values import Rows
 from batchgen.rows import identity
 from batchgen.rows.expansion import Expansion
-
-# What decides an image, beside the model and skip-layer guidance. Null values are left out of the hash, so that a
-# parameter that comes later changes no name.
-DECIDING = (
-    "prompt",
-    "prompt_2",
-    "prompt_3",
-    "negative_prompt",
-    "height",
-    "width",
-    "num_inference_steps",
-    "guidance_scale",
-    "skip_layer_guidance_scale",
-    "max_sequence_length",
-    "seed",
-    "negative_prompt_2",
-    "negative_prompt_3",
-    "adapter",
-)
-# num_images_per_prompt is no content: asking for more images must not rename those that are there.
-CONTENT = tuple(name for name in MANIFEST_COLUMNS if name not in ("id", "num_images_per_prompt"))
 
 Ints = npt.NDArray[np.int64]
 
@@ -81,10 +60,13 @@ def derived_seeds(job_seed: int, prompt_ids: Any, samples: Any, wanted: Any) -> 
     return seeds
 
 
-def image_ids(table: pa.Table, settings: Expansion) -> pa.Array:
-    """Names of image rows. A bad row has no parameters: its name says what was wrong instead."""
-    sampling = settings.sampling
-    model = settings.model
+def image_ids(table: pa.Table, expansion: Expansion) -> pa.Array:
+    """Names of image rows. A bad row has no parameters: its name says what was wrong instead.
+
+    Null values are left out of the hash, so that a parameter that comes later changes no name.
+    """
+    sampling = expansion.sampling
+    model = expansion.model
     skipping = model | {
         "skip_guidance_layers": sampling.skip_guidance_layers,
         "skip_layer_guidance_start": sampling.skip_layer_guidance_start,
@@ -101,12 +83,12 @@ def image_ids(table: pa.Table, settings: Expansion) -> pa.Array:
             decides = {name: value for name, value in zip(DECIDING, values, strict=True) if value is not None}
             decides |= skipping if values[at_scale] else model
             if decides.get("adapter"):
-                decides["adapter"] = settings.adapters[decides["adapter"]]
+                decides["adapter"] = expansion.adapters[decides["adapter"]]
         names.append(identity.image_id(prompt_id, sample, cell, decides))
     return pa.array(names, pa.string())
 
 
-def reidentify(images: pa.Table, prompt_ids: Sequence[str], settings: Expansion) -> pa.Table:
+def reidentify(images: pa.Table, prompt_ids: Sequence[str], expansion: Expansion) -> pa.Table:
     """The same image rows under other prompt_ids, one per image row: new image_ids, new seeds where derived."""
     ids = pa.array(prompt_ids, pa.string())
     changed = pc.not_equal(ids, images["prompt_id"].combine_chunks())
@@ -114,10 +96,10 @@ def reidentify(images: pa.Table, prompt_ids: Sequence[str], settings: Expansion)
     if derived.any():
         samples, seeds = images["sample_index"].to_numpy(), images["seed"].combine_chunks()
         kept = np.asarray(seeds.fill_null(0))
-        renewed = np.where(derived, derived_seeds(settings.sampling.seed, ids, samples, derived), kept)
+        renewed = np.where(derived, derived_seeds(expansion.sampling.seed, ids, samples, derived), kept)
         images = replaced(images, "seed", pa.array(renewed, mask=np.asarray(seeds.is_null())))
     images = replaced(images, "prompt_id", ids)
-    names = image_ids(images.filter(changed), settings)
+    names = image_ids(images.filter(changed), expansion)
     return replaced(images, "image_id", pc.replace_with_mask(images["image_id"].combine_chunks(), changed, names))
 
 

@@ -1,4 +1,7 @@
-"""Heights and widths: what a row, a cell or an aspect ratio asks for, snapped, and which sizes a model can make."""
+"""Heights and widths: what a row, a cell or an aspect ratio asks for, snapped, and which sizes a model can make.
+
+Knows prompt rows and the preset's limits, no files and no images.
+"""
 
 from __future__ import annotations
 
@@ -115,6 +118,10 @@ class Sizes:
     width: Ints
     requested_height: Ints
     requested_width: Ints
+
+    def of(self, rows: Ints) -> Sizes:
+        """Those of some prompt rows."""
+        return Sizes(self.height[rows], self.width[rows], self.requested_height[rows], self.requested_width[rows])
 
 
 def size_cell(rows: Rows, sampling: Sampling, values: Mapping[str, Any], within: Limits, cell: str) -> Sizes:

@@ -1,7 +1,7 @@
-"""What a job and its rows ask of another model's pipeline and that one does not take: said before a GPU is used.
+"""Refuses what a job or a row asks of a pipeline of diffusers that does not accept it, before a GPU is used.
 
-Knows columns and what a pipeline takes (`job.pipelines`). A parameter that diffusers would ignore or stumble over
-is never dropped in silence.
+No parameter is left out silently. Knows columns and which of them a pipeline takes (`job.pipelines`), no files but
+model_index.json.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
+from batchgen.columns import TEXTS
 from batchgen.errors import Problem, Refused
 from batchgen.job import Job, Sampling
 from batchgen.job.pipelines import SD3, Pipeline, class_in
 from batchgen.job.steps import snap
 from batchgen.manifest.checks import flagged
-from batchgen.manifest.columns import TEXTS
 from batchgen.manifest.values import Rows, without
 from batchgen.rows.sizes import Sizes
 
@@ -45,7 +45,7 @@ def pipeline_of(job: Job, directory: Path) -> Pipeline | None:
 def _of_job(job: Job, pipeline: Pipeline) -> Iterator[Problem]:
     sampling, sweep, preset = job.sampling, job.sweep.axes(), job.model.defaults
     usual = {name: Sampling.model_fields[name].default for name in Sampling.model_fields}
-    usual["max_sequence_length"] = preset.max_sequence_length
+    usual |= {name: getattr(preset, name) for name in pipeline.lacks if hasattr(preset, name)}
     for name in pipeline.lacks:
         if getattr(sampling, name, None) != usual.get(name):
             yield Problem(f"{pipeline.name} does not take it: leave it out.", f"sampling.{name}")

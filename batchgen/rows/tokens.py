@@ -10,25 +10,50 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 from transformers import CLIPTokenizer, T5Tokenizer
 
+from batchgen.columns import TEXTS
 from batchgen.errors import Refused
 from batchgen.job.pipelines import SD3, Pipeline, class_in
+from batchgen.job.steps import CLIP_TOKENS
 from batchgen.schema import TOKEN_FIELDS
 
-CLIP_TOKENS = 77  # StableDiffusion3Pipeline, diffusers 0.42.1: tokenizer.model_max_length, with start and end token
 T5_TRAINED_TOKENS = 256  # model card of SD3.5: "77/256 tokens at different stages of training"
 TEXTS_AT_ONCE = 1000  # an encoding holds every token as a string: bounds the memory, still feeds all cores
 
 Limits = np.ndarray[Any, np.dtype[np.int64]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Texts:
+    """What the encoders read of some rows, column by column. None, or "", where an encoder has no text of its own."""
+
+    prompt: Sequence[str]
+    prompt_2: Sequence[str | None]
+    prompt_3: Sequence[str | None]
+    negative_prompt: Sequence[str]
+    negative_prompt_2: Sequence[str | None]
+    negative_prompt_3: Sequence[str | None]
+
+    @classmethod
+    def of(cls, columns: Mapping[str, pa.Array]) -> Self:
+        return cls(**{name: columns[name].to_pylist() for name in TEXTS})
+
+    def __len__(self) -> int:
+        return len(self.prompt)
+
+    def read(self, column: str) -> list[str]:
+        """What the encoder of this column reads: without a text of its own the first's, as in the pipeline."""
+        first = self.negative_prompt if column.startswith("negative") else self.prompt
+        return [own or instead for own, instead in zip(getattr(self, column), first, strict=True)]
+
+
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Counts:
     """Per text: tokens with the special ones and without truncation, and what lies beyond the limit, or None."""
 
     tokens: np.ndarray[Any, np.dtype[np.int32]]
@@ -44,7 +69,7 @@ class Encoder:
         self._backend.no_truncation()
         self._backend.no_padding()
 
-    def measure(self, texts: Sequence[str], limits: Limits) -> Measured:
+    def count(self, texts: Sequence[str], limits: Limits) -> Counts:
         """Every distinct text is encoded once, however many rows and limits share it."""
         wanted: dict[str, dict[int, str | None]] = {}
         for text, limit in zip(texts, limits.tolist(), strict=True):
@@ -57,15 +82,15 @@ class Encoder:
                     wanted[text][limit] = _cut(text, encoding, limit)
         counts = np.fromiter((tokens[text] for text in texts), np.int32, len(texts))
         cut = [wanted[text][limit] for text, limit in zip(texts, limits.tolist(), strict=True)]
-        return Measured(counts, counts > limits, cut)
+        return Counts(counts, counts > limits, cut)
 
 
 class NoEncoder:
     """Stands where a checkpoint has no T5: SD3.5 runs without it, on zeros."""
 
-    def measure(self, texts: Sequence[str], limits: Limits) -> Measured:
+    def count(self, texts: Sequence[str], limits: Limits) -> Counts:
         nothing = np.zeros(len(texts), np.int32)
-        return Measured(nothing, nothing.astype(np.bool_), [None] * len(texts))
+        return Counts(nothing, nothing.astype(np.bool_), [None] * len(texts))
 
 
 class Uncounted(NoEncoder):
@@ -102,50 +127,23 @@ class TokenCounter:
         }
         return cls(found["clip_l"], found["clip_g"], found["t5"], counted.get("t5", ("", "prompt"))[1])
 
-    def count(
-        self,
-        prompts: Sequence[str],
-        prompts_2: Sequence[str | None],
-        prompts_3: Sequence[str | None],
-        negatives: Sequence[str],
-        max_sequence_lengths: Sequence[int] | Limits,
-        negatives_2: Sequence[str | None] | None = None,
-        negatives_3: Sequence[str | None] | None = None,
-    ) -> pa.Table:
-        """One row per prompt with the columns of `schema.TOKEN_FIELDS`.
-
-        An encoder without a text of its own reads `prompt`, as in the pipeline (`prompt_2 or prompt`).
-        """
-        clip_limits = np.full(len(prompts), CLIP_TOKENS, np.int64)
-        t5_limits = np.asarray(max_sequence_lengths, np.int64)
-        clip_l = self._clip_l.measure(prompts, clip_limits)
-        clip_g = self._clip_g.measure(_or(prompts_2, prompts), clip_limits)
-        t5_texts = {"prompt_2": prompts_2, "prompt_3": prompts_3}.get(self._t5_reads, prompts)
-        t5 = self._t5.measure(_or(t5_texts, prompts), t5_limits)
-        none: Sequence[str | None] = [None] * len(negatives)
-        t5_negatives = {"prompt_2": negatives_2, "prompt_3": negatives_3}.get(self._t5_reads) or none
-        negative = (
-            self._clip_l.measure(negatives, clip_limits).overflow
-            | self._clip_g.measure(_or(negatives_2 or none, negatives), clip_limits).overflow
-            | self._t5.measure(_or(t5_negatives, negatives), t5_limits).overflow
-        )
-        columns: dict[str, Any] = {
-            "tokens_clip_l": clip_l.tokens,
-            "tokens_clip_g": clip_g.tokens,
-            "tokens_t5": t5.tokens,
-            "overflow_clip_l": clip_l.overflow,
-            "overflow_clip_g": clip_g.overflow,
-            "overflow_t5": t5.overflow,
-            "t5_over_256": t5.tokens > T5_TRAINED_TOKENS,
-            "truncated_clip_l": clip_l.cut,
-            "truncated_clip_g": clip_g.cut,
-            "truncated_t5": t5.cut,
-            "negative_overflow": negative,
+    def count(self, texts: Texts, t5_limits: Sequence[int] | Limits) -> pa.Table:
+        """One row per row of texts with the columns of `schema.TOKEN_FIELDS`. t5_limits: what T5 reads of each."""
+        clip, t5 = np.full(len(texts), CLIP_TOKENS, np.int64), np.asarray(t5_limits, np.int64)
+        readers = {
+            "clip_l": (self._clip_l, "prompt", clip),
+            "clip_g": (self._clip_g, "prompt_2", clip),
+            "t5": (self._t5, self._t5_reads, t5),
         }
-        for name, encoder in (("clip_l", self._clip_l), ("clip_g", self._clip_g), ("t5", self._t5)):
-            if isinstance(encoder, Uncounted):
-                unknown = [f"tokens_{name}", f"overflow_{name}", f"truncated_{name}", *["t5_over_256"] * (name == "t5")]
-                columns |= dict.fromkeys(unknown, [None] * len(prompts))
+        columns: dict[str, Any] = {"negative_overflow": np.zeros(len(texts), np.bool_)}
+        for name, (encoder, column, limits) in readers.items():
+            counts = encoder.count(texts.read(column), limits)
+            found: dict[str, Any] = {f"tokens_{name}": counts.tokens, f"overflow_{name}": counts.overflow}
+            found[f"truncated_{name}"] = counts.cut
+            if name == "t5":
+                found["t5_over_256"] = counts.tokens > T5_TRAINED_TOKENS
+            columns |= dict.fromkeys(found, [None] * len(texts)) if isinstance(encoder, Uncounted) else found
+            columns["negative_overflow"] |= encoder.count(texts.read(f"negative_{column}"), limits).overflow
         return pa.table(columns, schema=pa.schema(TOKEN_FIELDS))
 
 
@@ -168,10 +166,6 @@ def _cut(text: str, encoding: Any, limit: int) -> str | None:
         return None
     start, _ = encoding.token_to_chars(limit - 1)
     return text[start:]
-
-
-def _or(own: Sequence[str | None], prompts: Sequence[str]) -> list[str]:
-    return [text or prompt for text, prompt in zip(own, prompts, strict=True)]
 
 
 def _chunks(texts: dict[str, Any], size: int) -> Iterator[list[str]]:

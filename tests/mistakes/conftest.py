@@ -16,7 +16,7 @@ POLICIES = ("refuse", "skip")
 
 @pytest.fixture(autouse=True)
 def no_ray(monkeypatch):
-    monkeypatch.setattr(graph, "_on_ray", one_by_one)
+    monkeypatch.setattr(graph, "expanded_on_ray", one_by_one)
     monkeypatch.setattr(session, "_render", None)  # a mistake that is not found fails here, and at once
 
 
@@ -97,12 +97,13 @@ def bad_row(put, outcome):
         good = {"prompt": "a cat"}
         name = name or ("prompts.jsonl" if table is None else "prompts.parquet")
         path = put([good, row, good] if table is None else table, name)
-        place = f"{name}, {'row' if name.endswith('parquet') else 'line'} {3 if name.endswith(('csv', 'tsv')) else 2}"
+        bad = 3 if name.endswith(("csv", "tsv")) else 2  # below a header
+        place = f"{name}, {'row' if name.endswith('parquet') else 'line'} {bad}"
         stopped, skipping = (outcome(path, policy, **sections) for policy in POLICIES)
         assert [(problem.where, problem.code) for problem in stopped.problems] == [(place, code)], stopped.refusal
         assert skipping.refusal is None, skipping.refusal
         assert [(row["where"], row["skip_code"]) for row in skipping.skipped] == [(place, code)]
-        assert [image["prompt_row"] for image in skipping.images] == [0, 2]
+        assert [image["prompt_row"] for image in skipping.images] == [bad - 1, bad + 1]
         for said in (stopped.problems[0].message, skipping.skipped[0]["skip_message"]):
             for text in says:
                 assert text in said, said

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from batchgen.errors import Problem, Refused
 from batchgen.job.file import job_from
-from batchgen.plan.graph import PIECE, _expanded, read_and_expand, survey
+from batchgen.plan.graph import PIECE, expanded, read_and_expand, survey
 from batchgen.plan.preflight import Prepared, prepare
 from batchgen.plan.sharding import Summary
 from batchgen.schema import expanded_schema
@@ -47,7 +47,7 @@ def look(values: dict[str, Any], between: Callable[[], object] = lambda: None) -
         summary = survey(prepared)
     except Refused as refusal:
         return Outcome(refusal)
-    tables = [table for _, table in _expanded(prepared)]
+    tables = [table for _, table in expanded(prepared)]
     for table in tables:
         table.validate(full=True)
         assert table.schema == expanded_schema(prepared.sources.extras)
@@ -60,7 +60,7 @@ def look(values: dict[str, Any], between: Callable[[], object] = lambda: None) -
 
 
 def one_by_one(prepared: Prepared, tokenizers: str) -> Iterator[tuple[int, pa.Table]]:
-    """plan._on_ray without Ray: the same function of a piece, in the same order."""
+    """plan.graph.expanded_on_ray without Ray: the same function of a piece, in the same order."""
     settings = {"pieces": prepared.sources.items, "expansion": prepared.expansion, "tokenizers": tokenizers}
     for number in range(len(prepared.sources.items)):
         for table in read_and_expand(pa.table({PIECE: [number]}), **settings):

@@ -7,8 +7,8 @@ import math
 import pyarrow as pa
 import pytest
 
+from batchgen.columns import MAX_IMAGES_PER_PROMPT, MAX_SEED
 from batchgen.errors import Refused
-from batchgen.job import MAX_IMAGES_PER_PROMPT, MAX_SEED
 from batchgen.job.file import job_from
 from tests.mistakes.test_prompts_and_ids import printed
 

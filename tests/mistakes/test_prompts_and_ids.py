@@ -14,6 +14,7 @@ from rich.console import Console
 
 from batchgen import report
 from batchgen.look import show
+from batchgen.manifest import lines
 from batchgen.manifest.checks import MAX_CHARACTERS
 from batchgen.run.plans import settings
 from tests.mistakes.outcome import look
@@ -198,12 +199,25 @@ def test_44_45_an_id_that_stands_twice(put, job, refused, command, second, name)
     command(job(path), "prompts.jsonl, line 4", says)
 
 
-def test_44_very_many_ids_that_stand_twice(put, outcome, monkeypatch):
-    """The file is read once more for their lines, not once for each."""
-    from batchgen.manifest import lines
+@pytest.mark.parametrize(
+    ("name", "content", "place"),
+    [
+        ("a.csv", 'id,prompt\na,"two\nlines"\n\nb,y\na,"z\n"\n', "line 6"),
+        ("a.tsv", "id\tprompt\na\tx\n\na\ty\n", "line 4"),
+        ("a.parquet", {"id": ["a", "b", "a"], "prompt": ["x", "y", "z"]}, "row 3"),
+    ],
+)
+def test_44_where_an_id_stands_twice(put, refused, name, content, place):
+    refused(put(content, name), "column id: 'a' stands on an earlier row too", where=f"{name}, {place}")
 
+
+def test_44_very_many_ids_that_stand_twice(put, outcome, monkeypatch):
+    """Rows bring their lines along: the file is not read again for them."""
     reads, read = [], lines.read_lines
-    monkeypatch.setattr(lines, "read_lines", lambda source: reads.append(source) or read(source))
+    for module in ("lines", "values"):
+        monkeypatch.setattr(
+            f"batchgen.manifest.{module}.read_lines", lambda source: reads.append(source) or read(source)
+        )
     found = outcome(put([{"id": "a", "prompt": "x"}] * 500))
     assert found.refusal.codes == {"DUPLICATE_ID": 499}
     assert found.problems[-1].where == "prompts.jsonl, line 101"

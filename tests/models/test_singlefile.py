@@ -18,7 +18,7 @@ from batchgen.errors import Refused
 from batchgen.job import Model
 from batchgen.job.file import job_from, load_job
 from batchgen.job.presets import DEMO_CHECKPOINT
-from batchgen.plan.graph import _expanded, make_plan, survey
+from batchgen.plan.graph import expanded, make_plan, survey
 from batchgen.plan.preflight import prepare
 from batchgen.weights import singlefile
 from batchgen.weights.locate import locate
@@ -121,7 +121,7 @@ def test_a_model_without_t5_counts_no_tokens_for_it(folder, tmp_path):
     for wanted in (model(folder, **NO_T5), Model(preset="demo", text_encoder_3=None)):
         dumped = wanted.model_dump(exclude_none=True) | NO_T5
         prepared = prepare(job_from(values | {"model": dumped}))
-        tables = [table for _, table in _expanded(prepared)]
+        tables = [table for _, table in expanded(prepared)]
         assert {count for table in tables for count in table["tokens_t5"].to_pylist()} == {0}
         assert {text for table in tables for text in table["truncated_t5"].to_pylist()} == {None}
         assert all(count > 2 for table in tables for count in table["tokens_clip_l"].to_pylist())

@@ -17,7 +17,7 @@ from batchgen.job.file import job_from
 from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.look import doctor
 from batchgen.look.again import rerender
-from batchgen.plan.graph import make_plan
+from batchgen.plan.graph import expanded, make_plan
 from batchgen.plan.preflight import prepare
 from batchgen.weights.locate import locate
 from batchgen.weights.spec import ModelSpec
@@ -132,15 +132,10 @@ def test_offload_may_change_when_a_run_goes_on(make_job, other):
 
 
 def test_a_negative_prompt_that_only_the_second_pass_reads_is_counted(make_job):
-    from batchgen.rows import expand
-    from batchgen.rows.tokens import TokenCounter
-
     row = {"prompt": "a red circle", "negative_prompt": "grey " * 200, "guidance_scale": 1.0}
     for refine, cut in (({"guidance_scale": 4.5}, True), ({"guidance_scale": 1.0}, False)):
         prepared = prepare(make_job([row], model={"preset": "demo"}, refine=refine))
-        table = expand.expand(
-            prepared.sources.items[0], prepared.expansion, TokenCounter.load(prepared.model.tokenizers)
-        )
+        ((_, table),) = expanded(prepared)
         assert table["negative_overflow"].to_pylist() == [cut]
 
 

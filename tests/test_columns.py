@@ -1,0 +1,42 @@
+"""The table of columns against the types that spell them: whoever adds a setting learns here what is missing."""
+
+import inspect
+import subprocess
+import sys
+from dataclasses import fields
+
+from batchgen import columns
+from batchgen.engines.protocol import ImageRow
+from batchgen.job import Sampling, Sweep
+from batchgen.rows.buckets import Bucket
+from batchgen.rows.grid import Grid
+
+
+def test_a_renderer_is_told_what_decides_an_image_and_its_name():
+    assert {field.name for field in fields(ImageRow)} == {"image_id", *columns.DECIDING}
+
+
+def test_the_job_says_what_a_row_does_not_say():
+    of_rows_alone = {"id", "prompt", "prompt_2", "prompt_3", "aspect_ratio"}
+    assert set(columns.MANIFEST) - set(Sampling.model_fields) == of_rows_alone
+
+
+def test_the_axes_of_a_sweep_are_the_swept_columns():
+    assert set(Sweep.model_fields) == set(columns.SWEPT)
+
+
+def test_each_swept_column_has_a_matrix():
+    assert {field.name for field in fields(Grid)} >= set(columns.SWEPT)
+
+
+def test_a_bucket_is_made_of_the_shared_columns():
+    assert set(inspect.signature(Bucket.of).parameters) == {"sampling", "one_call", *columns.SHARED}
+
+
+def test_numbers_of_a_manifest_have_a_code():
+    assert set(columns.CODES) == {*columns.INTEGERS, *columns.FLOATS}
+
+
+def test_a_job_needs_no_arrow():
+    code = "import sys, batchgen.job; sys.exit('pyarrow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -222,8 +222,9 @@ def test_the_demo_is_found_wherever_batchgen_lies():
 
 def test_locating_loads_no_torch():
     code = (
-        "import sys; from batchgen.models import files, hub; from batchgen.config import Model;"
-        f"files.locate(Model(preset='demo', pretrained_model_name_or_path={str(DEMO_CHECKPOINT)!r}));"
+        "import sys; from batchgen.weights import hub; from batchgen.weights.locate import locate;"
+        "from batchgen.job import Model;"
+        f"locate(Model(preset='demo', pretrained_model_name_or_path={str(DEMO_CHECKPOINT)!r}));"
         "print({'torch', 'transformers', 'diffusers'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "set()\n"

@@ -8,11 +8,11 @@ from typing import Any
 
 from jinja2 import Environment
 
+from batchgen.columns import DECIDING
 from batchgen.job import Refine
 from batchgen.job.pipelines import SD3, Pipeline
 from batchgen.job.steps import refined_size
 from batchgen.job.stored import stored_section
-from batchgen.rows.naming import DECIDING
 
 # Levels are given as they were used: a shift of 1 leaves them as they are.
 SNIPPET = """\

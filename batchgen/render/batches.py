@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from batchgen.engines.protocol import ImageRow, Pixels, Renderer
+from batchgen.engines.protocol import ImageRow, Renderer
 from batchgen.errors import Infrastructure, OutOfMemory, RendererBroken
+from batchgen.run.images import Pixels
 from batchgen.run.shard_file import Failure
 
 

@@ -112,7 +112,8 @@ class Grid:
         """A matrix: whether any encoder has a negative prompt."""
         first: Flags = np.asarray(pc.not_equal(self.negatives, ""))[self.negative_prompt]
         second, third = (np.asarray(self.texts[name].is_valid()) for name in ("negative_prompt_2", "negative_prompt_3"))
-        return first | (second | third)[:, None]
+        either: Flags = first | (second | third)[:, None]
+        return either
 
 
 @dataclass(frozen=True, slots=True)

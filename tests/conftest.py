@@ -26,7 +26,6 @@ pytest_plugins = ["tests.seaweed", "tests.expanding"]
 
 # What starts early: the longest first, so that no worker is left alone with it at the end.
 EARLY = ["tests/render/", "tests/storage/", "tests/models/"]
-START_TRIES = 3
 
 
 def pytest_collection_modifyitems(items):
@@ -47,17 +46,10 @@ def ray_session():
     """The one Ray of the quick suite. Logical CPUs are more than there are, so that two renderers fit."""
     import ray
 
-    from batchgen.cluster.connection import connected
+    from batchgen.cluster.connection import connected, start_here
     from batchgen.job import Cluster
 
-    for tries_left in reversed(range(START_TRIES)):
-        try:
-            ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-            break
-        except Exception as error:  # of a busy machine: Ray waits for 30 s, which is written down in its code
-            ray.shutdown()
-            if "timed out during startup" not in str(error) or not tries_left:
-                raise
+    start_here(num_cpus=4, log_to_driver=False)
     with connected(Cluster()):
         yield
     ray.shutdown()

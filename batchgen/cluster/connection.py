@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 # Otherwise a thread of Ray that outlives our session would start a new cluster. Ray reads this when it is imported.
 os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
@@ -29,6 +30,8 @@ from batchgen.job import Cluster, Job
 # Ray Data adds actors above this utilisation; its default, 1.75, is never reached with two tasks per actor of which
 # two may run at once (ray 2.60, default_actor_autoscaler.py): there would never be more than min_size of them.
 UPSCALING_UTILISATION = 0.9
+START_TRIES = 3
+SLOW_START = "timed out during startup"  # what ray 2.60 says after 30 s, in an exception of no type of its own
 
 
 @contextmanager
@@ -139,12 +142,32 @@ def _start(cluster: Cluster) -> None:
             else:
                 # "local": an address file left behind by another cluster must not divert or break a laptop run.
                 # One logical CPU more than there are: it feeds the renderers, which may take all the others.
-                ray.init(address="local", num_cpus=cores() + 1, include_dashboard=False, **quiet)
+                start_here(num_cpus=cores() + 1, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise Infrastructure(f"Ray could not be reached or started: {error}") from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)  # ray.init puts its own in place
     _configure_ray_data()
+
+
+def start_here(**options: Any) -> None:
+    """Start a private cluster. Ray waits 30 s for its processes (ray 2.60, node.py), too little on a busy machine.
+
+    Raises Infrastructure where they do not come up either.
+    """
+    for tries_left in reversed(range(START_TRIES)):
+        try:
+            ray.init(address="local", include_dashboard=False, **options)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if SLOW_START not in str(error):
+                raise
+            if not tries_left:
+                raise Infrastructure(
+                    f"Ray's processes did not come up in {START_TRIES} times 30 s. Run the same command again when "
+                    "this machine is less busy."
+                ) from error
 
 
 @contextmanager

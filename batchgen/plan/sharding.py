@@ -133,15 +133,15 @@ class Sharder:
             self._set_aside(table.filter(bad))
             table = table.filter(pc.invert(bad))
         self._count(table)
-        for bucket, rows in _by_bucket(table):
-            self._open.setdefault(bucket, []).append(rows)
-            yield from self._full(bucket)
+        for label, rows in _by_bucket(table):
+            self._open.setdefault(label, []).append(rows)
+            yield from self._full(label)
 
     def finish(self) -> Iterator[PlannedShard]:
         """The last, short shard of every bucket."""
-        for bucket in list(self._open):
-            if waiting := self._open.pop(bucket):
-                yield self._close(bucket, pa.concat_tables(waiting))
+        for label in list(self._open):
+            if waiting := self._open.pop(label):
+                yield self._close(label, pa.concat_tables(waiting))
 
     def take_skipped(self) -> list[pa.Table]:
         """Rows that were set aside since the last call, as the plan stores them."""
@@ -208,18 +208,18 @@ class Sharder:
             if len(self.summary.truncated) < EXAMPLES and example not in self.summary.truncated:
                 self.summary.truncated.append(example)
 
-    def _full(self, bucket: str) -> Iterator[PlannedShard]:
-        waiting = self._open[bucket]
-        size = self._shard_size(bucket, waiting[0])
+    def _full(self, label: str) -> Iterator[PlannedShard]:
+        waiting = self._open[label]
+        size = self._shard_size(waiting[0])
         if sum(map(len, waiting)) < size:
             return
         rows = pa.concat_tables(waiting)
         while len(rows) >= size:
-            yield self._close(bucket, rows.slice(0, size))
+            yield self._close(label, rows.slice(0, size))
             rows = rows.slice(size)
-        self._open[bucket] = [rows] if len(rows) else []
+        self._open[label] = [rows] if len(rows) else []
 
-    def _shard_size(self, bucket: str, rows: pa.Table) -> int:
+    def _shard_size(self, rows: pa.Table) -> int:
         preset, wanted = self._job.model.defaults, self._job.output.images_per_shard
         key = self._key(rows)
         batch_size = self._batch_size(key, 2**31)
@@ -232,12 +232,12 @@ class Sharder:
         """Of one image, with its second pass if there is one."""
         tflop = buckets.image_tflop(self._job.model.defaults, key)
         refine = self._job.refine
-        return tflop + (buckets.refine_tflop(refine, self._job.model, key) if refine else 0.0)
+        return tflop + (buckets.refine_tflop(refine, self._job.models[1], key) if refine else 0.0)
 
-    def _close(self, bucket: str, rows: pa.Table) -> PlannedShard:
+    def _close(self, label: str, rows: pa.Table) -> PlannedShard:
         key = self._key(rows)
         height, width = steps.refined_size(self._job.refine, key.height, key.width)
-        count = self.summary.buckets.setdefault(bucket, BucketCount())
+        count = self.summary.buckets.setdefault(label, BucketCount())
         batch_size = count.batch_size or self._batch_size(key, len(rows))
         tflop = len(rows) * self._tflop(key)
         count.images += len(rows)
@@ -246,7 +246,7 @@ class Sharder:
         count.tflop += tflop
         count.pixels += len(rows) * height * width
         number, self._next = self._next, self._next + 1
-        return PlannedShard(number, self._planned(rows, number, batch_size), batch_size, bucket, tflop)
+        return PlannedShard(number, self._planned(rows, number, batch_size), batch_size, label, tflop)
 
     def _planned(self, rows: pa.Table, number: int, batch_size: int) -> pa.Table:
         """rows as the plan stores them: with their shard and batch size, without the planner's own columns."""
@@ -259,9 +259,8 @@ class Sharder:
 
     def _batch_size(self, key: Bucket, rows: int) -> int:
         height, width = steps.refined_size(self._job.refine, key.height, key.width)
-        refine, fixed = self._job.refine, self._job.model.batch_size
-        models = [self._job.model] + ([refine.model] if refine and refine.model else [])
-        return min(buckets.batch_size(model.defaults, height, width, rows, fixed) for model in models)
+        fixed = self._job.model.batch_size
+        return min(buckets.batch_size(model.defaults, height, width, rows, fixed) for model in self._job.models)
 
     def _key(self, rows: pa.Table) -> Bucket:
         """What the label of these rows says; all of them have the same."""
@@ -270,9 +269,9 @@ class Sharder:
 
 
 def _by_bucket(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    """Rows of each bucket, in order; buckets in order of their first row."""
+    """(label, rows) of each bucket, in order; buckets in order of their first row."""
     if not len(table):
         return
     encoded = table["bucket"].combine_chunks().dictionary_encode()
-    for code, bucket in enumerate(encoded.dictionary.to_pylist()):
-        yield bucket, table.filter(pc.equal(encoded.indices, code))
+    for code, label in enumerate(encoded.dictionary.to_pylist()):
+        yield label, table.filter(pc.equal(encoded.indices, code))

@@ -139,9 +139,9 @@ def image_tflop(preset: Preset, bucket: Bucket) -> float:
 
 
 def refine_tflop(refine: Refine, model: Model, bucket: Bucket) -> float:
-    """Cost of the second pass of one image, and of decoding at its size rather than at the first's."""
+    """Cost of the second pass of one image, and of decoding at its size rather than at the first's. model: of that pass."""
     height, width = refined_size(refine, bucket.height, bucket.width)
-    preset = (refine.model or model).defaults
+    preset = model.defaults
     steps = refine_steps(refine)
     halves = 2 if refine.guidance_scale > 1 else 1
     decoded = preset.decode_tflop_per_megapixel * (height * width - bucket.height * bucket.width) / 1e6

@@ -139,7 +139,7 @@ def image_tflop(preset: Preset, bucket: Bucket) -> float:
 
 
 def refine_tflop(refine: Refine, model: Model, bucket: Bucket) -> float:
-    """Cost of the second pass of one image, and of decoding at its size rather than at the first's. model: of that pass."""
+    """Cost of the second pass of one image, and of decoding at its size rather than at the first's."""
     height, width = refined_size(refine, bucket.height, bucket.width)
     preset = model.defaults
     steps = refine_steps(refine)

@@ -1,4 +1,4 @@
-"""What the commands print. Knows consoles and numbers; decides nothing."""
+"""Prints what the commands have to say. Knows consoles and numbers; reads no files and decides nothing."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def estimate(job: Job, summary: Summary, measured: Measured | None) -> Estimate:
 
 
 def _seconds(bucket: BucketCount, each: float | None, rate: float) -> float:
-    """Of a bucket; its last batch is padded and costs as much as a full one."""
+    """Seconds for a bucket. Its last batch is padded, so it costs as much as a full one."""
     places = -(-bucket.images // bucket.batch_size) * bucket.batch_size
     return places * (bucket.tflop / bucket.images / rate if each is None else each)
 
@@ -82,7 +82,7 @@ def lines(job: Job, summary: Summary, measured: Measured | None, job_file: str) 
 
 
 def _per_image(summary: Summary, measured: Measured) -> str:
-    """Seconds per image, and which of the plan's buckets they are of."""
+    """Seconds per image, with the buckets that they apply to."""
     here = [measured.seconds[name] for name in summary.buckets if name in measured.seconds]
     if not here:
         return f"{measured.tflop_per_s:.3g} TFLOP/s, of other sizes or settings than this job's"

@@ -103,7 +103,7 @@ def _failed(plan: Plan, rows: pa.Table, codes: object, messages: object) -> pa.T
 
 
 def _fill(rows: pa.Table, values: dict[str, object]) -> pa.Table:
-    """rows with the columns of the metadata table: constants repeated, columns as they are, the rest null."""
+    """The rows with all metadata columns: constants repeated, known columns as they are, the rest null."""
     target = schema.metadata_schema(schema.extras_of(rows.schema))
     columns = [_column(rows, values, name, target.field(name).type) for name in target.names]
     return pa.table(columns, schema=target)

@@ -39,7 +39,7 @@ def rerender(run: Run, count: int, report: Report, seed: int = 0) -> None:
 
 
 def render_again(run: Run, row: pa.Table, versions: dict[str, str]) -> str | None:
-    """Render one stored row again on this machine; what is wrong, or nothing. versions: of who rendered it."""
+    """Render one stored row again on this machine. Returns what is wrong, or None. versions: those it was rendered with."""
     batches = Batches(load_renderer(spec_of(run.plans[-1])))
     _as_then(versions)
     return compare(row, batches)
@@ -49,7 +49,7 @@ def _compare(run: Run, shard: ShardRef, batches: Batches, report: Report, chosen
     """Up to count images of a shard, each once."""
     try:
         footer, good = read_shard(run, shard.number)
-    except Infrastructure:  # examine() has said so
+    except Infrastructure:  # examine() has reported it
         return
     _as_then(footer.constants["versions"])
     for at in chosen.sample(range(len(good)), min(count, len(good))):
@@ -59,7 +59,7 @@ def _compare(run: Run, shard: ShardRef, batches: Batches, report: Report, chosen
 
 
 def _as_then(versions: dict[str, str]) -> None:
-    """With as many threads as then: on a CPU they decide the last bits."""
+    """Use as many threads as the first time: on a CPU their number changes the last bits."""
     if "threads" in versions:
         from batchgen.engines.device import use_threads
 
@@ -67,7 +67,7 @@ def _as_then(versions: dict[str, str]) -> None:
 
 
 def compare(row: pa.Table, batches: Batches) -> str | None:
-    """Render one stored row again, alone in a batch of its shape; what is wrong, or nothing."""
+    """Render one stored row again, alone in a batch of its shape. Returns what is wrong, or None."""
     ((outcome,),) = batches.render(image_rows(row), row["batch_size"][0].as_py(), group=1)
     wanted, image_id = row["pixel_sha256"][0].as_py(), row["image_id"][0].as_py()
     if not isinstance(outcome, Picture):

@@ -63,7 +63,7 @@ def parameters(row: dict[str, Any]) -> str:
 
 
 def unread(row: dict[str, Any]) -> list[tuple[str, str]]:
-    """(encoders, the text that they did not read), a text once."""
+    """For each text that was cut: (encoders, the part they did not read)."""
     cuts: dict[str, list[str]] = {}
     for encoder, name in ENCODERS.items():
         if (cut := row[f"truncated_{encoder}"]) is not None:

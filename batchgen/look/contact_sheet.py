@@ -84,7 +84,7 @@ def _cut(line: str) -> str:
 
 
 def _committed(run: Run) -> Iterator[tuple[Pixels, dict[str, Any]]]:
-    """In order of shards, each with all that its row says but the picture itself."""
+    """Rows of data/ in order of shards, without their pictures."""
     for number in sorted(run.committed()):
         with run.store.open_file(data_path(number)) as opened:
             for batch in pq.ParquetFile(opened).iter_batches(batch_size=8):

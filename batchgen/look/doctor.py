@@ -29,7 +29,7 @@ READERS = 4  # each holds one shard, at most 256 MB
 
 @dataclass
 class Report:
-    """What was found. `problems` empty means: proven."""
+    """What the doctor saw. The run is proven if `problems` is empty."""
 
     planned: int = 0
     images: int = 0
@@ -61,7 +61,7 @@ def examine(run: Run) -> Report:
             report.problems += problems
         report.failed += plan.skipped_images
     report.planned = run.planned
-    report.failed -= run.replacements  # what failed once and stands in a later generation
+    report.failed -= run.replacements  # rows that failed once and were planned again later
     if complete:
         report.problems += _strangers(run, expected)
     report.problems += _record_problems(run)
@@ -148,7 +148,7 @@ def _record_problems(run: Run) -> Iterator[str]:
 
 
 def _strangers(run: Run, expected: set[int]) -> Iterator[str]:
-    """Whatever a reader of data/ would see and no plan knows."""
+    """Files that a reader of data/ would see and that belong to no plan."""
     for entry in run.store.list(DATA):
         if shard_number(entry.path) not in expected:
             yield f"{entry.path}: belongs to no plan, and readers of data/ would see it. {AWAY}"

@@ -57,7 +57,7 @@ class Results:
         return Image.fromarray(images.decode(self.stored(self.row(image_id))["image"][0].as_py()["bytes"]))
 
     def stored(self, row: dict[str, Any]) -> pa.Table:
-        """What data/ holds of a row(), the encoded picture included. Raises Refused where the row failed."""
+        """The row of data/ that belongs to a row(), with its encoded picture. Raises Refused where the row failed."""
         image_id = row["image_id"]
         if row["status"] != "ok":
             raise Refused(f"{image_id} has no picture: it failed ({row['error_code']}: {row['error_message']}).")

@@ -126,7 +126,7 @@ def _has_own_levels(sampling: dict[str, Any]) -> bool:
 
 
 def _first_levels(sigmas: list[float]) -> list[float]:
-    """Of the first pass, without the 0 at its end."""
+    """Noise levels of the first pass, without the 0 at the end."""
     return sigmas[: sigmas.index(0.0)]
 
 
@@ -137,7 +137,7 @@ def _dtype(dtype: str | dict[str, str | None]) -> str:
 
 
 def _notes(model: dict[str, Any], sampling: dict[str, Any], refine: Refine | None) -> Iterator[str]:
-    """What was done that this code does not do."""
+    """What was done to this image and this code does not do."""
     if sampling["sampler"] != "euler":
         yield f"rendered with the sampler {sampling['sampler']}, which this pipeline does not have"
     if (sampling["guidance_start"], sampling["guidance_stop"]) != (0.0, 1.0):

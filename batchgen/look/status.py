@@ -56,7 +56,7 @@ def status_of(run: Run) -> Status:
 
 
 def _footer(run: Run, shard: ShardRef) -> Footer | None:
-    """None for a file that is damaged or gone: its rows count as missing, and the doctor says why."""
+    """The footer, or None if the file is damaged or gone: its rows count as missing, and the doctor says why."""
     try:
         with run.store.open_file(data_path(shard.number)) as opened:
             return read_footer(opened)

@@ -86,5 +86,5 @@ def _types(extras: Iterable[pa.Field]) -> dict[str, str]:
 
 
 def _packed(image_ids: Sequence[str]) -> Packed:
-    """Rows that stand for an unreadable piece have no name; they are nobody's, hence new."""
+    """image_ids as 16 bytes. Rows that stand for an unreadable piece have none, so they always count as new."""
     return np.frombuffer(bytes.fromhex("".join(image_id or UNNAMED for image_id in image_ids)), "S16")

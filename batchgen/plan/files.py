@@ -58,7 +58,7 @@ class PlanFiles:
             self._end_skipped()
 
     def replace(self, image_ids: Sequence[str]) -> None:
-        """Keep the names of rows of earlier generations whose place is now in this plan. Once."""
+        """Record, once, which rows of earlier generations this plan replaces."""
         if image_ids:
             names = pa.table({"image_id": pa.array(image_ids, pa.string())})
             self.replaced = self._put("replaced.parquet", to_parquet(names), len(names))

@@ -39,7 +39,7 @@ class Occurrences:
     def _add(
         self, high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint32], counts: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.int64]:
-        """Add counts of distinct sorted hashes; returns the counts from before."""
+        """Add counts of names (distinct, sorted hashes). Returns the counts before."""
         before = np.zeros(len(high), np.int64)
         for run in self._runs:
             at = _find(run, high, low)

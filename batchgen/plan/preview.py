@@ -114,7 +114,7 @@ class Sample:
                 kept.images += len(rows)
                 self._offer(kept, rows)
             level = depth([kept.images for kept in self._kept.values()], self._limit)
-            if level < self._level:  # it never rises: strata only become more and larger
+            if level < self._level:  # the level only falls: strata become more and larger, never fewer
                 self._level = level
                 for kept in self._kept.values():
                     kept.longest.trim(level)
@@ -172,7 +172,7 @@ NAME_DIGITS = 8  # of the fingerprint
 
 
 def folder(out: str) -> str:
-    """Where the previews of a run lie. Raises Refused where the run is a whole bucket, which has no beside."""
+    """Where previews of a run lie. Raises Refused if the run is a whole bucket: nothing can lie beside it."""
     out = out.rstrip("/")
     if "/" not in out.partition("://")[2] and "://" in out:
         raise Refused(f"output.path {out}: is a whole bucket, and a preview lies beside the run. Name a folder in it.")

@@ -70,7 +70,7 @@ class Batches:
         return [outcomes[i] for i in range(len(rows))]
 
     def _fair(self, rows: Sequence[ImageRow], embeds: Sequence[Any], batch_size: int) -> list[Outcome]:
-        """Where a row does not fit even alone, it and not the shape is at fault: its neighbours keep their shape."""
+        """If a row does not fit even alone, the row is at fault, not the shape: its neighbours keep theirs."""
         before = dict(self._fits)
         outcomes = self._split(rows, embeds, batch_size)
         innocent = [i for i, outcome in enumerate(outcomes) if not _out_of_memory(outcome)]

@@ -16,7 +16,7 @@ from batchgen.run.attempts import running
 from batchgen.run.layout import HIDDEN
 from batchgen.storage.store import Store
 
-SETTLED_S = 5.0  # between the device and its receipt a shard is seen nowhere for a moment
+SETTLED_S = 5.0  # between the device and its receipt a shard is briefly seen nowhere
 
 
 def sign(session: str) -> str:

@@ -98,7 +98,7 @@ def _spent(budget: Budget, display: Display) -> str:
 
 
 def _end_renderers(work: Work) -> None:
-    """Ray cannot take a call away from an actor; ending the session ends them all. What they were at, they died at."""
+    """End all renderers by ending the session: Ray cannot cancel an actor's call. What they worked on is a death."""
     hung = running(work.run.store, work.session)
     restart(work.job.cluster)
     bury(work.run.store, hung)

@@ -174,7 +174,7 @@ class RenderShard:
     def _alone(
         self, row: ImageRow, planned: int, marker: Attempts, history: History
     ) -> list[Future[EncodedPicture] | Failure]:
-        """A row of a shard that killed workers: in a batch of its own, of the planned shape."""
+        """Render a row of a shard that killed workers: alone in a batch, in the planned shape."""
         if history.fatal(row.image_id):
             return [
                 Failure("KILLS_WORKER", f"the process died {history.row_deaths[row.image_id]} times at this row alone")

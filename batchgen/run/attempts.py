@@ -71,13 +71,13 @@ def marked(store: Store) -> dict[int, set[str]]:
 
 
 def running(store: Store, session: str) -> dict[str, Marker]:
-    """What renderers of this driver are at now. Ask before ending them, then `bury` what they were at."""
+    """What this driver's renderers work on now. Ask before ending them, then `bury` the answer."""
     everything = markers(store).items()
     return {path: marker for path, marker in everything if marker.session == session and marker.state == "running"}
 
 
 def bury(store: Store, ended: dict[str, Marker]) -> None:
-    """Record that renderers died at these markers, whatever they wrote while they were ended."""
+    """Record that renderers died at these markers, even if they still wrote to them while being ended."""
     for path, marker in ended.items():
         store.replace(path, _json(replace(marker, state="dead")))
 

@@ -64,7 +64,7 @@ class Run:
 
     @property
     def elsewhere(self) -> str:
-        """What to type for another run beside this one."""
+        """What the user can type to make another run beside this one."""
         return f"--set output.path={self.store}-2"
 
     @property
@@ -72,7 +72,7 @@ class Run:
         return sum(plan.shards for plan in self.plans)
 
     def replaced_after(self, plan: Plan) -> set[str]:
-        """image_ids whose place is in a later generation than this one."""
+        """image_ids that were planned again in a later generation."""
         found: set[str] = set()
         for later in self.plans[plan.generation + 1 :]:
             if later.replaced:

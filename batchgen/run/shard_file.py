@@ -119,7 +119,7 @@ def to_bytes(table: pa.Table, footer: Footer, largest: int) -> bytes:
 
 
 def check_seal(data: bytes) -> None:
-    """Raises ValueError unless every byte of a data file is as it was written; page checksums cover only the pages."""
+    """Raises ValueError if any byte of the file has changed. Parquet's own checksums cover only its pages."""
     at = _seal_position(data)
     if data[at : at + len(UNSEALED)] != _digest(data).encode():
         raise ValueError("its sha256 is not the one in its footer")
@@ -142,7 +142,7 @@ def _digest(data: bytes) -> str:
 
 
 def _verify(data: bytes, table: pa.Table, footer: Footer) -> None:
-    """Open what is about to be stored as a stranger would. Raises Infrastructure where it is not what was written."""
+    """Open the file, before it is stored, as any reader would. Raises Infrastructure where it is not what was written."""
     check_seal(data)
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
     found = file.read(["image_id", "pixel_sha256"])

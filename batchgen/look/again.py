@@ -39,7 +39,7 @@ def rerender(run: Run, count: int, report: Report, seed: int = 0) -> None:
 
 
 def render_again(run: Run, row: pa.Table, versions: dict[str, str]) -> str | None:
-    """Render one stored row again on this machine. Returns what is wrong, or None. versions: those it was rendered with."""
+    """Render one stored row again on this machine. Returns what is wrong, or None. versions: as it was rendered."""
     batches = Batches(load_renderer(spec_of(run.plans[-1])))
     _as_then(versions)
     return compare(row, batches)

@@ -142,7 +142,7 @@ def _digest(data: bytes) -> str:
 
 
 def _verify(data: bytes, table: pa.Table, footer: Footer) -> None:
-    """Open the file, before it is stored, as any reader would. Raises Infrastructure where it is not what was written."""
+    """Open the file, before it is stored, as any reader would. Raises Infrastructure if it is not what was written."""
     check_seal(data)
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
     found = file.read(["image_id", "pixel_sha256"])

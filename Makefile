@@ -1,10 +1,11 @@
 # The verbs of the house. Everything installs into .venv from pinned versions; nothing else is set up.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 export HF_HUB_OFFLINE := 1
 export RAY_AUTH_MODE := disabled
 
-.PHONY: demo test test-all check chaos fuzz gpu bench clean
+.PHONY: demo test slow test-all check chaos fuzz gpu bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -12,9 +13,12 @@ demo: .venv/installed
 
 # Two processes: tests/conftest.py says which tests share one. The order is its, too: the longest first.
 test: .venv/installed check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
 
-test-all: test chaos fuzz gpu
+slow: .venv/installed
+	$(PYTEST) -m slow
+
+test-all: test slow chaos fuzz gpu
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

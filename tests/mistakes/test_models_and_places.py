@@ -130,8 +130,12 @@ def probed(values):
 @pytest.mark.parametrize("folder", ["/", "/tmp", "/usr/", "~", "file:///"])
 def test_71_folders_of_the_system(put, job, folder, monkeypatch):
     """Said before anything in them is listed, beside all other problems."""
+
+    def unlooked(_):
+        raise Refused("the table was not looked at")
+
     monkeypatch.setattr("batchgen.storage.backends.Local.list", None)
-    monkeypatch.setattr("batchgen.plan.preflight.sources.find_sources", lambda _: None)
+    monkeypatch.setattr("batchgen.plan.preflight.sources.find_sources", unlooked)
     said = str(look(job("prompts.jsonl", output={"path": folder})).refusal)
     assert "is no place for a dataset. Name a folder of its own in it." in said
 

@@ -61,7 +61,7 @@ def mixed(count, seed=0):
 @pytest.mark.parametrize(("batch_size", "images_per_shard"), [(4, 8), (4, 10), (3, 1), (16, 20), (1, 5), (5, "auto")])
 def test_all_batches_are_full_but_one_a_bucket(shard, batch_size, images_per_shard):
     shards, sharder = shard(mixed(150), model={"batch_size": batch_size}, output={"images_per_shard": images_per_shard})
-    short = [item.bucket for item in shards if len(item.rows) % item.batch_size]
+    short = [item.label for item in shards if len(item.rows) % item.batch_size]
     assert len(short) == len(set(short)), "at most one short batch a bucket"
     assert sum(len(item.rows) for item in shards) == sharder.summary.images == 150
     assert [item.number for item in shards] == list(range(len(shards)))

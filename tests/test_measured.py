@@ -89,7 +89,7 @@ def test_a_nearly_empty_batch_is_measured_as_a_full_one():
 
 def test_a_preview_is_found_and_its_speed_is_that_of_full_batches(make_job, monkeypatch):
     original = FakeRenderer.denoise
-    monkeypatch.setattr(FakeRenderer, "denoise", lambda *a: (time.sleep(0.1), original(*a))[1])
+    monkeypatch.setattr(FakeRenderer, "denoise", lambda *a: (time.sleep(1.0), original(*a))[1])
     monkeypatch.setattr(FakeRenderer, "peak_memory", lambda self: 5000)
     whole = make_job(rows(40))
     assert measured.find(prepare(whole)) is None
@@ -97,7 +97,7 @@ def test_a_preview_is_found_and_its_speed_is_that_of_full_batches(make_job, monk
     found = measured.find(prepare(whole))
     assert (found.device, found.peak_memory, len(found.seconds)) == ("fake", 5000, 3)
     assert 0 <= found.cold_start < 60
-    assert all(0.025 <= each < 0.1 for each in found.seconds.values()), "batches of four with one row each"
+    assert all(0.25 <= each < 1.0 for each in found.seconds.values()), "batches of four with one row each"
     bucket = Bucket.of(whole.sampling, height=32, width=32, num_inference_steps=4, guidance_scale=4.5,
                        skip_layer_guidance_scale=0, max_sequence_length=64)  # fmt: skip
     assert str(bucket) in found.seconds

@@ -26,39 +26,30 @@ pytest_plugins = ["tests.seaweed", "tests.expanding"]
 
 # What starts early: the longest first, so that no worker is left alone with it at the end.
 EARLY = ["tests/render/", "tests/storage/", "tests/models/"]
-# What `make slow` runs and `make test` leaves out: each file takes many seconds for one thing that it proves, and
-# something quick stays with each (named beside it) to notice the coarse mistakes.
-SLOW = (
-    "tests/models/test_gpu_bench.py",  # tests/gpu runs the same, test_docs its options
-    "tests/models/test_job_files.py",  # test_docs reads every job file
-    "tests/models/test_memory_jobs.py",  # test_placement
-    "tests/models/test_pipeline.py",  # test_components, tests/mistakes/test_other_models
-    "tests/models/test_quantize.py",  # test_footprint
-    "tests/models/test_snippets.py",  # tests/render/test_results
-    "tests/models/test_traces.py",  # test_footprint
-    "tests/models/test_training.py",  # test_demo_checkpoint
-    "tests/models/test_two_checkpoints.py",  # test_ways
-    "tests/render/test_kill.py",  # test_old_runs, test_budget, test_worker
-    "tests/render/test_obeys.py",  # test_oracle, test_dataset
-    "tests/render/test_stall.py",  # test_watchdog
-    "tests/render/test_submission.py",  # test_cluster
-    "tests/storage/test_s3_render.py",  # test_s3
-)
+# What `make slow` runs and `make test` leaves out: Ray, the S3 server and torch take many seconds each before the first
+# test begins. `make demo` is the quick proof of them all together.
+SLOW = "tests/models/"
+SLOW_BUT_QUICK = ("tests/models/test_own_sizes.py", "tests/models/test_vocabularies.py")  # without torch
+SERVERS = {"ray_session": "ray", "seaweed": "s3"}
 
 
 def pytest_collection_modifyitems(items):
     """Divide the tests between the workers of pytest-xdist: what shares a server stays together, and so does a file."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(shared_by(item)))
-        if item.nodeid.startswith(SLOW):
+        if is_slow(item):
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: (shared_by(item) != "ray", *(not item.nodeid.startswith(room) for room in EARLY)))
 
 
 def shared_by(item):
     """The one Ray, the one S3 server, or else the fixtures of the test's own file."""
-    servers = {"ray_session": "ray", "seaweed": "s3"}
-    return next((name for fixture, name in servers.items() if fixture in item.fixturenames), item.nodeid.split("::")[0])
+    return next((name for fixture, name in SERVERS.items() if fixture in item.fixturenames), item.nodeid.split("::")[0])
+
+
+def is_slow(item):
+    own_process = item.nodeid.startswith(("tests/render/", "tests/storage/"))
+    return own_process or (item.nodeid.startswith(SLOW) and not item.nodeid.startswith(SLOW_BUT_QUICK))
 
 
 @pytest.fixture(scope="session")

@@ -67,10 +67,10 @@ def test_every_place_is_looked_at(put, job, command, tmp_path):
     values = job(
         put({"caption": ["x"]}, "a.parquet"),
         output={"path": "s3://key:secret@bucket/run"},
-        model={"preset": "demo", "pretrained_model_name_or_path": str(tmp_path / "nowhere")},
+        model={"preset": "demo", "adapters": {"ink": {"path": str(tmp_path / "nowhere.safetensors")}}},
         sampling={"height": 4096},
     )
-    says = ["holds credentials", "there is no column 'prompt'", "nowhere does not exist", "4096 × 96 cannot be made"]
+    says = ["holds credentials", "there is no column 'prompt'", "nowhere.safetensors", "4096 × 96 cannot be made"]
     assert command(values, *says).startswith("4 problems:\n")
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from batchgen.storage import store as storage
 from batchgen.storage.store import Store
 from tests.storage.faultproxy import Faults, faulty
 
@@ -21,5 +20,5 @@ def faults(s3_environment, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> Iter
     """From here on this process reaches the server through the proxy."""
     with faulty(s3_environment.port) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        monkeypatch.setattr(storage, "FIRST_DELAY", 0.02)
+        monkeypatch.setattr("batchgen.storage.store.FIRST_DELAY", 0.02)
         yield proxy

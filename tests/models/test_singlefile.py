@@ -145,7 +145,7 @@ def test_files_at_a_url_are_fetched(folder):
 
 def test_planning_loads_no_torch(folder):
     code = (
-        "import sys\nfrom batchgen.config import Model\nfrom batchgen.models.files import locate\n"
+        "import sys\nfrom batchgen.job import Model\nfrom batchgen.weights.locate import locate\n"
         f"locate(Model(**{model(folder).model_dump()!r}))\n"
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )

@@ -113,7 +113,7 @@ def test_a_store_survives_a_fork(s3_url: str) -> None:
     """In a process of its own: a fork of the test process would take its threads' locks with it."""
     code = f"""
 import os
-from batchgen.storage import Store
+from batchgen.storage.store import Store
 store = Store.open({s3_url!r})
 store.create("parent", b"1")
 if (child := os.fork()) == 0:

@@ -31,7 +31,7 @@ from batchgen.job import Cluster, Job
 # Ray Data adds actors above this utilisation; its default, 1.75, is never reached with two tasks per actor of which
 # two may run at once (ray 2.60, default_actor_autoscaler.py): there would never be more than min_size of them.
 UPSCALING_UTILISATION = 0.9
-START_PATIENCE_S = 300.0
+START_PATIENCE_S = 60.0
 SLOW_START = "timed out during startup"  # what ray 2.60 says then, in an exception of no type of its own
 
 
@@ -153,25 +153,27 @@ def _start(cluster: Cluster) -> None:
 
 def start_here(**options: Any) -> None:
     """Start a private cluster. Raises Infrastructure where its processes do not come up."""
-    try:
-        with _patience():
-            ray.init(address="local", include_dashboard=False, **options)
-    except Exception as error:
-        ray.shutdown()
-        if SLOW_START not in str(error):
-            raise
-        raise Infrastructure(
-            f"Ray's processes did not come up in {START_PATIENCE_S:g} s. Run the same command again when this machine "
-            "is less busy."
-        ) from error
+    for last in (False, False, True):
+        try:
+            with _patience():
+                ray.init(address="local", include_dashboard=False, **options)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if SLOW_START not in str(error):
+                raise
+            if last:
+                raise Infrastructure(
+                    "Ray's processes did not come up, three times. Run the same command again when this machine is less "
+                    "busy."
+                ) from error
 
 
 @contextmanager
 def _patience() -> Iterator[None]:
     """Ray gives its own processes 30 s to come up, as a number in its code (ray 2.60, _private/node.py, Node.__init__).
 
-    On a busy machine that is too little, and starting once more makes it busier. The look-up that Ray repeats for
-    those 30 s waits longer here.
+    On a busy machine that is too little. The look-up that Ray repeats for those 30 s waits longer here.
     """
     services = ray._private.services
     look_up = services.get_node

@@ -164,8 +164,8 @@ def start_here(**options: Any) -> None:
                 raise
             if last:
                 raise Infrastructure(
-                    "Ray's processes did not come up, three times. Run the same command again when this machine is less "
-                    "busy."
+                    "Ray's processes did not come up, three times. Run the same command again when this machine is "
+                    "less busy."
                 ) from error
 
 

@@ -11,7 +11,6 @@ import os
 import signal
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -31,7 +30,6 @@ from batchgen.job import Cluster, Job
 # Ray Data adds actors above this utilisation; its default, 1.75, is never reached with two tasks per actor of which
 # two may run at once (ray 2.60, default_actor_autoscaler.py): there would never be more than min_size of them.
 UPSCALING_UTILISATION = 0.9
-START_PATIENCE_S = 60.0
 SLOW_START = "timed out during startup"  # what ray 2.60 says then, in an exception of no type of its own
 
 
@@ -152,11 +150,10 @@ def _start(cluster: Cluster) -> None:
 
 
 def start_here(**options: Any) -> None:
-    """Start a private cluster. Raises Infrastructure where its processes do not come up."""
+    """Start a private cluster. Raises Infrastructure where its processes do not come up in three times Ray's 30 s."""
     for last in (False, False, True):
         try:
-            with _patience():
-                ray.init(address="local", include_dashboard=False, **options)
+            ray.init(address="local", include_dashboard=False, **options)
             return
         except Exception as error:
             ray.shutdown()
@@ -167,32 +164,6 @@ def start_here(**options: Any) -> None:
                     "Ray's processes did not come up, three times. Run the same command again when this machine is "
                     "less busy."
                 ) from error
-
-
-@contextmanager
-def _patience() -> Iterator[None]:
-    """Ray gives its own processes 30 s to come up, as a number in its code (ray 2.60, _private/node.py, Node.__init__).
-
-    On a busy machine that is too little. The look-up that Ray repeats for those 30 s waits longer here.
-    """
-    services = ray._private.services
-    look_up = services.get_node
-
-    def patient(*arguments: Any, **named: Any) -> Any:
-        end = time.monotonic() + START_PATIENCE_S
-        while True:
-            try:
-                return look_up(*arguments, **named)
-            except RuntimeError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.1)
-
-    services.get_node = patient
-    try:
-        yield
-    finally:
-        services.get_node = look_up
 
 
 @contextmanager

@@ -8,8 +8,9 @@ import json
 import pytest
 from transformers import T5Tokenizer
 
+from batchgen.columns import TEXTS
 from batchgen.job import Model
-from batchgen.rows.tokens import TokenCounter
+from batchgen.rows.tokens import Texts, TokenCounter
 from batchgen.weights.carried import assemble, find
 from batchgen.weights.vocabularies import CLIP_MERGES, T5_PIECES, clip_files, t5_files, t5_pieces
 
@@ -56,8 +57,9 @@ def test_t5_reads_a_prompt_as_published(assembled):
 
 
 def count(directory):
-    texts, nothing = list(TOKENS), [None] * len(TOKENS)
-    return TokenCounter.load(directory).count(texts, nothing, nothing, [""] * len(texts), [256] * len(texts))
+    columns = {name: [""] * len(TOKENS) for name in TEXTS} | {"prompt": list(TOKENS)}
+    texts = Texts(**columns)
+    return TokenCounter.load(directory).count(texts, [256] * len(texts))
 
 
 def test_counts_are_those_of_a_directory_of_ones_own(assembled, tmp_path):

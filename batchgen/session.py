@@ -73,7 +73,7 @@ def render(job: Job, console: Console, options: Options | None = None) -> Finish
         run = _planned(prepared, console, limit)
         if options.retry_failed and prepared.run is not None:
             run = _with_retry(run, console)
-        rendered = _render(run, prepared, console, options.max_gpu_hours)
+        rendered = render_rest(run, prepared, console, options.max_gpu_hours)
     totals = (None if rendered else proven(run)) or finalize(run)
     if limit is not None:
         for line in preview_lines(run, job):
@@ -125,7 +125,7 @@ def _one_session(prepared: Prepared) -> AbstractContextManager[None]:
     return connected(prepared.job.cluster)
 
 
-def _render(run: Run, prepared: Prepared, console: Console, max_gpu_hours: float | None) -> int:
+def render_rest(run: Run, prepared: Prepared, console: Console, max_gpu_hours: float | None) -> int:
     """Render what is missing; returns how many image rows that were."""
     total, committed = sum(plan.images for plan in run.plans), run.committed()
     done = sum(shard.rows for plan in run.plans for shard in run.shards(plan) if shard.number in committed)

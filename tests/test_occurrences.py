@@ -41,7 +41,7 @@ def test_equal_upper_halves_are_told_apart(monkeypatch):
     def colliding(names):
         return np.zeros(len(names), np.uint64), np.array([ord(name) for name in names], np.uint32)
 
-    monkeypatch.setattr(occurrences, "_hashes", colliding)
+    monkeypatch.setattr(occurrences, "hashes", colliding)
     seen = Occurrences()
     assert seen.count(["a", "b", "a"]).tolist() == [1, 1, 2]
     assert seen.count(["c", "b"]).tolist() == [1, 2]

@@ -42,7 +42,7 @@ def inspect_parquet(store: Store, path: str, name: str, id_column: str, unread: 
             dropped = [column for column, kind in types.items() if unread(column) or passed_type(kind) is None]
             sizes = list(_row_groups(parquet.metadata, dropped))
             _check_sizes(sizes, name)
-            has_ids = id_column in types and _any_valid(_compact(file, parquet, [id_column]), id_column)
+            has_ids = id_column in types and _any_valid(compact(file, parquet, [id_column]), id_column)
         version = _parquet_version(file)
     whole = Source(store=store, path=path, name=name, format="parquet", first_row=0, rows=0, version=version)
     return Inspected(FileColumns(name, types), list(_parquet_sources(whole, sizes)), digest.digest(), has_ids)
@@ -117,7 +117,7 @@ def read_parquet(source: Source, columns: list[str]) -> pa.Table:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
             there = [name for name in columns if name in parquet.schema_arrow.names]
             rows = sum(parquet.metadata.row_group(group).num_rows for group in source.groups)
-            parquet = _compact(file, parquet, there)
+            parquet = compact(file, parquet, there)
             if rows == source.rows:
                 table = parquet.read_row_groups(source.groups, columns=there, use_threads=False).select(there)
             else:
@@ -126,7 +126,7 @@ def read_parquet(source: Source, columns: list[str]) -> pa.Table:
         return table
 
 
-def _compact(file: BinaryIO, parquet: pq.ParquetFile, columns: list[str]) -> pq.ParquetFile:
+def compact(file: BinaryIO, parquet: pq.ParquetFile, columns: list[str]) -> pq.ParquetFile:
     """The same file, whose texts stay dictionaries as they are read: 400 bytes can hold a text 50,000 times."""
     leaves = [parquet.schema.column(i) for i in range(len(parquet.schema))]
     texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and _is_below(leaf.path, columns)]

@@ -25,7 +25,7 @@ class Occurrences:
         """For each name, in order: how often it has been seen, this time included (1 for a new one)."""
         if not names:
             return np.zeros(0, np.int64)
-        high, low = _hashes(names)
+        high, low = hashes(names)
         order = np.lexsort((low, high))
         high, low = high[order], low[order]
         starts = np.flatnonzero(np.r_[True, (high[1:] != high[:-1]) | (low[1:] != low[:-1])])
@@ -57,7 +57,7 @@ class Occurrences:
         return before
 
 
-def _hashes(names: Sequence[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
+def hashes(names: Sequence[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
     joined = b"".join(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=12).digest() for name in names)
     parts = np.frombuffer(joined, np.dtype([("high", "<u8"), ("low", "<u4")]))
     return parts["high"].copy(), parts["low"].copy()

@@ -77,7 +77,7 @@ def prepare(job: Job, *, extend: bool = False, look_only: bool = False) -> Prepa
     pipeline = None
     with refusals.gather():
         store = _output(job)
-        run = _find_run(store)
+        run = find_run(store)
     with refusals.gather():
         table = sources.find_sources(job.input)
         sources.refuse_swept_columns(job, table)
@@ -132,7 +132,7 @@ def elsewhere(prepared: Prepared, path: str, limit: int) -> Prepared:
     refusals = Refusals()
     with refusals.gather():
         store = _output(job)
-        run = _find_run(store)
+        run = find_run(store)
     refusals.raise_any()
     facts = replace(prepared.facts, limit=limit)
     fingerprint = identity.fingerprint(facts.to_dict())
@@ -164,7 +164,7 @@ def _model(job: Job, look_only: bool) -> FoundModel:
     return replace(found, dtype=job.model.dtypes, adapters=adapters, refiner=refiner, places=places)
 
 
-def _find_run(store: Store) -> Run | None:
+def find_run(store: Store) -> Run | None:
     """The run that lies there, looked for with little patience. Raises Refused where something else lies."""
     quick = Store.open(store.url, PROBE_SECONDS)
     run = Run.find(quick)

@@ -74,6 +74,11 @@ class Sample:
         """Of the preview, once finish() has come to its end; problems are those of the whole manifest."""
         return self._summary
 
+    @property
+    def held(self) -> list[pa.Table]:
+        """The rows that may yet be of it, one a table."""
+        return [row for kept in self._kept.values() for _, row in [*kept.any.rows, *kept.longest.rows]]
+
     def add(self, source_number: int, table: pa.Table) -> Iterator[PlannedShard]:
         self._consider(self._sharder.add(source_number, table))
         yield from ()

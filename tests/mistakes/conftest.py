@@ -17,7 +17,7 @@ POLICIES = ("refuse", "skip")
 @pytest.fixture(autouse=True)
 def no_ray(monkeypatch):
     monkeypatch.setattr(graph, "expanded_on_ray", one_by_one)
-    monkeypatch.setattr(session, "_render", None)  # a mistake that is not found fails here, and at once
+    monkeypatch.setattr(session, "render_rest", None)  # a mistake that is not found fails here, and at once
 
 
 @pytest.fixture

@@ -193,7 +193,7 @@ def test_24_a_decompression_bomb(put, refused, table):
 def test_24_a_bomb_that_the_footer_tells(put, refused, monkeypatch):
     monkeypatch.setattr(parquet, "MAX_ROW_GROUP_BYTES", 2**20)
     path = put({"prompt": ["x" * 2**21]}, "bomb.parquet", compression="zstd", use_dictionary=False)
-    monkeypatch.setattr(parquet, "_compact", None)  # nothing is decoded
+    monkeypatch.setattr(parquet, "compact", None)  # nothing is decoded
     refused(path, "row group 0 holds 0.0 GiB uncompressed", where="bomb.parquet")
 
 

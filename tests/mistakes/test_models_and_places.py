@@ -165,7 +165,7 @@ def test_71_places_where_no_file_can_be(put, job, place):
 
 @pytest.mark.parametrize("url", ["https://example.org/run", "s3://", "s4://bucket/run", "", "zip::s3://bucket/x.zip"])
 def test_71_urls_that_nothing_can_be_written_to(put, job, url, monkeypatch):
-    monkeypatch.setattr("batchgen.plan.preflight._find_run", lambda _: None)  # which would ask the internet
+    monkeypatch.setattr("batchgen.plan.preflight.find_run", lambda _: None)  # which would ask the internet
     assert "rite" in (said := probed(job(put(ROWS), output={"path": url}))) or "Use a" in said
 
 

@@ -26,10 +26,6 @@ pytest_plugins = ["tests.seaweed", "tests.expanding"]
 
 # What starts early: the longest first, so that no worker is left alone with it at the end.
 EARLY = ["tests/render/", "tests/storage/", "tests/models/"]
-# What `make slow` runs and `make test` leaves out: Ray, the S3 server and torch take many seconds each before the first
-# test begins. `make demo` is the quick proof of them all together.
-SLOW = "tests/models/"
-SLOW_BUT_QUICK = ("tests/models/test_own_sizes.py", "tests/models/test_vocabularies.py")  # without torch
 SERVERS = {"ray_session": "ray", "seaweed": "s3"}
 
 
@@ -37,19 +33,12 @@ def pytest_collection_modifyitems(items):
     """Divide the tests between the workers of pytest-xdist: what shares a server stays together, and so does a file."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(shared_by(item)))
-        if is_slow(item):
-            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: (shared_by(item) != "ray", *(not item.nodeid.startswith(room) for room in EARLY)))
 
 
 def shared_by(item):
     """The one Ray, the one S3 server, or else the fixtures of the test's own file."""
     return next((name for fixture, name in SERVERS.items() if fixture in item.fixturenames), item.nodeid.split("::")[0])
-
-
-def is_slow(item):
-    own_process = item.nodeid.startswith(("tests/render/", "tests/storage/"))
-    return own_process or (item.nodeid.startswith(SLOW) and not item.nodeid.startswith(SLOW_BUT_QUICK))
 
 
 @pytest.fixture(scope="session")

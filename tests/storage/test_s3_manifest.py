@@ -11,7 +11,7 @@ from batchgen.errors import Refused
 from batchgen.job.file import job_from
 from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.manifest.sources import find_sources
-from batchgen.rows.expand import expand
+from batchgen.rows.expand import expand_in_parts
 from batchgen.rows.expansion import Expansion
 from batchgen.rows.tokens import TokenCounter
 from batchgen.storage.store import Store
@@ -23,7 +23,9 @@ def expanded(path):
     found = find_sources(job.input)
     counter = TokenCounter.load(DEMO_CHECKPOINT)
     settings = Expansion.of(job, found.extras, files_of())
-    return found, pa.concat_tables([expand(source, settings, counter) for source in found.items])
+    return found, pa.concat_tables(
+        part for source in found.items for part in expand_in_parts(source, settings, counter)
+    )
 
 
 def test_a_manifest_on_s3_is_the_one_on_the_disk(s3_url, tmp_path):

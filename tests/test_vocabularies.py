@@ -6,8 +6,6 @@ import hashlib
 import json
 
 import pytest
-from transformers import T5Tokenizer
-
 from batchgen.columns import TEXTS
 from batchgen.job import Model
 from batchgen.rows.tokens import Texts, TokenCounter
@@ -50,6 +48,8 @@ def test_t5s_words_for_the_tokenizers_library_are_those_of_the_hub():
 
 
 def test_t5_reads_a_prompt_as_published(assembled):
+    from transformers import T5Tokenizer  # several seconds
+
     tokenizer = T5Tokenizer.from_pretrained(assembled / "tokenizer_3", local_files_only=True)
     ids = tokenizer("a photo of a cat holding a sign that says hello world").input_ids
     assert ids == [3, 9, 1202, 13, 3, 9, 1712, 3609, 3, 9, 1320, 24, 845, 21820, 296, 1]

@@ -6,6 +6,7 @@ import hashlib
 import json
 
 import pytest
+
 from batchgen.columns import TEXTS
 from batchgen.job import Model
 from batchgen.rows.tokens import Texts, TokenCounter

@@ -24,21 +24,21 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick")) 
 
 pytest_plugins = ["tests.seaweed", "tests.expanding"]
 
-# What starts early: the longest first, so that no worker is left alone with it at the end.
-EARLY = ["tests/render/", "tests/storage/", "tests/models/"]
-SERVERS = {"ray_session": "ray", "seaweed": "s3"}
+RAY, S3 = "tests/render/", "tests/storage/"
 
 
 def pytest_collection_modifyitems(items):
-    """Divide the tests between the workers of pytest-xdist: what shares a server stays together, and so does a file."""
+    """Divide the tests between the workers of pytest-xdist, the longest first, so that none is left alone with one."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(shared_by(item)))
-    items.sort(key=lambda item: (shared_by(item) != "ray", *(not item.nodeid.startswith(room) for room in EARLY)))
+    items.sort(key=lambda item: not item.nodeid.startswith((RAY, S3)))
 
 
 def shared_by(item):
-    """The one Ray, the one S3 server, or else the fixtures of the test's own file."""
-    return next((name for fixture, name in SERVERS.items() if fixture in item.fixturenames), item.nodeid.split("::")[0])
+    """What runs with Ray stays together: two clusters are too much for two cores. So does the rest of a file."""
+    if item.nodeid.startswith(RAY) or "ray_session" in item.fixturenames:
+        return "ray"
+    return "s3" if item.nodeid.startswith(S3) or "seaweed" in item.fixturenames else item.nodeid.split("::")[0]
 
 
 @pytest.fixture(scope="session")

@@ -278,3 +278,16 @@ def test_columns_of_partiprompts_reach_the_output(make_job, console, tmp_path):
     for folder in ("data", "metadata"):
         found = pq.read_table(f"{job.output.path}/{folder}").select(["prompt", "Category", "Challenge"]).to_pylist()
         assert {tuple(row.values()) for row in found} == {(r["Prompt"], r["Category"], r["Challenge"]) for r in rows}
+
+
+def test_a_run_is_extended_and_its_failures_tried_again_at_once(make_job, console, tmp_path):
+    job = make_job(["a", f"fake:until={tmp_path}/there"], errors={"max_failed_fraction": 1.0})
+    session.render(job, console)
+    (tmp_path / "there").write_text("")
+    larger = make_job(["a", f"fake:until={tmp_path}/there", "c"])
+    finished = session.render(larger, console, session.Options(extend=True, retry_failed=True))
+    assert (finished.rendered, finished.totals.images, finished.totals.failed) == (2, 3, 0)
+    said = console.file.getvalue()
+    assert "1 images are new, 2 were planned before" in said
+    assert "1 failed images are tried again" in said
+    assert doctor.examine(finished.run).problems == []

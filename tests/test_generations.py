@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 import pytest
 
 import batchgen
-from batchgen import session
 from batchgen.errors import Refused, RunMismatch
 from batchgen.look import doctor
 from batchgen.look.status import status_of
@@ -213,17 +212,3 @@ def test_a_run_may_be_moved(make_job, tmp_path):
     (tmp_path / "run").rename(tmp_path / "moved")
     moved = job.model_copy(update={"output": job.output.model_copy(update={"path": str(tmp_path / "moved")})})
     assert sound(render(moved, retry=True)).failed == 1
-
-
-@pytest.mark.usefixtures("ray_session")
-def test_on_ray(make_job, console, tmp_path):
-    job = make_job(["a", f"fake:until={tmp_path}/there"], errors={"max_failed_fraction": 1.0})
-    session.render(job, console)
-    (tmp_path / "there").write_text("")
-    larger = make_job(["a", f"fake:until={tmp_path}/there", "c"])
-    finished = session.render(larger, console, session.Options(extend=True, retry_failed=True))
-    assert (finished.rendered, finished.totals.images, finished.totals.failed) == (2, 3, 0)
-    said = console.file.getvalue()
-    assert "1 images are new, 2 were planned before" in said
-    assert "1 failed images are tried again" in said
-    sound(finished.run)

@@ -36,6 +36,18 @@ def redact(text: str) -> str:
     return text
 
 
+def visible(text: str) -> str:
+    """One line, with what cannot be seen spelled out: a name must not move a cursor, turn text round or start lines."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def legible(text: str) -> str:
+    """Lines for people, on a terminal or in a log: no credentials, nothing that cannot be seen."""
+    return "\n".join(map(visible, redact(text).split("\n")))
+
+
 def duration(seconds: float) -> str:
     """'4 s', '12 min', '3 h 20 min', '2 d 4 h'."""
     if seconds < 90:
@@ -80,5 +92,5 @@ def is_plain(text: str) -> bool:
 
 
 def say(console: Console, text: str) -> None:
-    """One line as it is: no markup, no colours, no wrapping inside a path."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    """One line, whatever names are in it: no markup, no colours, no wrapping inside a path. Commands print by this."""
+    console.print(visible(text), markup=False, highlight=False, soft_wrap=True)

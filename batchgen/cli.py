@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from batchgen.errors import BatchgenError
-from batchgen.words import redact, say
+from batchgen.words import say
 
 app = typer.Typer(
     help="Turn a table of prompts into a dataset of images.\n\nRunning a command again continues where it ended.",
@@ -53,6 +53,9 @@ def _examples(*commands: str) -> str:
 
 class Interrupted(BaseException):
     """SIGTERM came. Not an Exception: nothing on the way may swallow it."""
+
+
+INTERRUPTIONS = {130: "Interrupted", 143: "Ended by SIGTERM"}  # exit code: what is said
 
 
 @app.command(
@@ -252,14 +255,25 @@ def _errors() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, _raise_interrupted)
     try:
         yield
-    except BatchgenError as error:
-        _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("Interrupted. Run the same command again to continue.", 130)
-    except Interrupted:
-        _fail("Ended by SIGTERM. Run the same command again to continue.", 143)
+    except BaseException as error:
+        if (code := _interruption(error)) is not None:
+            _fail(f"{INTERRUPTIONS[code]}. Run the same command again to continue.", code)
+        if isinstance(error, BatchgenError):
+            _fail(str(error), error.exit_code)
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _interruption(error: BaseException | None) -> int | None:
+    """The exit code where this began as an interruption: one in the middle of a wait makes other errors on its way."""
+    seen = set[int]()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, KeyboardInterrupt | Interrupted):
+            return 130 if isinstance(error, KeyboardInterrupt) else 143
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _raise_interrupted(number: int, frame: FrameType | None) -> None:
@@ -267,8 +281,7 @@ def _raise_interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    # A job file's mistake may be a password in the wrong place.
-    print(redact(message), file=sys.stderr if code else sys.stdout, flush=True)
+    print(message, file=sys.stderr if code else sys.stdout, flush=True)
     raise typer.Exit(code)
 
 

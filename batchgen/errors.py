@@ -21,6 +21,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from batchgen.words import legible
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -36,18 +38,20 @@ class Problem:
     code: str = ""
 
     def __str__(self) -> str:
-        return _visible(f"{self.where}: {self.message}" if self.where else self.message)
-
-
-def _visible(text: str) -> str:
-    """The text without control characters: a column's name must not move the cursor of whoever reads about it."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+        text = legible(f"{self.where}: {self.message}" if self.where else self.message)
+        return text.replace("\n", "\n    ")  # a name with a line end must not look like a line of ours
 
 
 class BatchgenError(Exception):
-    """Whatever batchgen raises on purpose. `exit_code` is what the command line ends with."""
+    """Whatever batchgen raises on purpose. `exit_code` is what the command line ends with.
+
+    Its text may be shown, stored and sent: it holds no credentials and nothing that cannot be seen.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return legible(super().__str__())
 
 
 class Refused(BatchgenError):

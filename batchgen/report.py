@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from batchgen.job.steps import refine_steps
 from batchgen.look import show
@@ -16,7 +17,7 @@ from batchgen.plan.preflight import Prepared
 from batchgen.plan.sharding import Summary
 from batchgen.run.directory import Run
 from batchgen.session import Finished
-from batchgen.words import duration, say
+from batchgen.words import duration, say, visible
 
 OVERFLOW = {
     "overflow_clip_l": "longer than CLIP-L reads (77 tokens)",
@@ -47,7 +48,9 @@ def print_plan(console: Console, prepared: Prepared, summary: Summary, cost: Ite
     largest = sorted(summary.buckets, key=lambda name: summary.buckets[name].images, reverse=True)[:SHOWN_BUCKETS]
     for name in sorted(largest):
         bucket = summary.buckets[name]
-        table.add_row(name, str(bucket.images), str(bucket.batch_size), str(bucket.shards), f"{bucket.tflop:.3g}")
+        table.add_row(
+            Text(visible(name)), str(bucket.images), str(bucket.batch_size), str(bucket.shards), f"{bucket.tflop:.3g}"
+        )
     console.print(table)
     if (more := len(summary.buckets) - len(largest)) > 0:
         say(console, f"and {more} smaller buckets. No two share a batch, and many small ones waste time on padding:")
@@ -103,8 +106,10 @@ def print_image(console: Console, run: Run, row: dict[str, Any]) -> None:
         say(console, f"{name}: {value}")
     if row["status"] != "ok":
         return
-    say(console, f"\nTo render it again and compare: batchgen show {run.store} {row['image_id']} --rerender")
-    say(console, "\n" + show.snippet(row).rstrip())
+    say(console, "")
+    say(console, f"To render it again and compare: batchgen show {run.store} {row['image_id']} --rerender")
+    for line in ["", *show.snippet(row).rstrip().split("\n")]:
+        say(console, line)
 
 
 def print_sheet(console: Console, path: str | None) -> None:

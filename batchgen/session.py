@@ -88,11 +88,11 @@ def _planned(prepared: Prepared, console: Console, limit: int | None) -> Run:
     """The run with a plan for all of the job."""
     if prepared.run is not None and not prepared.needs_plan:
         return prepared.run
-    console.print("planning the extension" if prepared.run else "planning", highlight=False)
+    say(console, "planning the extension" if prepared.run else "planning")
     run, summary = make_plan(prepared, limit)
     run.store.create(CARD, dataset_card(run).encode())
     if prepared.run is not None:
-        console.print(f"{summary.images} images are new, {prepared.run.planned} were planned before", highlight=False)
+        say(console, f"{summary.images} images are new, {prepared.run.planned} were planned before")
     return run
 
 
@@ -100,7 +100,7 @@ def _with_retry(run: Run, console: Console) -> Run:
     """The run with another generation of what failed, where something did."""
     again = plan_retry(run)
     count = sum(plan.images for plan in again.plans[len(run.plans) :])
-    console.print(f"{count} failed images are tried again" if count else "nothing to try again", highlight=False)
+    say(console, f"{count} failed images are tried again" if count else "nothing to try again")
     return again
 
 

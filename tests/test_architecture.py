@@ -13,8 +13,8 @@ PACKAGE = ROOT / "batchgen"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 ORDER = """
-columns
-errors schema words
+columns words
+errors schema
 storage job
 run cluster comfyui demo
 weights manifest

@@ -13,7 +13,8 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from batchgen.cli import app
+from batchgen.cli import Interrupted, app
+from batchgen.errors import Infrastructure
 
 PARTI = Path(__file__).parent / "samples" / "partiprompts.tsv"
 
@@ -207,3 +208,20 @@ def test_an_overflow_that_is_refused_is_one_problem_a_prompt(job):
     rows = [{"prompt": "a cat " * 60, "num_images_per_prompt": 4}, {"prompt": "a dog " * 60}]
     path = job(rows, errors={"on_overflow": {"clip": "refuse"}}, sweep={"guidance_scale": [2.0, 3.0]})
     refused(path, "2 problems", "prompts.jsonl, line 1", "prompts.jsonl, line 2", "errors.on_overflow")
+
+
+@pytest.mark.parametrize(("raised", "code"), [(KeyboardInterrupt, 130), (Interrupted, 143)])
+@pytest.mark.parametrize("after", [RuntimeError("release unlocked lock"), Infrastructure("Ray ended the work")])
+def test_an_interruption_in_the_middle_of_a_wait_is_one(job, monkeypatch, raised, code, after):
+    """CPython's own locks then complain, and so does whoever was waited for."""
+
+    def render(*_):
+        try:
+            raise raised
+        finally:
+            raise after
+
+    monkeypatch.setattr("batchgen.session.render", render)
+    ended, said = run("render", job())
+    assert (ended, "Run the same command again to continue." in said) == (code, True)
+    assert str(after) not in said

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from batchgen.errors import Refused
 from batchgen.job import Input
 from batchgen.manifest import lines
+from batchgen.manifest.formats import refuse_doubled
 from batchgen.manifest.sources import find_sources
 from batchgen.manifest.values import read_rows
 
@@ -221,3 +222,29 @@ def test_a_table_like_geneval():
     rows = read(SAMPLES / "geneval.jsonl")
     assert len(rows) == 12
     assert rows[0][1]["include"].startswith('[{"class":')
+
+
+def test_blank_lines_are_few_where_they_cost_nothing(tmp_path):
+    """A megabyte of .gz may be a billion of them, and reading them would not end."""
+    blank = (b" " * 1023 + b"\n") * 1100
+    for suffix, compress in list(COMPRESS.items())[1:]:
+        path = put(tmp_path / f"a.jsonl{suffix}", compress(b'{"prompt": "a"}\n' + blank))
+        assert "decompresses to more than 1 MiB of blank lines" in refused(path).message
+    assert len(read(put(tmp_path / "a.jsonl", b'{"prompt": "a"}\n' + blank))) == 1
+
+
+def test_thousands_of_names_are_compared_in_one_go():
+    class Name(str):
+        compared = 0
+
+        def __eq__(self, other):
+            Name.compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    names = [Name(f"column {number}") for number in range(2000)]
+    refuse_doubled(names, "a.csv")
+    with pytest.raises(Refused, match="the column column 7 stands twice"):
+        refuse_doubled([*names, Name("column 7")], "a.csv")
+    assert Name.compared < 20 * len(names)

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchgen.errors import Infrastructure, Refused, StoreRefused
-from batchgen.storage.backends import TMP, TMP_SECONDS, Entry
+from batchgen.storage.backends import TMP, TMP_SECONDS, Entry, Remote
 from batchgen.storage.store import Store
 from batchgen.words import redact
 
@@ -331,6 +331,8 @@ except Refused as error:
         ("/data/run/", "/data/run"),
         ("/data//x/../run", "/data/run"),
         ("file:///data/run", "/data/run"),
+        ("file://localhost/data/run", "/data/run"),
+        ("file://localhost", "/"),
         ("s3://bucket/run/", "s3://bucket/run"),
         ("s3a://bucket//a//b", "s3://bucket/a/b"),
         ("S3://Bucket/Run", "s3://Bucket/Run"),
@@ -341,6 +343,24 @@ except Refused as error:
 )
 def test_urls_are_normalised(url: str, normalised: str) -> None:
     assert Store.open(url).url == normalised
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/run?versionId=3sL4", "s3://bucket/run?versionid=3"])
+def test_one_version_of_a_file_is_no_place_for_many(url: str) -> None:
+    with pytest.raises(Refused, match=r"names one version of one file\. Write s3://bucket/run\.$"):
+        Store.open(url).probe()
+    Store.open("s3://bucket/run").refuse_unfit()
+
+
+def test_a_place_that_calls_files_by_other_names_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SeaweedFS makes a slash of a backslash, so that nothing would ever be found in data/."""
+    before = Remote.list
+    monkeypatch.setattr(Remote, "list", lambda self, prefix, recursive: before(self, f"other/{prefix}", recursive))
+    store = Store.open(f"memory://{uuid.uuid4().hex}/run")
+    with pytest.raises(Refused, match="keeps files there under other names, so that they are not found again"):
+        store.probe()
+    monkeypatch.undo()
+    assert store.list() == []
 
 
 def test_relative_and_home_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

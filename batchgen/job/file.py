@@ -5,7 +5,7 @@ Knows YAML and pydantic's complaints; what a setting may be, the sections say.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -112,15 +112,29 @@ class _UniqueKeys(yaml.SafeLoader):
     """Plain YAML drops the first of two equal keys without a word; a job file must not."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
+        seen: set[Hashable] = set()
+        for key in (self.construct_object(key, deep=True) for key, _ in node.value):
+            if not isinstance(key, Hashable):
+                continue  # the parent says so
+            if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
+            seen.add(key)
         return super().construct_mapping(node, deep)
 
 
 def inline_yaml(value: object) -> str:
     """A value as YAML on one line, whatever is in it."""
-    return (
-        yaml.safe_dump(value, default_flow_style=True, width=10**9, allow_unicode=True).removesuffix("\n...\n").strip()
-    )
+    text = yaml.dump(value, Dumper=_OneLine, default_flow_style=True, width=10**9, allow_unicode=True)
+    return text.removesuffix("\n...\n").strip()
+
+
+class _OneLine(yaml.SafeDumper):
+    """Text with line ends, controls or anything else that cannot be seen stands in double quotes, spelled out."""
+
+    def represent_str(self, text: str) -> yaml.ScalarNode:
+        node = super().represent_str(text)
+        node.style = None if text.isprintable() else '"'
+        return node
+
+
+_OneLine.add_representer(str, _OneLine.represent_str)

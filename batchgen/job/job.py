@@ -6,6 +6,7 @@ from a checkpoint stand in `presets` with their source.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
@@ -35,7 +36,7 @@ class Input(Section):
             if ours not in MANIFEST and not _makes_room(theirs, ours):
                 hint = nearest(ours, MANIFEST)
                 raise ValueError(f"columns maps {theirs!r} to {ours!r}, which batchgen does not know.{hint}")
-        doubled = sorted({ours for ours in self.columns.values() if list(self.columns.values()).count(ours) > 1})
+        doubled = sorted(ours for ours, count in Counter(self.columns.values()).items() if count > 1)
         if doubled:
             raise ValueError(f"columns maps several columns to {', '.join(doubled)}. Keep one.")
         return self

@@ -7,6 +7,8 @@ run directory; reads its metadata and so many pictures as it shows.
 from __future__ import annotations
 
 import base64
+import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,10 +21,13 @@ from batchgen.look import contact_sheet
 from batchgen.run import images
 from batchgen.run.directory import Run
 from batchgen.run.images import Pixels
+from batchgen.words import visible
 
 PATH = "contact_sheet.html"
 QUALITY = 90
 ENCODERS = {"clip_l": "CLIP-L", "clip_g": "CLIP-G", "t5": "T5"}
+LONG = 300  # characters of a text; of a longer one the beginning is shown, and the rest where somebody asks for it
+HIDING = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def write(run: Run, most: int = contact_sheet.MOST) -> str:
@@ -32,23 +37,26 @@ def write(run: Run, most: int = contact_sheet.MOST) -> str:
         failed += table.filter(pc.equal(table["status"], "failed")).to_pylist()
     plan = run.plans[0]
     model = ", ".join(filter(None, [model_name(plan), plan.model.revision, plan.model.dtype]))
-    run.store.replace(PATH, page(model, contact_sheet.pictures(run, most), failed, run.planned))
+    shown = contact_sheet.pictures(run, most)
+    run.store.replace(PATH, page(contact_sheet.title(run, len(shown)), model, shown, failed))
     return f"{run.store}/{PATH}"
 
 
 def page(
+    title: str,
     model: str,
     pictures: Sequence[tuple[Pixels, dict[str, Any]]],
     failed: Sequence[dict[str, Any]],
-    planned: int,
 ) -> bytes:
-    """The page. pictures: with their rows of data/; failed: rows of metadata/; model: in words."""
+    """The page. pictures: with their rows of data/; failed: rows of metadata/; title, model: in words."""
     shown = [
         {"source": _inline(pixels), "row": row, "parameters": parameters(row), "unread": unread(row)}
         for pixels, row in pictures
     ]
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(TEMPLATE)
-    text = template.render(pictures=shown, failed=failed, planned=planned, model=model)
+    jinja = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, finalize=_unturned)
+    text = jinja.from_string(TEMPLATE).render(
+        title=title, model=model, pictures=shown, failed=failed, policy=POLICY, style=STYLE, long=LONG
+    )
     return text.encode("utf-8", "replace")
 
 
@@ -71,48 +79,64 @@ def unread(row: dict[str, Any]) -> list[tuple[str, str]]:
     return [(" and ".join(names), cut) for cut, names in cuts.items()]
 
 
+def _unturned(value: Any) -> Any:
+    """Text of others without what could turn round or hide the text beside it."""
+    return HIDING.sub(lambda found: visible(found[0]), value) if type(value) is str else value
+
+
 def _inline(pixels: Pixels) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(images.encode(pixels, "jpeg", QUALITY)).decode()
 
 
-TEMPLATE = """\
-<!DOCTYPE html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>{{ pictures | length }} of {{ planned }} images</title>
-<style>
+STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 16px; background: #e2e2e6; color: #1e1e1e }
 main { display: grid; grid-template-columns: repeat(auto-fill, minmax(256px, 1fr)); gap: 16px }
 figure { margin: 0; background: white; padding: 8px; overflow-wrap: anywhere }
 img { width: 100%; height: auto; display: block }
-figcaption p { margin: 6px 0 0 }
+figcaption div { margin: 6px 0 0 }
 .small { color: #666; font-size: 12px }
 .unread { color: #a00; font-size: 12px }
-</style>
-<h1>{{ pictures | length }} of {{ planned }} images</h1>
+"""
+# Whatever a prompt might smuggle in: the page loads nothing, runs nothing, and has no other style than this one.
+POLICY = (
+    "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
+    f"style-src 'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'"
+)
+TEMPLATE = """\
+{%- macro said(text) -%}
+{%- if text | length > long %}<details><summary>{{ text[:long] }}…</summary>{{ text }}</details>
+{%- else %}{{ text }}{% endif %}
+{%- endmacro -%}
+<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{{ policy }}">
+<meta name="viewport" content="width=device-width">
+<title>{{ title }}</title>
+<style>{{ style | safe }}</style>
+<h1>{{ title }}</h1>
 <p>{{ model }}</p>
 <main>
 {%- for picture in pictures %}
 {%- set row = picture.row %}
 <figure>
-<img src="{{ picture.source }}" alt="{{ row.prompt }}">
+<img src="{{ picture.source }}" alt="{{ row.prompt[:long] }}">
 <figcaption>
-<p>{{ row.prompt }}</p>
+<div>{{ said(row.prompt) }}</div>
 {%- for name in ("prompt_2", "prompt_3", "negative_prompt") if row[name] %}
-<p>{{ name }}: {{ row[name] }}</p>
+<div>{{ name }}: {{ said(row[name]) }}</div>
 {%- endfor %}
 {%- for encoders, cut in picture.unread %}
-<p class="unread">{{ encoders }} did not read: {{ cut }}</p>
+<div class="unread">{{ encoders }} did not read: {{ said(cut) }}</div>
 {%- endfor %}
 {%- if row.negative_overflow %}
-<p class="unread">the negative prompt is cut</p>
+<div class="unread">the negative prompt is cut</div>
 {%- endif %}
 {%- if row.suspect %}
-<p class="unread">suspect: {{ row.suspect }}</p>
+<div class="unread">suspect: {{ row.suspect }}</div>
 {%- endif %}
-<p class="small">seed {{ row.seed }}, {{ picture.parameters }}
-{%- if row.cell != "default" %}<br>cell {{ row.cell }}{% endif %}<br>{{ row.image_id }}</p>
+<div class="small">seed {{ row.seed }}, {{ picture.parameters }}
+{%- if row.cell != "default" %}<br>cell {{ row.cell }}{% endif %}<br>{{ row.image_id }}</div>
 </figcaption>
 </figure>
 {%- endfor %}
@@ -121,7 +145,7 @@ figcaption p { margin: 6px 0 0 }
 <h2>{{ failed | length }} failed</h2>
 <ul>
 {%- for row in failed %}
-<li>{{ row.prompt }}: {{ row.error_code }}, {{ row.error_message }}
+<li>{{ said(row.prompt or "") }}: {{ row.error_code }}, {{ row.error_message }}
 <span class="small">({{ row.image_id }})</span></li>
 {%- endfor %}
 </ul>

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 
+from batchgen.finalize.card import model_name
 from batchgen.run import images
 from batchgen.run.directory import Run
 from batchgen.run.images import Pixels
@@ -35,8 +36,18 @@ def write(run: Run, most: int = MOST) -> str | None:
     shown = pictures(run, most)
     if not shown:
         return None
-    run.store.replace(PATH, draw([pixels for pixels, _ in shown], [row["prompt"] for _, row in shown]))
+    captions = [row["prompt"] for _, row in shown]
+    run.store.replace(PATH, draw([pixels for pixels, _ in shown], captions, title(run, len(shown))))
     return f"{run.store}/{PATH}"
+
+
+def title(run: Run, shown: int) -> str:
+    """Which run this is and of what, in one line: names, and never where anything lies."""
+    plan = run.plans[0]
+    table = str(plan.stored["input"]["path"])
+    tables = "several tables" if table.startswith("[") else table.rstrip("/").rpartition("/")[2]
+    name = "/".join(run.store.url.rstrip("/").split("/")[-1 if plan.facts.limit is None else -2 :])
+    return f"{name}: {shown} of {run.planned} images, {tables}, {model_name(plan)}"
 
 
 def pictures(run: Run, most: int) -> list[tuple[Pixels, dict[str, Any]]]:
@@ -45,14 +56,18 @@ def pictures(run: Run, most: int) -> list[tuple[Pixels, dict[str, Any]]]:
     return sorted(shown, key=lambda item: str(item[1]["prompt"]))  # stable: those of a prompt stand side by side
 
 
-def draw(pictures: Sequence[Pixels], captions: Sequence[str]) -> bytes:
-    """PNG. Pictures keep their aspect ratio; captions that are too long end in "..."."""
+def draw(pictures: Sequence[Pixels], captions: Sequence[str], title: str = "") -> bytes:
+    """PNG. Pictures keep their aspect ratio; a title or captions that are too long end in "..."."""
     rows = -(-len(pictures) // COLUMNS)
     columns = min(COLUMNS, len(pictures))
-    sheet = Image.new("RGB", (columns * CELL[0] + GAP, rows * CELL[1] + GAP), (226, 226, 230))
+    heading = wrapped(title, columns * CELL[0] - GAP)
+    above = len(heading) * LINE_HEIGHT
+    sheet = Image.new("RGB", (columns * CELL[0] + GAP, above + rows * CELL[1] + GAP), (226, 226, 230))
     brush = ImageDraw.Draw(sheet)
+    for line, text in enumerate(heading):
+        brush.text((GAP, GAP // 2 + line * LINE_HEIGHT), text, fill=(30, 30, 30), font=FONT)
     for number, (pixels, caption) in enumerate(zip(pictures, captions, strict=True)):
-        left, top = GAP + number % COLUMNS * CELL[0], GAP + number // COLUMNS * CELL[1]
+        left, top = GAP + number % COLUMNS * CELL[0], above + GAP + number // COLUMNS * CELL[1]
         picture = Image.fromarray(pixels)
         scale = SIDE / max(picture.size)
         size = (max(round(picture.width * scale), 1), max(round(picture.height * scale), 1))
@@ -63,22 +78,22 @@ def draw(pictures: Sequence[Pixels], captions: Sequence[str]) -> bytes:
     return images.encode(np.asarray(sheet), "png")
 
 
-def wrapped(caption: str) -> list[str]:
-    """At most LINES lines that fit beneath a picture."""
+def wrapped(caption: str, width: int = SIDE) -> list[str]:
+    """At most LINES lines that fit beneath a picture, or into another width."""
     lines = [""]
     for word in caption.split():
         longer = f"{lines[-1]} {word}".strip()
-        if FONT.getlength(longer) <= SIDE:
+        if FONT.getlength(longer) <= width:
             lines[-1] = longer
         else:
             lines.append(word)
-    lines = [_cut(line) if FONT.getlength(line) > SIDE else line for line in lines if line]
-    return lines if len(lines) <= LINES else [*lines[: LINES - 1], _cut(lines[LINES - 1])]
+    lines = [_cut(line, width) if FONT.getlength(line) > width else line for line in lines if line]
+    return lines if len(lines) <= LINES else [*lines[: LINES - 1], _cut(lines[LINES - 1], width)]
 
 
-def _cut(line: str) -> str:
+def _cut(line: str, width: int) -> str:
     """As much of the line as fits with "..." after it."""
-    while line and FONT.getlength(line + "...") > SIDE:
+    while line and FONT.getlength(line + "...") > width:
         line = line[:-1]
     return line + "..."
 

@@ -13,6 +13,7 @@ from batchgen.job import Refine
 from batchgen.job.pipelines import SD3, Pipeline
 from batchgen.job.steps import refined_size
 from batchgen.job.stored import stored_section
+from batchgen.words import visible
 
 # Levels are given as they were used: a shift of 1 leaves them as they are.
 SNIPPET = """\
@@ -100,7 +101,7 @@ def snippet(row: dict[str, Any]) -> str:
     where = repr(row["model"]) + (f", revision={row['revision']!r}" if row["revision"] else "")
     return TEMPLATE.render(
         classes=[*classes, pipeline],
-        notes=[*_notes(model, sampling if row["guidance_scale"] > 1 else sampling | WHOLE, refine)],
+        notes=[*map(visible, _notes(model, sampling if row["guidance_scale"] > 1 else sampling | WHOLE, refine))],
         model=where + (", text_encoder_3=None" if model["text_encoder_3"] is None else ""),
         dtype=_dtype(model["dtype"]),
         sigmas=sigmas,

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from batchgen.columns import CODES, LIMITS, MAX_SEED, TEXTS
 from batchgen.job import Sampling
 from batchgen.manifest.values import Rows, shown, without
-from batchgen.words import redact
+from batchgen.words import SECRET_URL, redact
 
 MAX_CHARACTERS = 20_000
 MAX_ID_BYTES = 512
@@ -25,7 +25,6 @@ MAX_EXTRA_BYTES = 64 * 2**10
 
 CONTROLS = "[\x00-\x08\x0b\x0c\x0e-\x1f]"  # C0 without tab and line ends
 ANY_CONTROL = "[\x00-\x1f\x7f]"
-SECRET = "(?i)://[^\\s/@:]*:[^\\s@]*@|[?&]x-(amz|goog)-signature="  # what may be one; redact() knows
 SECRET_SHOWN = 50  # characters of a URL without its secret
 
 Ints = npt.NDArray[np.int64]
@@ -164,7 +163,8 @@ def _check_secrets(rows: Rows, name: str) -> None:
     """Extras are published with the pictures, and a URL in them may open somebody's bucket."""
     values = rows.extras[name]
     secret = np.zeros(len(values), np.bool_)
-    for row in flagged(pc.match_substring_regex(values, SECRET)):
+    # SECRET_URL finds what may be one, redact() knows.
+    for row in flagged(pc.match_substring_regex(values, SECRET_URL)):
         text = values[row].as_py()
         hidden = redact(text)
         secret[row] = hidden != text

@@ -14,6 +14,7 @@ from batchgen.job.presets import PRESETS, Preset
 from batchgen.manifest.columns import SYNONYMS
 from batchgen.manifest.sources import Sources, column_names, find_sources
 from batchgen.schema import OWN_COLUMNS
+from batchgen.words import visible
 
 # Ours: what published tables call it (DiffusionDB, JourneyDB, Civitai's metadata, A1111's PNG info).
 OTHER_NAMES = {
@@ -56,7 +57,7 @@ def _looked(sources: Sources, columns: Mapping[str, str]) -> str:
     if passing:
         lines.append(f"These pass through to the output: {', '.join(passing)}.")
     lines += sources.notices
-    return "\n".join(f"  # {line}" for line in lines)
+    return "\n".join(f"  # {visible(line)}" for line in lines)
 
 
 def _defaults(preset: Preset) -> dict[str, object]:

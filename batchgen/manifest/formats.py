@@ -5,6 +5,7 @@ Data only: reads nothing, and knows no column's meaning.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -86,7 +87,7 @@ class Inspected:
 
 def refuse_doubled(names: Sequence[str], file: str) -> None:
     """Raises Refused where two columns of a file have one name."""
-    doubled = sorted({name for name in names if names.count(name) > 1})
+    doubled = sorted(name for name, count in Counter(names).items() if count > 1)
     if doubled:
         raise Refused(Problem(f"the column {', '.join(doubled)} stands twice: give each a name of its own.", file))
 

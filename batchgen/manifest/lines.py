@@ -24,6 +24,7 @@ from batchgen.storage.store import Store
 
 SOURCE_BYTES = 16 * 2**20
 MAX_LINE_BYTES = 16 * 2**20
+MAX_BLANK_BYTES = 2**20  # of a compressed file: a million blank lines are a kilobyte of it
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 BOM = b"\xef\xbb\xbf"
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -87,19 +88,29 @@ class _Scan:
         self._offset = self._start = whole.start
         self._first_line, self._first_row = self.number, 0
         self._part = hashlib.sha256()
+        self._blank = 0
 
     def add(self, piece: Piece) -> None:
         self.digest.update(piece.raw)
         self._part.update(piece.raw)
         self.number += piece.lines
         self._offset += len(piece.raw)
-        if piece.line is not None:
+        if piece.line is None:
+            self._refuse_blank(len(piece.raw))
+        else:
             self.rows += 1
             if piece.line.record is not None:
                 self.records += 1
                 self._note(piece.line.record)
         if self._offset - self._start >= SOURCE_BYTES or self.rows - self._first_row >= SOURCE_ROWS:
             self._close()
+
+    def _refuse_blank(self, size: int) -> None:
+        self._blank += size
+        if self._blank > MAX_BLANK_BYTES and compression_of(self._whole.path):
+            raise Refused(
+                Problem("decompresses to more than 1 MiB of blank lines. Write it without them.", self._whole.name)
+            )
 
     def _note(self, record: dict[str, Any]) -> None:
         for key, value in record.items():

@@ -90,6 +90,7 @@ def _plan(prepared: Prepared, sharder: Sharder | Sample, files: PlanFiles) -> Pl
     summary = sharder.summary
     stored = prepared.job.model_dump(mode="json")
     stored["input"]["path"] = redact(str(stored["input"]["path"]))
+    stored["cluster"]["address"] = stored["cluster"]["address"] and redact(stored["cluster"]["address"])
     return Plan(
         generation=len(prepared.run.plans) if prepared.run else 0,
         kind="extension" if prepared.run else "first",

@@ -180,8 +180,12 @@ def find_run(store: Store) -> Run | None:
 
 def _output(job: Job) -> Store:
     store = Store.open(job.output.path)
-    store.refuse_system_folder()
-    if store.is_local and environment.in_ray_job() and not job.output.path.startswith(("/", "file:///")):
+    store.refuse_unfit()
+    if (
+        store.is_local
+        and environment.in_ray_job()
+        and not job.output.path.startswith(("/", "file:///", "file://localhost/"))
+    ):
         raise Refused(
             f"output.path {job.output.path}: is relative, and a Ray job's directory is removed with the job. "
             "Write a path that all nodes share, or S3."

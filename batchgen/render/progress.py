@@ -15,7 +15,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-from batchgen.words import duration
+from batchgen.words import duration, say
 
 LINE_EVERY_S = 10.0
 WINDOW_S = 300.0
@@ -95,4 +95,4 @@ class Display:
 
     def _print(self, line: str) -> None:
         self._printed = self._now()
-        self.console.print(line, highlight=False, soft_wrap=True)
+        say(self.console, line)

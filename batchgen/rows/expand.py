@@ -28,6 +28,7 @@ from batchgen.rows.sizes import Sizes, size_cell
 from batchgen.rows.taken import check_sides, check_taken
 from batchgen.rows.tokens import Texts, TokenCounter
 from batchgen.schema import expanded_schema
+from batchgen.words import redact
 
 PART_ROWS = 20_000  # image rows of one table
 PART_BYTES = 256 * 2**20  # of their texts
@@ -184,7 +185,7 @@ class _Prompts:
             "cell": ["default"] * len(bad),
             "prompt_row": numbers,
             "skip_code": [complaints.code(row) for row in positions],
-            "skip_message": [complaints.message(row) for row in positions],
+            "skip_message": [redact(complaints.message(row)) for row in positions],
             "where": [place(self._source, number) for number in numbers.tolist()],
             "seed_derived": np.zeros(len(bad), np.bool_),
         }

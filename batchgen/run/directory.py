@@ -22,6 +22,7 @@ from batchgen.run.layout import DATA, HIDDEN, data_path, plan_json, shard_number
 from batchgen.run.plans import Plan, PlanFile, digest
 from batchgen.run.shard_file import DAMAGED, Footer, read_facts, read_footer
 from batchgen.storage.store import Store
+from batchgen.words import visible
 
 READERS = 16  # footers of thousands of shards on S3 are latency, not bandwidth
 WINDOW = 16  # shards for each reader that are read ahead, so that memory does not grow with the run
@@ -95,7 +96,7 @@ class Run:
             return
         there, now = newest.to_dict(), facts.to_dict()
         lines = [
-            f"  {label}: there {_short(there.get(label))}, now {_short(now.get(label))}"
+            f"  {visible(label)}: there {_short(there.get(label))}, now {_short(now.get(label))}"
             for label in newest.differing(facts)
         ]
         more = "\nIf the job only adds rows, samples or cells: --extend" if may_extend else ""

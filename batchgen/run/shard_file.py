@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from batchgen import schema
 from batchgen.errors import Infrastructure
+from batchgen.words import redact
 
 DAMAGED = (ValueError, OSError, pa.ArrowInvalid)  # what a file that is no sound shard of ours raises
 FOOTER_KEY = b"batchgen"
@@ -30,10 +31,13 @@ ROW_GROUP_BYTES = 100_000_000  # what the Hugging Face viewer reads at once
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a row has no picture. code: a stable upper-case name."""
+    """Why a row has no picture. code: a stable upper-case name. message: published, so it holds no credentials."""
 
     code: str
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", redact(self.message))
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,11 +64,14 @@ class Store:
             protocol, rest = "file", url
         protocol = ALIASES.get(protocol.lower(), protocol.lower())
         if protocol == "file":
+            if separator and rest.partition("/")[0] == "localhost":  # file://localhost/x is file:///x
+                rest = rest.removeprefix("localhost") or "/"
             return cls(protocol, os.path.abspath(os.path.expanduser(rest)), patience)
         if redact(url) != url:
+            copied = " What needs a token in its URL, fetch yourself, and name the copy." if "http" in protocol else ""
             raise Refused(
                 f"{redact(url)}: holds credentials. Write the URL without them, and set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY (or a profile, or an instance role) in the environment."
+                f"AWS_SECRET_ACCESS_KEY (or a profile, or an instance role) in the environment.{copied}"
             )
         if protocol not in fsspec.available_protocols():
             raise Refused(f"{url}: the scheme {protocol}:// is not known. Use a path, file://, s3:// or gs://.")
@@ -134,14 +137,17 @@ class Store:
         """Remove the folders that this process made and that are empty again, after what it wrote was deleted."""
         self._call("delete", "", lambda backend: backend.remove_made_folders())
 
-    def refuse_system_folder(self) -> None:
-        """Called before anything is listed, since listing a whole disk takes long."""
+    def refuse_unfit(self) -> None:
+        """Places that no dataset can lie in, by their names alone: listing a whole disk would take long."""
+        if "?versionid=" in self.url.lower() and not self.is_local:  # s3fs would cut off each file's name behind it
+            bare = self.url[: self.url.lower().index("?versionid=")]
+            raise Refused(f"output.path {self}: names one version of one file. Write {redact(bare)}.")
         if self.is_local and self.url in {os.path.expanduser("~"), *SYSTEM_FOLDERS}:
             raise Refused(f"output.path {self}: is no place for a dataset. Name a folder of its own in it.")
 
     def probe(self) -> None:
         """Prove that this place can be written to and that create-if-absent holds, or raise Refused saying why not."""
-        self.refuse_system_folder()
+        self.refuse_unfit()
         store = Store(self.protocol, self.url, min(self.patience, PROBE_SECONDS))
         path, first, second = f".batchgen/probe-{uuid.uuid4().hex}", b"first", b"second"
         try:
@@ -149,6 +155,7 @@ class Store:
             store.list(".batchgen", recursive=False)  # may we list? SeaweedFS would also make a mistyped bucket
             store.create(path, first)  # False is no bad sign: see create()
             overwritten = store.create(path, second) or store.read(path) != first
+            listed = path in {entry.path for entry in store.list(".batchgen", recursive=False)}
             with contextlib.suppress(StoreRefused):  # a store that never lets us delete is fine
                 store.delete(path)
             store._call("write", "", lambda backend: backend.sweep())
@@ -160,6 +167,11 @@ class Store:
             raise Refused(
                 f"{self}: the store ignores 'If-None-Match: *', so two runs could overwrite each other. Use a store "
                 "with conditional writes (AWS S3, SeaweedFS, Ceph, MinIO) or a local path."
+            )
+        if not listed:  # resuming lists what is committed; SeaweedFS makes a slash of a backslash
+            raise Refused(
+                f"{self}: the store keeps files there under other names, so that they are not found again. Name a "
+                "folder of letters, digits, '-', '_' and '.'."
             )
 
     def list(self, prefix: str = "", recursive: bool = True) -> list[Entry]:

@@ -15,6 +15,7 @@ from batchgen.errors import Problem, Refused
 from batchgen.job import Model
 from batchgen.run.found_model import AdapterFile
 from batchgen.storage.mirror import mirror
+from batchgen.storage.store import Store
 from batchgen.weights.digests import hash_all
 from batchgen.weights.headers import Shape, Shapes, read_shapes, shapes_in
 from batchgen.words import redact
@@ -54,6 +55,7 @@ def locate_adapters(model: Model, directory: Path | None) -> dict[str, AdapterFi
 def fetch(path: str) -> Path:
     """The file on this machine's disk; one at a URL is copied there once. Raises Refused where there is none."""
     if "://" in path:
+        Store.open(path)  # refuses credentials, also those behind the name
         folder, _, name = path.rpartition("/")
         return mirror(folder, lambda entry: entry == name) / name
     file = Path(path).expanduser()

@@ -70,4 +70,4 @@ def test_the_demonstration_leaves_a_sheet_of_its_pictures(demo):
     assert path == f"{demo.run.store}/contact_sheet.png"
     with Image.open(path) as sheet:
         rows = -(-demo.totals.images // contact_sheet.COLUMNS)
-        assert sheet.height == rows * contact_sheet.CELL[1] + contact_sheet.GAP
+        assert sheet.height == rows * contact_sheet.CELL[1] + contact_sheet.GAP + contact_sheet.LINE_HEIGHT

@@ -120,8 +120,6 @@ def _unseen(model: FoundModel, run: Run | None) -> Iterator[str]:
     unseen = {files.path: files.unseen for files in (model, model.refiner) if files and files.unseen}
     for path, why in unseen.items():
         yield f"the weights of {path} were not looked at, and rendering needs them. {why}"
-    if unseen and model.adapters:
-        yield "without the weights, LoRAs were not compared with the layers that they are for."
     if unseen and run is not None:
         yield f"{run.store} holds a run; without the weights it cannot be told whether it is this job's."
 
@@ -150,16 +148,16 @@ def _absolute(refine: Refine | None) -> Refine | None:
 def _model(job: Job, look_only: bool) -> FoundModel:
     """Everything that is loaded: the checkpoint, its adapters, the checkpoint of a second pass."""
     refusals = Refusals()
-    here, refiner = None, None
+    found, refiner = None, None
     with refusals.gather():
         found = locate(job.model, look_only=look_only)
-        here = Path(found.path) if Path(found.path).is_dir() else None
     with refusals.gather():
-        adapters = locate_adapters(job.model, here)
+        adapters = locate_adapters(job.model, found)
     if job.refine and job.refine.model:
         with refusals.gather():
             refiner = locate(job.refine.model, look_only=look_only)
     refusals.raise_any()
+    assert found is not None  # else it was refused
     places = {name: getattr(job.model, name) for name in PLACES}
     return replace(found, dtype=job.model.dtypes, adapters=adapters, refiner=refiner, places=places)
 

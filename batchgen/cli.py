@@ -20,7 +20,6 @@ from batchgen.errors import BatchgenError
 from batchgen.words import say
 
 app = typer.Typer(
-    help="Turn a table of prompts into a dataset of images.\n\nRunning a command again continues where it ended.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
@@ -49,6 +48,26 @@ MaxGpuHours = Annotated[
 def _examples(*commands: str) -> str:
     """Of a command, below its options; a blank line keeps each on a line of its own."""
     return "\n\n".join(["Examples:", *commands])
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        import batchgen
+
+        print(f"batchgen {batchgen.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def batchgen_itself(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Turn a table of prompts into a dataset of images.
+
+    Running a command again continues where it ended.
+    """
 
 
 class Interrupted(BaseException):
@@ -199,12 +218,14 @@ app.add_typer(import_app, name="import", epilog=_examples("batchgen import comfy
 @import_app.command(
     epilog=_examples(
         "batchgen import comfyui workflow.json",
+        "batchgen import comfyui picture.png",
         "batchgen import comfyui workflow.json --models ~/ComfyUI/models --job castle.yaml --out out/castle",
     )
 )
 def comfyui(
     workflow: Annotated[
-        Path, typer.Argument(help="Workflow of ComfyUI, in API or UI format.", metavar="WORKFLOW.json")
+        Path,
+        typer.Argument(help="Workflow of ComfyUI, in API or UI format, or a PNG that it saved.", metavar="WORKFLOW"),
     ],
     job: Annotated[Path, typer.Option(help="The job file to write; its prompts go beside it.")] = Path("job.yaml"),
     out: Annotated[str, typer.Option(help="Where the pictures will go.")] = "out/run",

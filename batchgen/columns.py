@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-MAX_SEED = 2**63 - 1  # what an int64 column holds; torch.Generator takes more
+MAX_SEED = 2**63 - 1  # what an int64 column holds; torch.Generator takes 64 bits and its CPU's uses the last 32
+NOISES = 2**32
 MAX_STEPS = 200
 MAX_GUIDANCE = 50.0
 MAX_IMAGES_PER_PROMPT = 10_000

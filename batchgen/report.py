@@ -26,6 +26,10 @@ OVERFLOW = {
     "t5_over_256": "beyond the 256 T5 tokens of SD3.5's training",
     "negative_overflow": "with a negative prompt that is cut",
 }
+IDLE = {
+    "idle_skip_layers": "ask for skip-layer guidance, which does nothing where guidance_scale is not above 1",
+    "idle_negative": "have a negative prompt that nothing reads (guidance_scale at most 1, or negative_prompt_stop 0)",
+}
 ENCODERS = {"clip_l": "CLIP-L", "clip_g": "CLIP-G", "t5": "T5"}
 SHOWN_BUCKETS = 64
 SHOWN_CUT = 90  # characters of a cut text
@@ -42,7 +46,7 @@ def print_plan(console: Console, prepared: Prepared, summary: Summary, cost: Ite
         steps = refine_steps(refine)
         model = f" with {prepared.model.refiner.path}" if prepared.model.refiner else ""
         say(console, f"a second pass{model}: sides × {refine.scale:g}, {steps} of {refine.num_inference_steps} steps")
-    for notice in [*prepared.notes, *prepared.sources.notices]:
+    for notice in [*prepared.notes, *prepared.notices]:
         say(console, f"note: {notice}")
     table = Table("bucket", "images", "batch", "shards", "TFLOP", box=None, pad_edge=False)
     largest = sorted(summary.buckets, key=lambda name: summary.buckets[name].images, reverse=True)[:SHOWN_BUCKETS]
@@ -55,6 +59,12 @@ def print_plan(console: Console, prepared: Prepared, summary: Summary, cost: Ite
     if (more := len(summary.buckets) - len(largest)) > 0:
         say(console, f"and {more} smaller buckets. No two share a batch, and many small ones waste time on padding:")
         say(console, "  write fewer sizes (aspect_ratio helps), step counts and max_sequence_lengths.")
+    for name, text in IDLE.items():
+        if summary.idle[name]:
+            say(console, f"{summary.idle[name]} images {text}")
+    if summary.same_noise:
+        say(console, f"{summary.same_noise} seeds differ from others by multiples of 2^32, which torch does not see:")
+        say(console, "  they draw the same noise.")
     if len(summary.cells) > 1:
         say(console, "cells: " + ", ".join(f"{cell}: {count}" for cell, count in sorted(summary.cells.items())))
     for name, text in OVERFLOW.items():
@@ -74,7 +84,8 @@ def print_plan(console: Console, prepared: Prepared, summary: Summary, cost: Ite
     for line in cost:
         say(console, line)
     state = "continues the run in" if prepared.run is not None else "would go to"
-    say(console, f"{state} {prepared.store}")
+    untried = "" if prepared.run is not None or prepared.store.is_local else ", where nothing was written yet to try it"
+    say(console, f"{state} {prepared.store}{untried}")
 
 
 def print_finished(console: Console, finished: Finished) -> None:

@@ -67,7 +67,7 @@ def render(job: Job, console: Console, options: Options | None = None) -> Finish
         raise Refused("--limit shows what a whole job would be: leave out --extend and --retry-failed.")
     limit = options.limit
     prepared = prepare(job, extend=options.extend) if limit is None else prepare_preview(job, limit)
-    for line in [*prepared.sources.notices, *_kept(prepared)]:
+    for line in [*prepared.notices, *_kept(prepared)]:
         say(console, f"note: {line}")
     with _one_session(prepared):
         run = _planned(prepared, console, limit)

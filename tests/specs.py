@@ -8,6 +8,7 @@ from typing import Any
 from batchgen.job import Sampling
 from batchgen.job.file import job_from
 from batchgen.job.presets import DEMO_CHECKPOINT
+from batchgen.run import rules
 from batchgen.run.found_model import FoundModel
 from batchgen.weights.spec import ModelSpec
 
@@ -19,8 +20,9 @@ def spec_of(*, path: str = "fake", revision: str | None = None, digest: str = "d
     sections = {"model": {"preset": "fake"} | settings, "sampling": sampling, "refine": refine}
     job = job_from({"input": {"path": "unused"}, "output": {"path": "unused"}} | sections)
     return ModelSpec(
-        path=path, revision=revision, digest=digest, model=job.model, sampling=job.sampling, refine=job.refine
-    )
+        path=path, revision=revision, digest=digest, model=job.model, sampling=job.sampling, refine=job.refine,
+        rules={rules.SEEDS: rules.NOW, rules.SIMPLE: rules.NOW},
+    )  # fmt: skip
 
 
 def files_of(digest: str = "digest") -> FoundModel:

@@ -225,3 +225,40 @@ def test_an_interruption_in_the_middle_of_a_wait_is_one(job, monkeypatch, raised
     ended, said = run("render", job())
     assert (ended, "Run the same command again to continue." in said) == (code, True)
     assert str(after) not in said
+
+
+def test_the_version():
+    import batchgen
+
+    assert run("--version") == (0, f"batchgen {batchgen.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [("file.txt/run", "cannot hold the output."), ("/proc/run", "cannot hold the output."), ("file.txt", "file.txt")],
+)
+def test_plan_tries_the_output_place(job, tmp_path, place, says):
+    (tmp_path / "file.txt").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    path = job(output={"path": place if place.startswith("/") else str(tmp_path / place)})
+    code, output = run("plan", path)
+    assert (code, says in output) == (2, True), output
+    assert {*before, Path(path), tmp_path / "prompts.jsonl"} == set(tmp_path.rglob("*"))
+
+
+def test_plan_leaves_nothing_where_it_tried(job, tmp_path):
+    assert run("plan", job(output={"path": str(tmp_path / "deep/er/run")}))[0] == 0
+    assert not (tmp_path / "deep").exists()
+
+
+def test_two_small_files_are_planned_without_ray(job, tmp_path, monkeypatch):
+    monkeypatch.setattr("batchgen.plan.graph.expanded_on_ray", None)
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / f"in/{name}.jsonl").write_text(json.dumps({"prompt": name}) + "\n")
+    (tmp_path / "in/c.jsonl").write_text('{"prompt": ""}\n')
+    code, output = run("plan", job(input={"path": str(tmp_path / "in")}))
+    assert (code, "c.jsonl, line 1" in output) == (2, True)
+    (tmp_path / "in/c.jsonl").unlink()
+    code, output = run("plan", job(input={"path": str(tmp_path / "in")}))
+    assert (code, "2 images of 2 prompts" in output) == (0, True)

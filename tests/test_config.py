@@ -59,7 +59,10 @@ def test_an_empty_section_is_as_good_as_none(tmp_path, section):
     [
         ({"sampling": {"heigth": 512}}, "job: sampling.heigth: unknown key. Did you mean height?"),
         ({"cluster": {"renderers": {"minsize": 1}}}, "cluster.renderers.minsize: unknown key. Did you mean min_size?"),
-        ({"bogus": {}}, "job: bogus: unknown key."),
+        ({"bogus": {}}, "job: bogus: unknown key. There are: input, model, sampling, sweep, refine, output"),
+        ({"sampling": {"steps": 4}}, "job: sampling.steps: unknown key. Did you mean num_inference_steps?"),
+        ({"sampling": {"cfg": 4}}, "job: sampling.cfg: unknown key. Did you mean guidance_scale?"),
+        ({"sweep": {"sampler": ["euler"]}}, "job: sweep.sampler: unknown key. There are: height, width,"),
         ({"model": {"preset": "sd35-medium"}}, "Did you mean sd3.5-medium?"),
         ({"model": {"preset": ["x"]}}, "is not known"),
         ({"sampling": {"height": 8}}, "sampling.height: Input should be greater than or equal to 16 (given: 8)"),

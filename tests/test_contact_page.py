@@ -63,7 +63,7 @@ def test_the_facts_of_an_image_stand_beneath_it():
               "cell": "guidance_scale=4.5", "prompt_2": "second", "negative_prompt": "blurry"}  # fmt: skip
     text = made([row("a cat", **values)])
     for expected in (
-        "a cat", "seed 17", "96 × 64 (asked for 100 × 60), 28 steps, guidance 4.5, skip-layer guidance 2.8, batch of 4",
+        "a cat", "seed 17", "64 × 96 (asked for 60 × 100), 28 steps, guidance 4.5, skip-layer guidance 2.8, batch of 4",
         "CLIP-L and CLIP-G did not read: the end", "T5 did not read: more", "suspect: uniform", "prompt_2: second",
         "cell guidance_scale=4.5", "negative_prompt: blurry", "i1",
         "<title>run: &lt;i&gt;1&lt;/i&gt; of 20 images</title>",

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from batchgen.cli import app
 from batchgen.job import Job
 from batchgen.job.file import load_job
-from batchgen.manifest.first_job import guess, job_text
+from batchgen.manifest.first_job import job_text, mapped
 
 DIFFUSIONDB = "image_name prompt part_id seed step cfg sampler width height user_name timestamp image_nsfw prompt_nsfw"
 
@@ -86,8 +86,8 @@ def test_what_it_cannot_use_it_says(tmp_path, monkeypatch, arguments, says):
 
 
 def test_names_that_mean_ours():
-    assert guess(["prompt", "caption"]) == {}
-    assert guess(["text", "Steps", "model"]) == {
+    assert mapped(["prompt", "caption"]) == {}
+    assert mapped(["text", "Steps", "model"]) == {
         "text": "prompt",
         "Steps": "num_inference_steps",
         "model": "source_model",

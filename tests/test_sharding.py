@@ -76,7 +76,7 @@ def test_everything_of_the_bucket_key_parts_shards(shard):
     rows = [{"prompt": "a"}, {"prompt": "b", "guidance_scale": 1.0}, {"prompt": "c", "guidance_scale": 9.0},
             {"prompt": "d", "num_inference_steps": 7}, {"prompt": "e", "max_sequence_length": 99},
             {"prompt": "f", "skip_layer_guidance_scale": 2.0}]  # fmt: skip
-    shards, _ = shard(rows)
+    shards, _ = shard(rows, sampling={"num_inference_steps": 20})
     together = [sorted(item.rows["prompt"].to_pylist()) for item in shards]
     assert sorted(together) == [["a", "c"], ["b"], ["d"], ["e"], ["f"]]
 

@@ -116,6 +116,8 @@ class ImageReader(Reader):
             sampling["shift"] = stage.chain.shift
         if stage.negative is not None:
             sampling |= stage.negative.columns("negative_prompt")
+        if stage.negative_stop < 1:
+            sampling["negative_prompt_stop"] = stage.negative_stop
         return sampling
 
     def _say_beginning(self, first: Pass) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from batchgen.columns import MAX_GUIDANCE, MAX_IMAGES_PER_PROMPT, MAX_SEED, MAX_STEPS
+from batchgen.columns import MAX_GUIDANCE, MAX_IMAGES_PER_PROMPT, MAX_SEED, MAX_STEPS, NOISES
 from batchgen.comfyui import shares
 from batchgen.comfyui.findings import Reader
 from batchgen.comfyui.graph import Node, printable
@@ -102,11 +102,15 @@ class PassReader(Reader):
         return self.feeding(node, name) or node
 
     def _seed(self, node: Node, name: str) -> int:
-        """ComfyUI's seeds go up to 2**64 - 1. As batchgen's noise is another anyway, a large one is made smaller."""
+        """ComfyUI's seeds go up to 2**64 - 1. Of a larger one than batchgen's, those bits are kept that torch takes."""
         seed = self.whole(node, name, 0, 0, 2**64 - 1)
-        folded = seed % (MAX_SEED - MAX_IMAGES_PER_PROMPT)  # so that there are seeds for all its images
+        folded = seed if seed <= MAX_SEED - MAX_IMAGES_PER_PROMPT else seed % NOISES
         if folded != seed:
-            self.lost(node, f"{name} {seed} is larger than batchgen's seeds.", f"{folded} is written.")
+            self.lost(
+                node,
+                f"{name} {seed} is larger than batchgen's seeds.",
+                f"{folded} is written, which is the same noise.",
+            )
         return folded
 
     def _cfg(self, node: Node) -> float:

@@ -1,7 +1,7 @@
 """Conditionings of a workflow → the texts of three encoders, and what of them a job cannot say.
 
-ComfyUI mixes, masks, zeroes and times conditionings; batchgen has one positive and one negative text per encoder for
-all steps. Knows nodes of text and conditioning, and nothing of models.
+ComfyUI mixes, masks, zeroes and times conditionings; batchgen has one positive and one negative text per encoder, the
+latter with zeros in its place from some step on. Knows nodes of text and conditioning, and nothing of models.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from batchgen.comfyui import shares
 from batchgen.comfyui.findings import Reader
 from batchgen.comfyui.graph import Node
 from batchgen.comfyui.percent import Steps
@@ -72,19 +73,29 @@ class PromptReader(Reader):
             self.lost(chosen.node, "the prompt is empty, which batchgen does not render.", "Write one.")
         return chosen.texts, chosen.node
 
-    def negative(self, sampler: Node, name: str) -> Texts:
-        """The negative prompt. Where a workflow zeroes it in some steps, the text of the others."""
+    def negative(self, sampler: Node, name: str) -> tuple[Texts, float]:
+        """The negative prompt, and negative_prompt_stop: from which share of the steps on zeros take its place."""
         parts = self._parts(sampler, name)
         chosen = _chosen(parts)
+        stop = self._stop([part for part in parts if part.zeroed is not None], chosen)
         for part in parts:
-            if part.zeroed is not None:
+            if part.zeroed is not None and stop == 1:
                 self._say_zeroed(part, part.zeroed, chosen)
-            elif chosen is not None and part is not chosen:
+            elif part.zeroed is None and chosen is not None and part is not chosen:
                 self._say_combined(part, chosen, "negative prompt")
         if chosen is None:
-            return Texts()
-        self._say_range(chosen, "the negative prompt", "guides against it in all steps")
-        return chosen.texts
+            return Texts(), stop
+        if stop == 1:
+            self._say_range(chosen, "the negative prompt", "guides against it in all steps")
+        return chosen.texts, stop
+
+    def _stop(self, zeroed: list[_Part], chosen: _Part | None) -> float:
+        """Where all steps from one on have zeros, and those before it the text; 1 where it is not so."""
+        steps = len(self.steps.noise)
+        inside = self.steps.within(zeroed[0].start, zeroed[0].end) if len(zeroed) == 1 else range(0)
+        before = self.steps.within(chosen.start, chosen.end) if chosen else range(0)
+        whole = bool(inside) and inside.stop == steps and before == range(inside.start)
+        return shares.guidance(inside.start, steps) if whole else 1.0
 
     def _say_combined(self, part: _Part, chosen: _Part, what: str) -> None:
         self.lost(

@@ -17,13 +17,17 @@ from batchgen.comfyui.weights import Chain, ModelReader
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """negative: None where nothing is guided against. model: of `model:`, what transformer and encoders decide."""
+    """negative: None where nothing is guided against. negative_stop: of negative_prompt_stop.
+
+    model: of `model:`, what transformer and encoders decide.
+    """
 
     sampler: Pass
     chain: Chain
     steps: Steps
     texts: Texts
     negative: Texts | None
+    negative_stop: float
     model: dict[str, Any]
 
 
@@ -37,8 +41,8 @@ class StageReader(Reader):
         steps = Steps(levels(sampler.schedule, sampler.steps, chain.true_shift)[begin:], chain.true_shift)
         prompts = PromptReader(self.graph, self.findings, steps)
         texts, text_node = prompts.positive(*sampler.positive_at)
-        negative = None
+        negative, stop = None, 1.0
         if sampler.cfg > 1 and sampler.negative_at is not None:
-            negative = prompts.negative(*sampler.negative_at)
+            negative, stop = prompts.negative(*sampler.negative_at)
         encoders = self.models.encoders(text_node, chain) if text_node else {}
-        return Stage(sampler, chain, steps, texts, negative, chain.model() | encoders)
+        return Stage(sampler, chain, steps, texts, negative, stop, chain.model() | encoders)

@@ -117,5 +117,5 @@ class WayReader(Reader):
         way.width, way.height = (self.whole(node, name, 1024, *SIDE) for name in ("width", "height"))
         way.count = min(way.count * self.whole(node, "batch_size", 1, 1, most), most)
         if self.pending:
-            written = f"{way.width} × {way.height} is written: correct it."
+            written = f"height × width {way.height} × {way.width} is written: correct it."
             self.lost(self.pending[0].node, "enlarges empty latents.", written)

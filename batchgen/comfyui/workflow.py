@@ -200,17 +200,25 @@ def _widgets(drawn: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Any, ...]]
     return inputs, ()
 
 
+PNG = b"\x89PNG\r\n\x1a\n"
+CHUNKS = ("prompt", "workflow")  # of text, in which ComfyUI's SaveImage keeps what it ran, and how it was drawn
+MAX_PICTURE = 256 * 2**20
 MAX_BYTES = 16 * 2**20  # the largest published workflows have a few hundred kB
 HOW = "In ComfyUI, choose Workflow > Export (API)."
 
 
 def load(path: Path) -> Graph:
-    """Raises Refused where the file is missing, too large, no JSON, or no workflow."""
+    """A workflow's file, or a PNG that ComfyUI saved.
+
+    Raises Refused where the file is missing, too large, no JSON, or no workflow.
+    """
     try:
         size = path.stat().st_size
-        if size > MAX_BYTES:
+        with path.open("rb") as file:
+            is_picture = file.read(len(PNG)) == PNG
+        if size > (MAX_PICTURE if is_picture else MAX_BYTES):
             raise Refused(f"{path}: has {size:,} bytes, which no workflow has ({MAX_BYTES:,} at most). {HOW}")
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
+        content = json.loads(_in_picture(path) if is_picture else path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise Refused(f"{path}: cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:
@@ -219,6 +227,25 @@ def load(path: Path) -> Graph:
         return _graph(content)
     except Refused as refusal:
         raise Refused([Problem(problem.message, f"{path}") for problem in refusal.problems]) from None
+
+
+def _in_picture(path: Path) -> str:
+    """The workflow in the text of a PNG. Raises Refused where there is none."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            found = [text for name in CHUNKS if isinstance(text := picture.info.get(name), str)]
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise Refused(f"{path}: is a PNG that cannot be read ({error}).") from error
+    if not found:
+        raise Refused(
+            f"{path}: is a PNG without a workflow. ComfyUI writes one into what it saves, and other programs and web "
+            f"sites take it out: ask for the original, or for the workflow. {HOW}"
+        )
+    if len(found[0]) > MAX_BYTES:
+        raise Refused(f"{path}: has a workflow of {len(found[0]):,} characters, which none has. {HOW}")
+    return found[0]
 
 
 def _graph(content: Any) -> Graph:

@@ -65,7 +65,10 @@ def job_text(imported: Imported, workflow: str, manifest: str, out: str) -> str:
     parts = [
         *_comment(f"A job for batchgen, from the ComfyUI workflow {printable(workflow)}."),
         *_comment("Look before paying: batchgen plan THIS_FILE, then batchgen render THIS_FILE."),
-        *_comment("Seeds give other noise than in ComfyUI: the same prompt and settings, but not the same picture."),
+        *_comment(
+            "The first image of a batch begins with ComfyUI's noise, each other one with noise of its own. No picture "
+            "is the same to the last bit."
+        ),
         *_losses(imported.losses),
         "",
         "input:",

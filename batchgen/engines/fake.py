@@ -29,6 +29,7 @@ import numpy as np
 import batchgen
 from batchgen.engines.protocol import ImageRow
 from batchgen.errors import OutOfMemory
+from batchgen.job import LOOP, Refine, Sampling
 from batchgen.job.steps import refined_size
 from batchgen.run.images import Pixels
 from batchgen.weights.spec import ModelSpec
@@ -42,7 +43,7 @@ class FakeRenderer:
         self.versions = {"batchgen": batchgen.__version__, "numpy": np.__version__}
 
     def encode(self, rows: Sequence[ImageRow]) -> list[bytes]:
-        return [repr((row.prompt, row.prompt_2, row.prompt_3, row.negative_prompt)).encode() for row in rows]
+        return [_texts(row) for row in rows]
 
     def denoise(self, rows: Sequence[ImageRow], embeds: Sequence[Any]) -> list[Pixels | None]:
         for row in rows:
@@ -73,12 +74,39 @@ class FakeRenderer:
             embed, row.seed, row.height, row.width, row.num_inference_steps, row.guidance_scale,
             row.skip_layer_guidance_scale, row.max_sequence_length, row.adapter, self.spec.digest, batch_size,
         )  # fmt: skip
+        if changed := _changed(self.spec, row):
+            decides = (*decides, changed)
         seed = int.from_bytes(hashlib.sha256(repr(decides).encode()).digest()[:8], "big")
         blocks = np.random.default_rng(seed).integers(0, 250, (height // 8, width // 8, 3), np.uint8)
         pixels = blocks.repeat(8, 0).repeat(8, 1)
         if "fake:vae-nan" in row.prompt:
             pixels[0, 0, 0] = 254
         return pixels
+
+
+def _texts(row: ImageRow) -> bytes:
+    """What encoders would read. Without second and third negative prompts, as the first fakes said it."""
+    own = [text for text in (row.negative_prompt_2, row.negative_prompt_3) if text] if row.guidance_scale > 1 else []
+    said = (row.prompt, row.prompt_2, row.prompt_3, row.negative_prompt)
+    return repr((*said, row.negative_prompt_2, row.negative_prompt_3) if own else said).encode()
+
+
+def _changed(spec: ModelSpec, row: ImageRow) -> list[tuple[str, Any]]:
+    """Settings of the loop and of a second pass that are not at their defaults and at work in this row."""
+    usual = {name: Sampling.model_fields[name].default for name in LOOP}
+    usual["skip_guidance_layers"] = [*spec.model.defaults.skip_guidance_layers]
+    idle = (
+        ("guidance", "skip", "negative")
+        if row.guidance_scale <= 1
+        else ()
+        if row.skip_layer_guidance_scale
+        else ("skip",)
+    )
+    names = [name for name in LOOP if not (idle and name.startswith(idle))]
+    found = [(name, value) for name in names if (value := getattr(spec.sampling, name)) != usual[name]]
+    again = spec.refine.model_dump(exclude={"model"}).items() if spec.refine else ()
+    fields = Refine.model_fields
+    return found + [(f"refine.{name}", value) for name, value in again if value != fields[name].default]
 
 
 def _obey(prompt: str, batch_size: int) -> None:

@@ -2,10 +2,11 @@
 
 from batchgen.job.job import Cluster, Errors, Input, Job, OnOverflow, Output, Renderers
 from batchgen.job.model import PICKLES, TEXT_ENCODERS, Adapter, Model
-from batchgen.job.sampling import LOOP, Refine, Sampling, Sweep, cell_name
+from batchgen.job.sampling import LATER, LOOP, Refine, Sampling, Sweep, cell_name
 from batchgen.words import closest, nearest
 
 __all__ = [
+    "LATER",
     "LOOP",
     "PICKLES",
     "TEXT_ENCODERS",

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from batchgen.errors import Problem, Refused
 from batchgen.job.job import Job
+from batchgen.job.names import meant
 from batchgen.words import nearest
 
 # What pydantic puts into a key's path where a key may be of several kinds.
@@ -71,13 +72,21 @@ def _explain(detail: Any, source: str) -> Problem:
     path = [str(part) for part in detail["loc"] if part not in KINDS]
     where = f"{source}: {'.'.join(path)}" if path else source
     if detail["type"] == "extra_forbidden":
-        return Problem(f"unknown key.{nearest(path[-1], _keys_at(path[:-1]))}", where)
+        return Problem(f"unknown key.{_known(path[-1], _keys_at(path[:-1]))}", where)
     if detail["type"] == "missing":
         return Problem("is required.", where)
     message = detail["msg"].removeprefix("Value error, ")
     given = detail["input"]
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | None) else ""
     return Problem(f"{message}{shown}", where)
+
+
+def _known(key: str, keys: list[str]) -> str:
+    """The key that is meant; all that there are, where none is like it."""
+    ours = meant(key)
+    if ours in keys:
+        return f" Did you mean {ours}?"
+    return nearest(key, keys) or (f" There are: {', '.join(keys)}." if keys else "")
 
 
 def _together(problems: list[Problem]) -> list[Problem]:

@@ -136,7 +136,8 @@ class Job(Section):
     @model_validator(mode="after")
     def check_skip_layers(self) -> Self:
         layers, sampling = self.model.defaults.transformer[0], self.sampling
-        if any(layer >= layers for layer in sampling.skip_guidance_layers):
+        beyond = any(layer >= layers for layer in sampling.skip_guidance_layers)
+        if beyond and not self.model.has_own_weights:  # which may have more of them, or fewer: rows.idle
             given = sampling.skip_guidance_layers
             raise ValueError(f"skip_guidance_layers {given}: {self.model.preset} has layers 0 to {layers - 1}.")
         scales = [sampling.skip_layer_guidance_scale, *(self.sweep.skip_layer_guidance_scale or [])]

@@ -18,7 +18,7 @@ from batchgen.job.section import Guidance, Section, Seed, Share, Side, Steps, To
 Sampler = Literal["euler", "dpmpp_2m", "euler_ancestral"]
 Schedule = Literal["normal", "simple", "sgm_uniform", "beta"]
 Sigma = Annotated[float, Field(gt=0, le=1)]
-Shift = Annotated[float, Field(gt=0, le=100)]
+Shift = Annotated[float, Field(ge=0.01, le=100)]  # beyond it, levels of 200 steps are no levels in 32 bits
 
 
 # Settings of the loop: one value for all images of a run, whatever generation they are of.
@@ -32,13 +32,18 @@ LOOP = (
     "schedule",
     "shift",
     "sigmas",
+    "negative_prompt_stop",
 )
+LATER = {
+    "negative_prompt_stop": 1.0
+}  # of these, what the first runs did not have: a run's facts leave such a value out
 
 
 class Sampling(Section):
     """What a manifest row does not say. Names are those of StableDiffusion3Pipeline.__call__ where it has them.
 
     guidance_start, guidance_stop: guidance is on in steps from n × start to before n × stop, as in diffusers' guiders.
+    negative_prompt_stop: the negative prompt counts before step n × stop, and embeddings of zeros from there on.
     sampler, schedule: by the names of ComfyUI, `euler` and `normal` being diffusers'. shift: None is the checkpoint's.
     sigmas: noise levels instead of a schedule; shifted, as in diffusers (shift: 1 leaves them as they are).
     adapter: an alias of model.adapters.
@@ -58,10 +63,11 @@ class Sampling(Section):
     adapter: str | None = None
     guidance_start: Share = 0.0
     guidance_stop: Share = 1.0
+    negative_prompt_stop: Share = 1.0
     skip_layer_guidance_scale: Guidance = 0.0  # off, as in diffusers unless skip_guidance_layers is given
     skip_guidance_layers: list[Annotated[int, Field(ge=0)]]
     skip_layer_guidance_start: Share = 0.01  # diffusers 0.42.1 and Stability-AI/sd3.5
-    skip_layer_guidance_stop: Share = 0.2  # diffusers 0.42.1; Stability-AI/sd3.5: 0.30
+    skip_layer_guidance_stop: Share = 0.2  # the same two
     sampler: Sampler = "euler"
     schedule: Schedule = "normal"
     shift: Shift | None = None
@@ -85,6 +91,8 @@ class Sampling(Section):
     def check_sigmas(self) -> Self:
         if self.sigmas is None:
             return self
+        if not self.sigmas:
+            raise ValueError("sigmas is empty: write levels that fall from 1, or leave it out.")
         if self.schedule != "normal":
             raise ValueError(f"sigmas are the levels, and schedule: {self.schedule} would make others. Keep one.")
         if any(one <= two for one, two in itertools.pairwise(self.sigmas)):

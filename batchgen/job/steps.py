@@ -47,6 +47,13 @@ def skip_layer_steps(num_inference_steps: int, start: float, stop: float) -> lis
     return [i for i in range(n) if n * start < i < n * stop]
 
 
+def guided_and_skipping(steps: int, sampling: Sampling) -> tuple[range, list[int]]:
+    """The steps in which guidance would be on, and those of them in which skip-layer guidance would be too."""
+    guided = range(*guidance_window(steps, sampling))
+    skipping = skip_layer_steps(steps, sampling.skip_layer_guidance_start, sampling.skip_layer_guidance_stop)
+    return guided, [step for step in skipping if step in guided]
+
+
 def first_step(steps: int, strength: float) -> int:
     """Of a pass over something that is there: get_timesteps of diffusers 0.42.1's image-to-image pipelines."""
     return int(max(steps - min(steps * strength, steps), 0))

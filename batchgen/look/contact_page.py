@@ -62,10 +62,10 @@ def page(
 
 def parameters(row: dict[str, Any]) -> str:
     """The settings of an image in one line."""
-    asked = f" (asked for {row['requested_width']} × {row['requested_height']})" if row["requested_height"] else ""
+    asked = f" (asked for {row['requested_height']} × {row['requested_width']})" if row["requested_height"] else ""
     skipped = f", skip-layer guidance {row['skip_layer_guidance_scale']:g}" if row["skip_layer_guidance_scale"] else ""
     return (
-        f"{row['width']} × {row['height']}{asked}, {row['num_inference_steps']} steps, guidance "
+        f"{row['height']} × {row['width']}{asked}, {row['num_inference_steps']} steps, guidance "
         f"{row['guidance_scale']:g}{skipped}, batch of {row['batch_size']}"
     )
 

@@ -130,7 +130,13 @@ def _check_samples(rows: Rows, sampling: Sampling) -> None:
     samples, seeds = samples_of(rows, sampling), rows.ours["seed"]
     if seeds.null_count < len(seeds):
         last = pc.greater(seeds, pa.array(MAX_SEED - samples + 1))
-        reject(rows, "seed", last, "BAD_SEED", f"is {{value}}, which with sample_index passes {MAX_SEED}: write less")
+        reject(
+            rows,
+            "seed",
+            last,
+            "BAD_SEED",
+            f"is {{value}}, which with sample_index passes {MAX_SEED}: write its remainder by 2^32, the same noise",
+        )
     if sampling.seeds is not None:
         given = len(sampling.seeds)
         short = pc.and_(pa.array(samples > given), seeds.is_null())

@@ -6,7 +6,7 @@ so the files' types are unified here, before anything is planned.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -15,8 +15,10 @@ import pyarrow as pa
 from batchgen.columns import FLOATS, MANIFEST, TEXTS
 from batchgen.errors import Problem
 from batchgen.job import Input
+from batchgen.job.file import inline_yaml
+from batchgen.job.names import NO_SETTINGS, SIZES, likely_prompt, meant, plain_name
 from batchgen.schema import OWN_COLUMNS
-from batchgen.words import closest, nearest
+from batchgen.words import nearest
 
 MAX_EXTRAS = 64
 
@@ -27,8 +29,6 @@ JSON_TYPES = (
     (frozenset({"int", "long"}), pa.int64()),
     (frozenset({"int", "float"}), pa.float64()),
 )
-NO_SETTINGS = ("lora", "lora_scale", "scheduler", "sampler")  # set by other tools, row by row
-SYNONYMS = ("caption", "text", "prompt_text", "description", "captions", "prompts", "text_prompt", "long_caption")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +126,11 @@ def _wrong_columns(file: FileColumns, input: Input) -> Iterator[Problem]:
         if len(list(same)) > 1:
             theirs = [key for key, ours in input.columns.items() if ours == name]
             taken = name in OWN_COLUMNS or name in MANIFEST  # only such a name may be given to another column
-            line = (
-                f"{theirs[0]}: {name}, {name}: {_new_name(name)}" if taken else f"{theirs[0]}: {_new_name(theirs[0])}"
-            )
+            both = {theirs[0]: name, name: _new_name(name)} if taken else {theirs[0]: _new_name(theirs[0])}
             message = f"{theirs[0]} is mapped to {name}, but there is a column {name} too. "
-            yield Problem(f"{message}Write input.columns: {{{line}}} to keep both, or drop one.", file.name)
+            yield Problem(f"{message}Write input.columns: {inline_yaml(both)} to keep both, or drop one.", file.name)
     if "prompt" not in renamed and (file.types or file.kinds):
-        close = _likely_prompt(file.names)
-        line = f"{{{close or 'YOURS'}: prompt}}"
+        line = inline_yaml({likely_prompt(file.names) or "YOURS": "prompt"})
         yield Problem(f"there is no column 'prompt'. Write input.columns: {line}. {_has(file.names)}", file.name)
     for column, kind in file.types.items():
         ours = input.columns.get(column, column)
@@ -198,7 +195,7 @@ def _extras(files: Sequence[FileColumns], input: Input) -> tuple[list[pa.Field],
             )
         else:
             notices.append(f"Column {name} is binary and does not pass through.")
-    notices += [*_lookalikes(kept, input)]
+    notices += [*_lookalikes(kept, {input.columns.get(name, name) for file in files for name in file.names})]
     if len(fields) > MAX_EXTRAS:
         message = (
             f"the manifest has {len(fields)} columns of its own, at most {MAX_EXTRAS} pass through. "
@@ -281,32 +278,26 @@ def _promoted(one: pa.DataType | None, other: pa.DataType | None) -> pa.DataType
 def _reserved(name: str, kept: Mapping[str, _Types], input: Input) -> Problem:
     theirs = sorted(kept[name].theirs)[0]
     rest = [other for other in kept if other not in OWN_COLUMNS]
-    leave_out = f"input.keep_columns: [{', '.join(rest)}]" if len(rest) <= 8 else "input.keep_columns with the others"
+    leave_out = f"input.keep_columns: {inline_yaml(rest)}" if len(rest) <= 8 else "input.keep_columns with the others"
+    rename = inline_yaml({theirs: _new_name(theirs)})
     return Problem(
         f"column {theirs} has a name that batchgen uses. "
-        f"Write input.columns: {{{theirs}: {_new_name(theirs)}}} to rename it, or {leave_out} to leave it out.",
+        f"Write input.columns: {rename} to rename it, or {leave_out} to leave it out.",
         "input.columns",
     )
 
 
-def _lookalikes(kept: Mapping[str, _Types], input: Input) -> Iterator[str]:
-    """Names so close to one of ours that they may be meant: they pass through, and the user is told."""
-    taken = set(input.columns.values())
+def _lookalikes(kept: Mapping[str, _Types], present: Collection[str]) -> Iterator[str]:
+    """Names that may be meant as one of ours: they pass through, and the user is told. present: all columns."""
     for name in kept:
-        ours = closest(name.lower(), [column for column in MANIFEST if column not in taken], cutoff=0.85)
-        if name.lower() in NO_SETTINGS:
-            yield f"Column {name} passes through and changes no image: batchgen sets no {name.lower()} per row."
-        elif ours and name not in OWN_COLUMNS:
-            yield f"Column {name} passes through. If it is meant as {ours}, write input.columns: {{{name}: {ours}}}."
-
-
-def _likely_prompt(names: Sequence[str]) -> str:
-    """The column that is most likely the prompt, or nothing."""
-    by_lower = {name.lower(): name for name in reversed(names)}
-    for word in ("prompt", *SYNONYMS):
-        if word in by_lower:
-            return by_lower[word]
-    return by_lower.get(closest("prompt", by_lower), "")
+        ours = meant(name)
+        if plain_name(name) in NO_SETTINGS:
+            yield f"Column {name} passes through and changes no image: batchgen sets no {plain_name(name)} per row."
+        elif plain_name(name) in SIZES and not {"height", "width"} <= {*present}:
+            yield f"Column {name} passes through and changes no image: write its numbers as columns height and width."
+        elif ours and ours not in present and name not in OWN_COLUMNS:
+            line = inline_yaml({name: ours})
+            yield f"Column {name} passes through. If it is meant as {ours}, write input.columns: {line}."
 
 
 def _new_name(name: str) -> str:

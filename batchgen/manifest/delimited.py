@@ -1,31 +1,61 @@
 """CSV and TSV: a header, then one record a line, or over several lines inside quotes. Every value is text.
 
 In TSV a quote that does not enclose a whole field is a letter like any other: published tables are written by hand.
-In CSV it is a mistake of that row. Knows no files and no meaning.
+In CSV it is a mistake of that row. What a file called CSV has between its values, its header shows: a spreadsheet of a
+language with decimal commas writes semicolons. Knows no files and no meaning.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from batchgen.errors import Problem, Refused
-from batchgen.manifest.formats import Line, Piece, Source, refuse_doubled
+from batchgen.manifest.formats import AS_UTF8, Line, Piece, Source, refuse_doubled
 
-DELIMITERS = {"csv": ",", "tsv": "\t"}
+USUAL = {"csv": ",", "tsv": "\t"}
+SAID = re.compile(rb'(?:\xef\xbb\xbf)?"?sep=([,;\t|])"?\s*$')  # Excel's own first line
 MOST_LINES = 10_000  # of one record: a quote that is never closed must not swallow the file
 csv.field_size_limit(2**31 - 1)  # manifest.checks says how long a value may be
 
 
-def header(raw: bytes, source: Source) -> tuple[str, ...]:
-    """The names of the columns. A column without a name is called as pandas calls it."""
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a file begins. lines: what stands before its first record."""
+
+    lines: list[bytes]
+    names: tuple[str, ...]
+    delimiter: str
+
+
+def opening(lines: Iterator[bytes], source: Source) -> Opening:
+    """A column without a name is called as pandas calls it. Raises Refused where the header cannot be read."""
+    taken = [*_take(lines, 1)]
+    said = SAID.match(taken[0]) if taken and source.format == "csv" else None
+    if said:
+        taken += _take(lines, 1)
+    raw = taken[-1] if taken else b""
     try:
-        names = _cells(_text(raw), DELIMITERS[source.format])
-    except (csv.Error, UnicodeDecodeError) as error:
+        text = _text(raw)
+        delimiter = said[1].decode() if said else _between(text, source.format)
+        names = _cells(text, delimiter)
+    except UnicodeDecodeError as error:
+        raise Refused(Problem(f"the header is not UTF-8 ({error.reason}): {AS_UTF8}.", source.name)) from error
+    except csv.Error as error:
         raise Refused(Problem(f"the header cannot be read ({error}). Write names of columns.", source.name)) from error
     names = [name.strip() or f"Unnamed: {i}" for i, name in enumerate(names)]
     refuse_doubled(names, source.name)
-    return tuple(names)
+    return Opening(taken, tuple(names), delimiter)
+
+
+def _between(header: str, format: str) -> str:
+    """What most columns are divided by; inside quotes it is a letter."""
+    if format == "tsv":
+        return "\t"
+    bare = re.sub('"[^"]*"', "", header)
+    return max(",;\t|", key=bare.count)  # of equal ones the first
 
 
 def pieces(lines: Iterator[bytes], names: Sequence[str], delimiter: str, before: int) -> Iterator[Piece]:

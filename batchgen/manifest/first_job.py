@@ -10,45 +10,45 @@ from collections.abc import Mapping, Sequence
 from batchgen.columns import MANIFEST
 from batchgen.job import Input
 from batchgen.job.file import inline_yaml
+from batchgen.job.names import guess
 from batchgen.job.presets import PRESETS, Preset
-from batchgen.manifest.columns import SYNONYMS
+from batchgen.manifest.columns import MAX_EXTRAS
 from batchgen.manifest.sources import Sources, column_names, find_sources
 from batchgen.schema import OWN_COLUMNS
 from batchgen.words import visible
 
-# Ours: what published tables call it (DiffusionDB, JourneyDB, Civitai's metadata, A1111's PNG info).
-OTHER_NAMES = {
-    "prompt": SYNONYMS,
-    "negative_prompt": ("negative", "neg_prompt", "negativeprompt"),
-    "guidance_scale": ("cfg", "cfg_scale", "cfgscale", "guidance"),
-    "num_inference_steps": ("steps", "step", "num_steps", "sampling_steps"),
-    "num_images_per_prompt": ("num_images", "n_samples", "num_samples", "samples"),
-}
-
 
 def job_text(manifest: str, out: str, preset: str = "sd3.5-medium") -> str:
     """A commented job file. Raises Refused where the table cannot be read or its columns need a decision."""
-    columns = guess(column_names(manifest))
-    sources = find_sources(Input(path=manifest, columns=columns))
+    names = column_names(manifest)
+    columns = mapped(names)
+    keep = [name for name in names if columns.get(name, name) not in MANIFEST]
+    sources = find_sources(Input(path=manifest, columns=columns, keep_columns=keep[:MAX_EXTRAS]))
     return TEMPLATE.format(
         manifest=inline_yaml(manifest),
         looked=_looked(sources, columns),
         columns=inline_yaml(columns),
+        kept=_kept(keep),
         preset=preset,
         out=inline_yaml(out),
         **_defaults(PRESETS[preset]),
     )
 
 
-def guess(names: Sequence[str]) -> dict[str, str]:
+def mapped(names: Sequence[str]) -> dict[str, str]:
     """What `input.columns` should say of a table with these columns: other names of ours, and names that are taken."""
-    columns: dict[str, str] = {}
-    for ours, others in OTHER_NAMES.items():
-        found = [name for word in (ours, *others) for name in names if name.lower() == word]
-        if ours not in names and found:
-            columns[found[0]] = ours
     taken = [name for name in names if name in OWN_COLUMNS and name not in MANIFEST]
-    return columns | {name: f"source_{name}" for name in taken}
+    return guess(names) | {name: f"source_{name}" for name in taken}
+
+
+def _kept(names: Sequence[str]) -> str:
+    """input.keep_columns; names: of the user's own columns, of which only so many can pass."""
+    if len(names) <= MAX_EXTRAS:
+        return "# keep_columns: [NAME, ...]  # pass only these of your own columns through"
+    return (
+        f"# There are {len(names)} columns of your own, and {MAX_EXTRAS} can pass through: these are the first.\n"
+        f"  keep_columns: {inline_yaml([*names[:MAX_EXTRAS]])}"
+    )
 
 
 def _looked(sources: Sources, columns: Mapping[str, str]) -> str:
@@ -76,7 +76,7 @@ input:
 {looked}
   path: {manifest}
   columns: {columns}          # the table's names: ours
-  # keep_columns: [NAME, ...]  # pass only these of your own columns through
+  {kept}
 
 model:
   preset: {preset}

@@ -17,6 +17,9 @@ from batchgen.storage.store import Store
 SOURCE_ROWS = 50_000  # about half a minute of planning, and of what is lost when a planner dies
 BLOCK = 8 * 2**20  # bytes of one read: one request to a store
 
+# What to do with a table that Excel or another program of Windows wrote.
+AS_UTF8 = "save the file as UTF-8 (in Excel as 'CSV UTF-8', elsewhere by iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW)"
+
 Format = Literal["parquet", "jsonl", "csv", "tsv", "txt"]
 
 
@@ -28,6 +31,7 @@ class Source:
     first_row: how many rows (Parquet) or lines of the file belong to the sources before it.
     groups: of Parquet. skip: how many rows of the first of them belong to the sources before it.
     start, end: where its bytes are, counted after decompression. header: names of the columns in CSV and TSV.
+    delimiter: what stands between their values.
     own_ids: every row of the manifest must have an id.
     """
 
@@ -43,6 +47,7 @@ class Source:
     start: int = 0
     end: int = 0
     header: tuple[str, ...] = ()
+    delimiter: str = ""
     own_ids: bool = False
 
 
@@ -62,7 +67,7 @@ class Line:
     @classmethod
     def not_unicode(cls, number: int, raw: bytes, error: UnicodeDecodeError) -> Self:
         text = raw.strip().decode("utf-8", "backslashreplace")
-        why = f"the line is not UTF-8 ({error.reason} at byte {error.start + 1})"
+        why = f"the line is not UTF-8 ({error.reason} at byte {error.start + 1}): {AS_UTF8}"
         return cls(number, text, None, "BAD_UTF8", why)
 
 

@@ -34,12 +34,13 @@ def inspect_lines(store: Store, path: str, name: str, format: Format, id_column:
     """Read all of a file for its columns and kinds of values, and divide it. Raises Refused where it is damaged."""
     whole = Source(store=store, path=path, name=name, format=format, first_row=0, rows=0, version="")
     with _opened(whole) as lines:
-        if format in delimited.DELIMITERS:
-            header = next(lines, b"")
-            whole = replace(whole, header=delimited.header(header, whole), start=len(header))
-            scan = _Scan(whole, [header])
-        else:
-            scan = _Scan(whole, [])
+        before = list[bytes]()
+        if format in delimited.USUAL:
+            found = delimited.opening(lines, whole)
+            before = found.lines
+            start = sum(map(len, before))
+            whole = replace(whole, header=found.names, delimiter=found.delimiter, start=start)
+        scan = _Scan(whole, before)
         for piece in _pieces(whole, lines, scan.number):
             scan.add(piece)
     sources = scan.finish()
@@ -62,8 +63,8 @@ def read_lines(source: Source) -> list[Line]:
 
 def _pieces(source: Source, lines: Iterator[bytes], before: int) -> Iterator[Piece]:
     """Records, and blank lines, with the bytes they are made of."""
-    if source.format in delimited.DELIMITERS:
-        return delimited.pieces(lines, source.header, delimited.DELIMITERS[source.format], before)
+    if source.format in delimited.USUAL:
+        return delimited.pieces(lines, source.header, source.delimiter, before)
     parse = jsonl.parse_line if source.format == "jsonl" else _prompt
     return (Piece(raw, 1, parse(raw.removeprefix(BOM) if number == 0 else raw, number))
             for number, raw in enumerate(lines, before))  # fmt: skip

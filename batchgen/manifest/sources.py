@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os.path
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,11 +20,12 @@ from batchgen.columns import MANIFEST
 from batchgen.errors import Problem, Refused, StoreRefused
 from batchgen.job import Input, Job
 from batchgen.manifest.columns import Columns, unify
+from batchgen.manifest.delimited import USUAL
 from batchgen.manifest.formats import Format, Inspected, Source
 from batchgen.manifest.lines import COMPRESSIONS, compression_of, inspect_lines
 from batchgen.manifest.parquet import inspect_parquet
 from batchgen.storage.store import PROBE_SECONDS, Store
-from batchgen.words import nearest, redact
+from batchgen.words import closest, redact
 
 SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",
@@ -38,6 +39,12 @@ SUFFIXES: dict[str, Format] = {
 FORMATS = "Parquet, JSONL, CSV, TSV or TXT"
 AT_ONCE = 8  # files read at the same time: enough to hide a store's latency
 SHOWN = 5
+# A folder of one prompt a file becomes a table whose ids are the names of the files.
+ONE_EACH = (
+    "Where a file is one prompt, make a table of them, with FOLDER in place: python3 -c 'import json, pathlib; [print("
+    'json.dumps({"id": p.stem, "prompt": p.read_text("utf-8").strip()})) for p in sorted(pathlib.Path("FOLDER").rglob('
+    """"*.txt"))]' > prompts.jsonl"""
+)
 MANY_FILES = 10_000  # each is opened, read and planned by itself
 
 
@@ -122,7 +129,7 @@ def _together(files: Sequence[Inspected], columns: Columns) -> Sources:
     stores = {source.store.url: Store(source.store.protocol, source.store.url) for source in sources}
     items = [replace(source, own_ids=own_ids, store=stores[source.store.url]) for source in sources]
     rows = sum(source.rows for source in items)
-    notices = list(columns.notices)
+    notices = [*columns.notices, *_of_lines(sources)]
     if not rows:
         notices.append("The manifest has no rows: the dataset will be empty.")
     if len(files) > MANY_FILES:
@@ -136,6 +143,16 @@ def _together(files: Sequence[Inspected], columns: Columns) -> Sources:
         rows=rows,
         own_ids=own_ids,
     )
+
+
+def _of_lines(sources: Sequence[Source]) -> Iterator[str]:
+    """How files of lines were read, where it is not the only way."""
+    unusual = {source.name: source.delimiter for source in sources if source.delimiter != USUAL.get(source.format, "")}
+    for name, delimiter in unusual.items():
+        yield f"{name} is read with {delimiter!r} between its values, as in its header."
+    texts = {source.name for source in sources if source.format == "txt"}
+    if len(texts) > 1:
+        yield f"{len(texts)} text files: each line is a prompt, and no column says from which file. {ONE_EACH}"
 
 
 def _inspect_all(files: Sequence[_File], names: Sequence[str], input: Input) -> tuple[list[Inspected], list[Problem]]:
@@ -269,7 +286,9 @@ def _missing(pattern: str, folder: str, name: str) -> Problem:
         return Problem("there is no such place, or nothing in it.", where)
     store = Store.open(folder, PROBE_SECONDS)
     beside = [entry.path for entry in store.list(recursive=False)]
-    near = nearest(name, beside)
+    stems = {entry.partition(".")[0]: entry for entry in beside}  # all of them end alike
+    close = closest(name.partition(".")[0], stems)
+    near = f" Did you mean {stems[close]}?" if close else ""
     there = f" There are: {_some([n for n in beside if _format(n)])}." if any(map(_format, beside)) and not near else ""
     return Problem(f"there is no such file or folder. Looked for {name} in {store}.{near}{there}", where)
 

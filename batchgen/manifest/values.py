@@ -7,6 +7,7 @@ value: whatever a file may hold becomes a typed value, or null and a complaint.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchgen.columns import CODES, FLOATS, INTEGERS, MANIFEST
+from batchgen.job.section import too_large_seed
 from batchgen.manifest.columns import is_nested, is_text, plain
 from batchgen.manifest.formats import Line, Source
 from batchgen.manifest.lines import read_lines
@@ -157,7 +159,7 @@ def _arrow_integers(column: str, values: pa.Array, complaints: Complaints) -> pa
     if pa.types.is_uint64(values.type):
         large = np.asarray(pc.greater(values, pa.scalar(2**63 - 1, pa.uint64())).fill_null(False))
         for row in np.flatnonzero(large).tolist():
-            complaints.about(row, column, CODES[column], f"is {values[row].as_py()}, which is too large")
+            complaints.about(row, column, CODES[column], _too_large(column, values[row].as_py()))
         values = without(values, large)
     return values.cast(pa.int64())
 
@@ -304,13 +306,19 @@ def _json_integer(column: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise _Odd(f"is {shown(value)}, not an integer")
     if not -(2**63) <= value < 2**63:
-        raise _Odd(f"is {shown(value)}, which is too large", CODES[column])
+        raise _Odd(_too_large(column, value), CODES[column])
     return value
+
+
+def _too_large(column: str, value: int) -> str:
+    of_seeds = column == "seed" and 0 < value < 2**64  # what another program may have drawn
+    return too_large_seed(value) if of_seeds else f"is {shown(value)}, which is too large"
 
 
 def _json_float(column: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _Odd(f"is {shown(value)}, not a number")
+        comma = isinstance(value, str) and re.fullmatch(r"-?\d+,\d+", value)
+        raise _Odd(f"is {shown(value)}, not a number" + (f": write {value.replace(',', '.')}" if comma else ""))
     try:
         return float(value)
     except OverflowError as error:

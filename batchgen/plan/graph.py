@@ -1,6 +1,7 @@
 """The Ray Data graph of planning: pieces of the manifest → image rows in order → shards → the files of a plan.
 
-One piece is read in this process, without Ray, so that a typo answers in a second. Knows no torch and no GPU.
+What one piece could hold is read in this process, without Ray, so that a typo answers in a second. Knows no torch and
+no GPU.
 """
 
 from __future__ import annotations
@@ -115,9 +116,9 @@ def expanded(prepared: Prepared) -> Iterator[tuple[int, pa.Table]]:
     pieces = prepared.sources.items
     tokenizers = str(prepared.model.tokenizers)
     if not prepared.plans_on_ray:
-        for piece in pieces:
+        for number, piece in enumerate(pieces):
             for table in expand_or_complain(piece, prepared.expansion, _counter(tokenizers)):
-                yield 0, table
+                yield number, table
         return
     yield from expanded_on_ray(prepared, tokenizers)
 

@@ -12,14 +12,16 @@ from pathlib import Path
 
 from batchgen.cluster import environment
 from batchgen.errors import Refusals, Refused
-from batchgen.job import LOOP, Job, Refine
+from batchgen.job import LATER, LOOP, Job, Refine
 from batchgen.manifest import sources
+from batchgen.manifest.formats import SOURCE_ROWS
 from batchgen.manifest.sources import Sources
-from batchgen.rows import identity
+from batchgen.rows import identity, idle
 from batchgen.rows.expansion import Expansion, deciding
+from batchgen.rows.idle import refuse_idle
 from batchgen.rows.sizes import refuse_impossible_sizes
 from batchgen.rows.taken import pipeline_of
-from batchgen.run import images
+from batchgen.run import images, rules
 from batchgen.run.directory import Run, refuse_foreign
 from batchgen.run.facts import Facts
 from batchgen.run.found_model import FoundModel
@@ -37,7 +39,8 @@ class Prepared:
     """What a planner needs. facts: all that makes this run this run, by name; fingerprint: their digest.
 
     run: what lies in the output place, None where nothing does yet. extends: it is to be extended by this job.
-    notes: what could not be looked at. With any, this is good for a survey and not for rendering.
+    notes: what could not be looked at. With any, this is good for a survey and not for rendering. notices: what the
+    user should know of the table and the job.
     """
 
     job: Job
@@ -49,6 +52,7 @@ class Prepared:
     facts: Facts
     fingerprint: str
     notes: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
     @property
     def extends(self) -> bool:
@@ -61,8 +65,8 @@ class Prepared:
 
     @property
     def plans_on_ray(self) -> bool:
-        """One piece is planned in the driver's process, so that a typo answers in a second."""
-        return len(self.sources.items) > 1
+        """What one piece could hold is planned in the driver's process, so that a typo answers in a second."""
+        return len(self.sources.items) > 1 and self.sources.rows > SOURCE_ROWS
 
 
 def prepare(job: Job, *, extend: bool = False, look_only: bool = False) -> Prepared:
@@ -74,10 +78,14 @@ def prepare(job: Job, *, extend: bool = False, look_only: bool = False) -> Prepa
     refusals = Refusals()
     job = job.model_copy(update={"model": absolute(job.model), "refine": _absolute(job.refine)})
     model: FoundModel | None = None
+    run: Run | None = None
+    table: Sources | None = None
     pipeline = None
     with refusals.gather():
         store = _output(job)
         run = find_run(store)
+        if look_only and run is None:
+            try_out(store)
     with refusals.gather():
         table = sources.find_sources(job.input)
         sources.refuse_swept_columns(job, table)
@@ -91,11 +99,17 @@ def prepare(job: Job, *, extend: bool = False, look_only: bool = False) -> Prepa
     if job.refine and job.refine.model:
         with refusals.gather():
             refuse_unusable(job.refine.model)
+    if run is None or rules.IDLE in run.plans[0].facts.rules:
+        with refusals.gather():
+            refuse_idle(job, model.tokenizers if model else Path(), table.columns if table else ())
     refusals.raise_any()
-    assert model is not None  # else it was refused
+    assert model is not None  # else they were refused
+    assert table is not None
     model = replace(model, pipeline=pipeline.name if pipeline else None)
     environment.check_address(job.cluster)
     facts = _facts(job, table, model)
+    if run is not None:
+        facts = replace(facts, rules=rules.kept(run.plans[0].facts.rules))
     fingerprint = identity.fingerprint(facts.to_dict())
     notes = tuple(_unseen(model, run))
     if notes:
@@ -108,10 +122,11 @@ def prepare(job: Job, *, extend: bool = False, look_only: bool = False) -> Prepa
         run=run,
         sources=table,
         model=model,
-        expansion=Expansion.of(job, table.extras, model, pipeline),
+        expansion=Expansion.of(job, table.extras, model, pipeline, facts.rules),
         facts=facts,
         fingerprint=fingerprint,
         notes=notes,
+        notices=(*table.notices, *idle.notices(job, table.columns), *_left_out(model, facts)),
     )
 
 
@@ -120,10 +135,14 @@ def _unseen(model: FoundModel, run: Run | None) -> Iterator[str]:
     unseen = {files.path: files.unseen for files in (model, model.refiner) if files and files.unseen}
     for path, why in unseen.items():
         yield f"the weights of {path} were not looked at, and rendering needs them. {why}"
-    if unseen and model.adapters:
-        yield "without the weights, LoRAs were not compared with the layers that they are for."
     if unseen and run is not None:
         yield f"{run.store} holds a run; without the weights it cannot be told whether it is this job's."
+
+
+def _left_out(model: FoundModel, facts: Facts) -> Iterator[str]:
+    if rules.PROJECTION in facts.rules:
+        tensors = [name for files in (model, model.refiner) if files for name in files.left_out]
+        yield f"{' and '.join(tensors)} is not read: Stability's code and ComfyUI do without it too."
 
 
 def elsewhere(prepared: Prepared, path: str, limit: int) -> Prepared:
@@ -141,6 +160,13 @@ def elsewhere(prepared: Prepared, path: str, limit: int) -> Prepared:
     return replace(prepared, job=job, store=store, run=run, facts=facts, fingerprint=fingerprint)
 
 
+def try_out(store: Store) -> None:
+    """Raises Refused where a disk cannot hold the output. In an object store, what was tried would stay in its logs."""
+    if store.is_local:
+        store.probe()
+        store.remove_made_folders()
+
+
 def _absolute(refine: Refine | None) -> Refine | None:
     if refine is None or refine.model is None:
         return refine
@@ -150,16 +176,16 @@ def _absolute(refine: Refine | None) -> Refine | None:
 def _model(job: Job, look_only: bool) -> FoundModel:
     """Everything that is loaded: the checkpoint, its adapters, the checkpoint of a second pass."""
     refusals = Refusals()
-    here, refiner = None, None
+    found, refiner = None, None
     with refusals.gather():
         found = locate(job.model, look_only=look_only)
-        here = Path(found.path) if Path(found.path).is_dir() else None
     with refusals.gather():
-        adapters = locate_adapters(job.model, here)
+        adapters = locate_adapters(job.model, found)
     if job.refine and job.refine.model:
         with refusals.gather():
             refiner = locate(job.refine.model, look_only=look_only)
     refusals.raise_any()
+    assert found is not None  # else it was refused
     places = {name: getattr(job.model, name) for name in PLACES}
     return replace(found, dtype=job.model.dtypes, adapters=adapters, refiner=refiner, places=places)
 
@@ -222,7 +248,8 @@ def _facts(job: Job, table: Sources, model: FoundModel) -> Facts:
         image_format=job.output.image_format,
         image_quality=None if quality == images.usual_quality(job.output.image_format) else quality,
         adapters={alias: [one.scale, one.sha256] for alias, one in model.adapters.items()},
-        loop={name: sampling.pop(name) for name in LOOP},
+        loop={name: value for name in LOOP if (value := sampling.pop(name)) != LATER.get(name, ...)},
         sampling=sampling,
         sweep=job.sweep.axes(),
+        rules=rules.of(job, model),
     )

@@ -1,7 +1,7 @@
 """Image rows in manifest order → shards of one bucket each, with a summary of all that went by.
 
-Knows neither Ray nor files: `graph` feeds it and takes its shards. Holds one open shard per bucket and 16 bytes a
-prompt row, however long the manifest is.
+Knows neither Ray nor files: `graph` feeds it and takes its shards. Holds one open shard per bucket, 16 bytes a
+prompt row and 8 bytes a seed of the table, however long the manifest is.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchgen import schema
+from batchgen.columns import NOISES
 from batchgen.errors import Problem, Refused
 from batchgen.job import Job, steps
 from batchgen.manifest.formats import place
@@ -27,7 +29,7 @@ from batchgen.rows.buckets import Bucket
 from batchgen.rows.expand import refused
 from batchgen.rows.expansion import Expansion
 from batchgen.rows.identity import repeated_prompt_id
-from batchgen.rows.naming import reidentify
+from batchgen.rows.naming import reidentify, replaced
 from batchgen.run.index import ShardRef
 
 EXAMPLES = 5  # truncated prompts shown as examples
@@ -80,6 +82,8 @@ class Summary:
     buckets: dict[str, BucketCount] = field(default_factory=dict)
     cells: Counter[str] = field(default_factory=Counter)
     overflow: Counter[str] = field(default_factory=Counter)
+    idle: Counter[str] = field(default_factory=Counter)  # asked for what does nothing without guidance
+    same_noise: int = 0  # seeds of the job or the table, beside others of equal last 32 bits
     truncated: list[tuple[str, str, str]] = field(default_factory=list)  # prompt, encoder, the text that is cut
     codes: Counter[str] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)  # the first ones
@@ -120,6 +124,7 @@ class Sharder:
         self._open: dict[str, list[pa.Table]] = {}
         self._last: tuple[int, int, str] | None = None  # source_number, prompt_row, prompt_id of the row before
         self._skipped: list[pa.Table] = []
+        self._own_seeds: list[npt.NDArray[np.int64]] = []
 
     def add(self, source_number: int, table: pa.Table) -> Iterator[PlannedShard]:
         """source_number: which source of the manifest the table comes from (one may come in several tables)."""
@@ -139,6 +144,8 @@ class Sharder:
 
     def finish(self) -> Iterator[PlannedShard]:
         """The last, short shard of every bucket."""
+        seeds = np.unique(np.concatenate([np.empty(0, np.int64), *self._own_seeds]))
+        self.summary.same_noise = len(seeds) - len(np.unique(seeds % NOISES))
         for label in list(self._open):
             if waiting := self._open.pop(label):
                 yield self._close(label, pa.concat_tables(waiting))
@@ -186,6 +193,8 @@ class Sharder:
                 self.summary.refuse(row["skip_code"], problem)
             before = row
         self.summary.skipped_images += len(bad)
+        said = pc.binary_join_element_wise(bad["where"].fill_null(""), bad["skip_message"], ": ")
+        bad = replaced(bad, "skip_message", said)
         self._skipped.append(bad.select(self._schema.names).cast(self._schema))
 
     def _count(self, table: pa.Table) -> None:
@@ -194,6 +203,10 @@ class Sharder:
         summary.cells.update({item["values"]: item["counts"] for item in pc.value_counts(table["cell"]).to_pylist()})
         for name in ("overflow_clip_l", "overflow_clip_g", "overflow_t5", "t5_over_256", "negative_overflow"):
             summary.overflow[name] += pc.sum(table[name]).as_py() or 0
+        for name in ("idle_skip_layers", "idle_negative"):
+            summary.idle[name] += pc.sum(table[name]).as_py() or 0
+        own = table.filter(pc.invert(table["seed_derived"]))["seed"]
+        self._own_seeds.append(np.unique(own.to_numpy()))
         summary.snapped += len(table) - table["requested_height"].null_count
         if trained := self._expansion.limits.trained:
             summary.beyond_training += int(np.sum(~trained.hold(table["height"].to_numpy(), table["width"].to_numpy())))

@@ -131,7 +131,7 @@ def image_tflop(preset: Preset, bucket: Bucket) -> float:
     total = (bucket.num_inference_steps + bucket.guided_steps) * forward
     if bucket.skip_layers:
         skipping = forward_tflop(
-            preset, bucket.height, bucket.width, bucket.max_sequence_length, len(bucket.skip_layers)
+            preset, bucket.height, bucket.width, bucket.max_sequence_length, len(set(bucket.skip_layers))
         )
         steps = skip_layer_steps(bucket.num_inference_steps, bucket.skip_start, bucket.skip_stop)
         total += len(steps) * skipping

@@ -23,10 +23,12 @@ from batchgen.manifest.values import Rows, read_rows
 from batchgen.rows.buckets import bucket_labels
 from batchgen.rows.expansion import Expansion
 from batchgen.rows.grid import Distinct, Grid, Positions
+from batchgen.rows.idle import check_windows
 from batchgen.rows.naming import derived_seeds, image_ids, prompt_ids, replaced
 from batchgen.rows.sizes import Sizes, size_cell
 from batchgen.rows.taken import check_sides, check_taken
 from batchgen.rows.tokens import Texts, TokenCounter
+from batchgen.run import rules
 from batchgen.schema import expanded_schema
 from batchgen.words import redact
 
@@ -55,6 +57,8 @@ def expand_in_parts(source: Source, expansion: Expansion, counter: TokenCounter)
     if expansion.pipeline is not None:
         check_taken(rows, expansion.pipeline)
     check_rows(rows, expansion.sampling, source.own_ids, [*expansion.adapters])
+    if rules.IDLE in expansion.rules:
+        check_windows(rows, expansion.sampling, expansion.cells.values())
     sizes = [
         size_cell(rows, expansion.sampling, values, expansion.limits, cell) for cell, values in expansion.cells.items()
     ]
@@ -135,6 +139,7 @@ class _Prompts:
         columns["bucket"] = bucket_labels(self._expansion, grid)[images.row, images.cell]
         columns |= self._seeds(prompts["seed"], images, columns["prompt_id"])
         columns |= self._tokens(grid, images, counter)
+        columns |= self._without_effect(grid, images)
         for name, values in self._rows.extras.items():
             columns[name] = values.take(pa.array(good[images.row]))
         return self._finished(columns, len(images))
@@ -148,7 +153,7 @@ class _Prompts:
             seeds = np.where(has_own, seeds, given[np.minimum(images.sample, len(given) - 1)])
             return {"seed": seeds, "seed_derived": np.zeros(len(images), np.bool_)}
         if not has_own.all():
-            seeds = np.where(has_own, seeds, derived_seeds(sampling.seed, prompt_ids, images.sample, ~has_own))
+            seeds = np.where(has_own, seeds, derived_seeds(self._expansion, prompt_ids, images.sample, ~has_own))
         return {"seed": seeds, "seed_derived": ~has_own}
 
     def _tokens(self, grid: Grid, images: Positions, counter: TokenCounter) -> dict[str, Any]:
@@ -161,6 +166,15 @@ class _Prompts:
         guided = (grid.guidance_scale[images.row, images.cell] > 1) | self._expansion.guided_again
         found["negative_overflow"] = pc.and_(found["negative_overflow"], pa.array(guided))  # nobody reads it otherwise
         return found
+
+    def _without_effect(self, grid: Grid, images: Positions) -> dict[str, Any]:
+        """What rows ask for and guidance that is off does not do."""
+        off = grid.guidance_scale <= 1
+        fields = images.row, images.cell
+        stop = self._expansion.sampling.negative_prompt_stop
+        never = (stop * grid.num_inference_steps).astype(np.int64) == 0  # zeros take its place in all steps
+        unread = (never | (off & (not self._expansion.guided_again))) & grid.has_negative()
+        return {"idle_skip_layers": (off & (grid.asked_to_skip > 0))[fields], "idle_negative": unread[fields]}
 
     def _finished(self, columns: dict[str, Any], size: int) -> pa.Table:
         """The table with its names, and with the rows set aside that the job does not want to see cut."""

@@ -5,7 +5,7 @@ Data, and one check of the job itself; knows no rows and no files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 from batchgen.job import LOOP, Job, Model, OnOverflow, Sampling
 from batchgen.job.pipelines import Pipeline
 from batchgen.rows.sizes import Limits, limits, refuse_impossible_sizes
+from batchgen.run import rules
 from batchgen.run.found_model import FoundModel
 
 
@@ -22,7 +23,7 @@ class Expansion:
     """All that turns prompt rows into image rows. Small, frozen, picklable: it travels to every task.
 
     guided_again: a second pass reads negative prompts too. model: what decides images beside their rows.
-    adapters: sha256 and scale of each alias.
+    adapters: sha256 and scale of each alias. rules: of run.rules, those that the run keeps.
     pipeline: what one call of diffusers takes, where that is the engine.
     """
 
@@ -35,12 +36,24 @@ class Expansion:
     model: dict[str, Any]
     adapters: dict[str, list[Any]]
     guided_again: bool
+    rules: Mapping[str, int]
     pipeline: Pipeline | None = None
 
     @classmethod
-    def of(cls, job: Job, extras: Sequence[pa.Field], model: FoundModel, pipeline: Pipeline | None = None) -> Self:
-        """Raises Refused where the job's own size, in some cell, is one that the model cannot make."""
+    def of(
+        cls,
+        job: Job,
+        extras: Sequence[pa.Field],
+        model: FoundModel,
+        pipeline: Pipeline | None = None,
+        kept: Mapping[str, int] | None = None,
+    ) -> Self:
+        """kept: the rules of the run, if it is not a new one.
+
+        Raises Refused where the job's own size, in some cell, is one that the model cannot make.
+        """
         refuse_impossible_sizes(job, model)
+        kept = rules.of(job, model) if kept is None else kept
         return cls(
             sampling=job.sampling,
             cells=job.sweep.cells(),
@@ -50,9 +63,11 @@ class Expansion:
             on_overflow=job.errors.on_overflow,
             model={"model_digest": model.digest, "dtype": job.model.dtypes}
             | ({"refiner": model.refiner.digest} if model.refiner else {})
-            | deciding(job),
+            | deciding(job)
+            | rules.deciding(kept),
             guided_again=job.refine is not None and job.refine.guidance_scale > 1,
             adapters={alias: [adapter.sha256, adapter.scale] for alias, adapter in model.adapters.items()},
+            rules=kept,
             pipeline=pipeline,
         )
 

@@ -54,7 +54,7 @@ class Grid:
     """One matrix (prompt rows × cells) for each setting that a cell may say; of other texts one value a prompt row.
 
     requested_*: 0 where a side is the one that was asked for. adapter: positions among aliases, where 0 is none.
-    negative_prompt: positions among negatives.
+    negative_prompt: positions among negatives. asked_to_skip: skip_layer_guidance_scale, also where guidance is off.
     """
 
     height: Ints
@@ -64,6 +64,7 @@ class Grid:
     num_inference_steps: Ints
     guidance_scale: Floats
     skip_layer_guidance_scale: Floats
+    asked_to_skip: Floats
     max_sequence_length: Ints
     adapter: Ints
     aliases: pa.Array
@@ -86,6 +87,7 @@ class Grid:
         return cls(
             **{name: np.stack([getattr(size, name) for size in sizes], axis=1) for name in SIZES},
             **numbers | {"skip_layer_guidance_scale": skipping},
+            asked_to_skip=numbers["skip_layer_guidance_scale"],
             adapter=swept(adapter, named),
             aliases=aliases,
             negative_prompt=negative_prompt,

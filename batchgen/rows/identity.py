@@ -12,10 +12,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from batchgen.columns import NOISES
+
 VERSION = 1
 
-# Seeds fit a float64 exactly, so that JavaScript viewers and spreadsheets show them unharmed.
-SEED_BITS = 53
+STRIDE = 0x9E3779B1  # odd, so that NOISES samples of a prompt have as many seeds; 2^32 by the golden ratio
+# Of the first runs: seeds that fit a float64 exactly.
+WIDE_SEED_BITS = 53
 
 
 # One encoder for all: json.dumps makes a new one for each call, and a plan makes two calls per image.
@@ -43,8 +46,16 @@ def repeated_prompt_id(prompt_id: str, occurrence: int) -> str:
 
 
 def derive_seed(job_seed: int, prompt_id: str, sample_index: int) -> int:
-    """Seed of an image whose row names none. Never depends on the sweep cell: cells are compared on equal noise."""
-    return int(digest([VERSION, "seed", job_seed, prompt_id, sample_index], 8), 16) >> (64 - SEED_BITS)
+    """Seed of an image whose row names none. Never depends on the sweep cell: cells are compared on equal noise.
+
+    It has no more bits than torch takes, and those of a prompt's samples all differ. Two prompts share one by chance.
+    """
+    return (int(digest([VERSION, "seed", job_seed, prompt_id], 4), 16) + sample_index * STRIDE) % NOISES
+
+
+def derive_wide_seed(job_seed: int, prompt_id: str, sample_index: int) -> int:
+    """The same as runs had it before run.rules.SEEDS: of 53 bits, of which torch takes the last 32."""
+    return int(digest([VERSION, "seed", job_seed, prompt_id, sample_index], 8), 16) >> (64 - WIDE_SEED_BITS)
 
 
 def image_id(prompt_id: str, sample_index: int, cell: str, decides: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from batchgen.columns import CONTENT, DECIDING
 from batchgen.manifest.values import Rows
 from batchgen.rows import identity
 from batchgen.rows.expansion import Expansion
+from batchgen.run.rules import SEEDS
 
 Ints = npt.NDArray[np.int64]
 
@@ -47,15 +48,16 @@ def _as_text(values: pa.Array) -> pa.Array:
     return values.cast(pa.string())
 
 
-def derived_seeds(job_seed: int, prompt_ids: Any, samples: Any, wanted: Any) -> Ints:
+def derived_seeds(expansion: Expansion, prompt_ids: Any, samples: Any, wanted: Any) -> Ints:
     """Derived seeds where wanted, 0 elsewhere. The same for all cells of a sample, hence made once."""
+    derive = identity.derive_seed if SEEDS in expansion.rules else identity.derive_wide_seed
     known: dict[tuple[str, int], int] = {}
     seeds = np.zeros(len(samples), np.int64)
     names, indices = prompt_ids.to_pylist(), samples.tolist()
     for at in np.flatnonzero(wanted).tolist():
         key = (names[at], indices[at])
         if key not in known:
-            known[key] = identity.derive_seed(job_seed, *key)
+            known[key] = derive(expansion.sampling.seed, *key)
         seeds[at] = known[key]
     return seeds
 
@@ -96,7 +98,7 @@ def reidentify(images: pa.Table, prompt_ids: Sequence[str], expansion: Expansion
     if derived.any():
         samples, seeds = images["sample_index"].to_numpy(), images["seed"].combine_chunks()
         kept = np.asarray(seeds.fill_null(0))
-        renewed = np.where(derived, derived_seeds(expansion.sampling.seed, ids, samples, derived), kept)
+        renewed = np.where(derived, derived_seeds(expansion, ids, samples, derived), kept)
         images = replaced(images, "seed", pa.array(renewed, mask=np.asarray(seeds.is_null())))
     images = replaced(images, "prompt_id", ids)
     names = image_ids(images.filter(changed), expansion)

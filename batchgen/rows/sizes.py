@@ -30,7 +30,7 @@ MAX_ASPECT = 4.0
 class Limits:
     """Which sizes a model can make. positions: only how far its positions reach is a limit.
 
-    trained: the sizes that its preset was trained for, where the limits are others.
+    trained: the sizes that its preset was trained for, where the limits are others. enlarged: by refine.scale.
     """
 
     min_pixels: int
@@ -39,6 +39,7 @@ class Limits:
     max_aspect: float = MAX_ASPECT
     positions: bool = False
     trained: Limits | None = None
+    enlarged: float = 1.0
 
     def hold(self, height: Any, width: Any) -> Any:
         """Whether this size is within them; takes ints or arrays, snapped."""
@@ -51,12 +52,12 @@ class Limits:
         )
 
     def __str__(self) -> str:
+        again = f", which refine.scale {self.enlarged:g} enlarges" if self.enlarged > 1 else ""
         if self.positions:
-            return (
-                f"sides of {SNAP} to {self.max_side} pixels (pos_embed_max_size in the model's transformer/config.json)"
-            )
+            source = "pos_embed_max_size in the model's transformer/config.json"
+            return f"sides of {SNAP} to {self.max_side} pixels{again} ({source})"
         pixels = f"{self.min_pixels:,} to {self.max_pixels:,} pixels"
-        return f"sides that make {pixels}, none above {self.max_side}, at most {self.max_aspect:g}:1"
+        return f"sides that make {pixels}, none above {self.max_side}{again}, at most {self.max_aspect:g}:1"
 
 
 def limits(job: Job, model: FoundModel | None) -> Limits:
@@ -86,7 +87,9 @@ def _possible(model: Model, files: FoundModel | None) -> Limits:
 
 def _with_second(first: Limits, second: Limits, refine: Refine | None) -> Limits:
     """first, with no side that refine would make longer than second allows."""
-    return replace(first, max_side=min(first.max_side, int(second.max_side / refine.scale))) if refine else first
+    if refine is None:
+        return first
+    return replace(first, max_side=min(first.max_side, int(second.max_side / refine.scale)), enlarged=refine.scale)
 
 
 def refuse_impossible_sizes(job: Job, model: FoundModel | None) -> None:

@@ -91,13 +91,13 @@ class Run:
         extend: what an extension may change may differ.
         """
         newest = self.plans[-1].facts
-        may_extend = newest.may_extend(facts)
+        may_extend = not newest.in_the_way(facts)
         if self.holds(fingerprint) or (extend and may_extend):
             return
         there, now = newest.to_dict(), facts.to_dict()
         lines = [
             f"  {visible(label)}: there {_short(there.get(label))}, now {_short(now.get(label))}"
-            for label in newest.differing(facts)
+            for label in (newest.in_the_way(facts) if extend else newest.differing(facts))
         ]
         more = "\nIf the job only adds rows, samples or cells: --extend" if may_extend else ""
         raise RunMismatch(

@@ -25,7 +25,8 @@ def _says(label: str, *, extensible: bool = False, optional: bool = False) -> di
 class Facts:
     """Facts by name. loop: keys of `sampling` that are one value for all generations; sampling: its other keys.
 
-    limit: of a preview. unknown: facts that another version wrote into a plan.
+    rules: of run.rules, those that the run keeps. limit: of a preview. unknown: facts that another version wrote into
+    a plan.
     """
 
     identity: int = field(metadata=_says("identity"))
@@ -43,6 +44,7 @@ class Facts:
     loop: dict[str, Any] = field(metadata=_says("sampling.*"))
     sampling: dict[str, Any] = field(metadata=_says("sampling.*", extensible=True))
     sweep: dict[str, Any] = field(metadata=_says("sweep.*", extensible=True))
+    rules: dict[str, int] = field(default_factory=dict, metadata=_says("rules.*"))
     limit: int | None = field(default=None, metadata=_says("--limit", optional=True))
     unknown: dict[str, Any] = field(default_factory=dict, metadata=_says("*"))
 
@@ -81,10 +83,10 @@ class Facts:
         mine, theirs = self.to_dict(), other.to_dict()
         return [label for label in sorted({*mine, *theirs}) if mine.get(label) != theirs.get(label)]
 
-    def may_extend(self, other: Facts) -> bool:
-        """Whether an extension may differ from other in what differs. That it only adds, its image_ids must show."""
+    def in_the_way(self, other: Facts) -> list[str]:
+        """Labels of what differs and may not differ in an extension. That it only adds, its image_ids must show."""
         extensible = {label for facts in (self, other) for label, _, may_differ in facts._each() if may_differ}
-        return extensible.issuperset(self.differing(other))
+        return [label for label in self.differing(other) if label not in extensible]
 
     def for_speed(self) -> tuple[Any, ...]:
         """What must be the same for a preview to say how fast a job will be."""

@@ -30,7 +30,8 @@ class FoundModel:
     files: sha256 of each single file, by the setting that names it. places: settings that only say where files lie
     (weights.spec.PLACES), as the job that renders now has them. refiner: the checkpoint of the second pass, where it
     has one of its own. pipeline: the class of diffusers that renders, with `engine: diffusers`. unseen: why the weights
-    were not looked at; the digest is then none that a run could have. A plan does not keep it.
+    were not looked at; the digest is then none that a run could have. left_out: tensors of single files that are not
+    read though they could be. A plan keeps neither.
     """
 
     path: str
@@ -44,6 +45,7 @@ class FoundModel:
     files: Mapping[str, str] = field(default_factory=dict)
     pipeline: str | None = None
     unseen: str = ""
+    left_out: tuple[str, ...] = field(default=(), compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """As a plan keeps it, in JSON's types."""

@@ -66,7 +66,7 @@ def decode(data: bytes) -> Pixels:
         # Pillow reads the size from the header, before any memory is taken for pixels.
         with Image.open(io.BytesIO(data), formats=[name.upper() for name in FORMATS]) as picture:
             if picture.width * picture.height > MAX_PIXELS:
-                raise ValueError(f"{picture.width} × {picture.height} pixels are more than {MAX_PIXELS}")
+                raise ValueError(f"{picture.height} × {picture.width} pixels are more than {MAX_PIXELS}")
             return np.array(picture.convert("RGB"))
     except (*BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"not a readable picture: {error}") from error

@@ -109,7 +109,7 @@ def settings(stored: dict[str, Any], model: FoundModel) -> str:
     found = model.to_dict()
     said = {
         "model": stored["model"] | {"adapters": found["adapters"], "refiner": found["refiner"]},
-        "sampling": {name: stored["sampling"][name] for name in LOOP},
+        "sampling": {name: stored["sampling"][name] for name in LOOP if name in stored["sampling"]},
         "refine": stored["refine"],
     }
     if model.pipeline:  # of `engine: diffusers`: which class rendered

@@ -131,7 +131,9 @@ def locate_single(model: Model, look_only: bool) -> FoundModel:
     refusals.raise_any()
     path, revision = (base.path, base.revision) if base is not None else (absolute_path(name), None)
     unseen = base.unseen if base is not None else ""
-    return FoundModel(path, revision, found.digest, found.directory, files=found.files, unseen=unseen)
+    return FoundModel(
+        path, revision, found.digest, found.directory, files=found.files, unseen=unseen, left_out=found.left_out
+    )
 
 
 def verify_single(spec: ModelSpec) -> Verified:

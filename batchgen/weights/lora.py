@@ -13,11 +13,12 @@ from pathlib import Path
 
 from batchgen.errors import Problem, Refused
 from batchgen.job import Model
-from batchgen.run.found_model import AdapterFile
+from batchgen.run.found_model import AdapterFile, FoundModel
 from batchgen.storage.mirror import mirror
 from batchgen.storage.store import Store
 from batchgen.weights.digests import hash_all
 from batchgen.weights.headers import Shape, Shapes, read_shapes, shapes_in
+from batchgen.weights.shapes import adaptable
 from batchgen.words import redact
 
 PARTS = ("transformer", "text_encoder", "text_encoder_2")  # SD3LoraLoaderMixin._lora_loadable_modules, diffusers 0.42.1
@@ -29,16 +30,16 @@ TENSOR = re.compile(
 )
 
 
-def locate_adapters(model: Model, directory: Path | None) -> dict[str, AdapterFile]:
-    """Alias → file. directory: of the base model, where its weights are here. Raises Refused with all problems."""
+def locate_adapters(model: Model, base: FoundModel | None) -> dict[str, AdapterFile]:
+    """Alias → file. base: the model that they are for, where it was found. Raises Refused with all problems."""
     problems, found = list[Problem](), dict[str, AdapterFile]()
-    base = {part: shapes_in(directory / part) for part in PARTS} if directory and model.adapters else {}
+    layers = _layers(base) if base and model.adapters else {}
     for alias, adapter in model.adapters.items():
         where = f"model.adapters.{alias}"
         try:
             file = fetch(adapter.path)
             sha256 = hash_all({"": file})[""]
-            complaints = list(_complaints(file, base))
+            complaints = list(_complaints(file, layers))
         except Refused as refused:
             problems += [Problem(problem.message, where) for problem in refused.problems]
             continue
@@ -50,6 +51,15 @@ def locate_adapters(model: Model, directory: Path | None) -> dict[str, AdapterFi
     if problems:
         raise Refused(problems)
     return found
+
+
+def _layers(base: FoundModel) -> dict[str, Shapes]:
+    """Of the weights, where they lie here in diffusers' layout; else as the configs of the model say."""
+    directory = Path(base.path)
+    found = adaptable(base.tokenizers)
+    return found | {
+        part: shapes for part in PARTS if part not in base.files and (shapes := shapes_in(directory / part))
+    }
 
 
 def fetch(path: str) -> Path:

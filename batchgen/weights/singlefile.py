@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from batchgen.errors import Problem, Refusals, Refused
@@ -17,7 +17,7 @@ from batchgen.storage.mirror import mirror
 from batchgen.storage.store import Store
 from batchgen.weights import headers
 from batchgen.weights.carried import Architecture, assemble, contents, find
-from batchgen.weights.contents import NAMES, find_prefix, misfit, said_to_be
+from batchgen.weights.contents import NAMES, find_prefix, misfit, optional, said_to_be
 from batchgen.weights.digests import combine, hash_all, sha256_of
 from batchgen.weights.headers import Tensor
 from batchgen.weights.parts import COMPONENTS
@@ -38,13 +38,15 @@ T5 = ("text_encoder_3", "tokenizer_3")
 class Origin:
     """Where a component's tensors are: those of a file whose names begin with prefix. setting: which says so.
 
-    header: all that the file holds, so that it is read once.
+    header: all that the file holds, so that it is read once. left_out: tensors, without the prefix, that Stability's
+    code and ComfyUI do not read: CLIP-L's projection, which their pooled embedding does without.
     """
 
     setting: str
     file: Path
     prefix: str
     header: Mapping[str, Tensor]
+    left_out: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,11 @@ class Assembled:
     origins: Mapping[str, Origin]
     digest: str
     files: Mapping[str, str]
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """For people."""
+        return tuple(f"{name} of {one.file}" for one in self.origins.values() for name in sorted(one.left_out))
 
 
 def is_needed(model: Model) -> bool:
@@ -100,9 +107,15 @@ def resolve(model: Model, name: str, base: Path | None, base_digest: str) -> Ass
         refusals.add(Refused("model.config goes with single files; a directory has its own configs: leave it out."))
     with refusals.gather():
         found = find(model, base, missing, gone)
-        for component, origin in origins.items():
+        for component, origin in [*origins.items()]:
             with refusals.gather():
                 _check(component, origin, found, model)
+                unread = {
+                    name
+                    for name in optional(component, found.config(component))
+                    if origin.prefix + name in origin.header
+                }
+                origins[component] = replace(origin, left_out=frozenset(unread))
     refusals.raise_any()
     hashes = hash_all({origin.setting: origin.file for origin in origins.values()})
     texts = {name: sha256_of(data) for name, data in contents(found).items()}

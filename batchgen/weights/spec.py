@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from batchgen.job import TEXT_ENCODERS, Job, Model, Refine, Sampling
+from batchgen.run import rules
 from batchgen.run.found_model import AdapterFile, FoundModel
 from batchgen.run.plans import Plan
 
@@ -18,7 +19,7 @@ class ModelSpec:
     """What an actor needs to build its renderer: resolved, so that every actor builds the same one.
 
     path, revision, digest, adapters: as in FoundModel. model, sampling, refine: sections of the job. refiner: of the
-    second pass, if it has a checkpoint of its own.
+    second pass, if it has a checkpoint of its own. rules: of run.rules, those that the run keeps.
     """
 
     path: str
@@ -29,10 +30,15 @@ class ModelSpec:
     refine: Refine | None = None
     adapters: Mapping[str, AdapterFile] = field(default_factory=dict)
     refiner: ModelSpec | None = None
+    rules: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, found: FoundModel, job: Job) -> ModelSpec:
-        """job: the one that the run was planned for. found: where its model lies now."""
+    def of(cls, found: FoundModel, job: Job, kept: Mapping[str, int] | None = None) -> ModelSpec:
+        """job: the one that the run was planned for. found: where its model lies now.
+
+        kept: the rules of the run, if it is not a new one.
+        """
+        kept = rules.of(job, found) if kept is None else kept
         model = job.model.model_copy(update=dict(found.places))
         refiner, refine = None, job.refine
         if found.refiner and refine and refine.model:
@@ -42,6 +48,7 @@ class ModelSpec:
                 digest=found.refiner.digest,
                 model=refine.model.model_copy(update={"offload": model.offload}),
                 sampling=job.sampling,
+                rules=kept,
             )
         return cls(
             path=found.path,
@@ -52,9 +59,10 @@ class ModelSpec:
             refine=refine,
             adapters=found.adapters,
             refiner=refiner,
+            rules=kept,
         )
 
 
 def spec_of(plan: Plan, model: FoundModel | None = None) -> ModelSpec:
     """What a renderer is built from. model: where the weights are now, if not where the planner saw them."""
-    return ModelSpec.of(model or plan.model, plan.job)
+    return ModelSpec.of(model or plan.model, plan.job, plan.facts.rules)

@@ -82,3 +82,24 @@ def test_an_image_that_cannot_be_read_does_not_stop_another(imported, simple):
 )
 def test_marks_in_a_prompt(text, words, marked):
     assert plain(text) == (words, ["weights in brackets"] if marked else [])
+
+
+def test_a_negative_that_is_zeros_in_all_steps(imported, simple):
+    nodes = simple(
+        node_5={"negative": ["8", 0]}, node_8={"class_type": "ConditioningZeroOut", "conditioning": ["3", 0]}
+    )
+    job = imported(nodes)
+    sampling = job.sections["sampling"]
+    assert (sampling["negative_prompt"], sampling["negative_prompt_stop"], job.losses) == ("", 0.0, {})
+
+
+def test_a_negative_that_is_zeros_before_its_text_is_told(imported, simple):
+    nodes = simple(
+        node_5={"negative": ["8", 0]},
+        node_8={"class_type": "ConditioningCombine", "conditioning_1": ["9", 0], "conditioning_2": ["3", 0]},
+        node_9={"class_type": "ConditioningSetTimestepRange", "start": 0.0, "end": 0.5, "conditioning": ["10", 0]},
+        node_10={"class_type": "ConditioningZeroOut", "conditioning": ["3", 0]},
+    )
+    job = imported(nodes)
+    assert "negative_prompt_stop" not in job.sections["sampling"]
+    assert "guides against embeddings of zeros (steps 1 to 14 of 28)" in job.losses["10"]

@@ -65,12 +65,12 @@ BAD = [
     ({"prompt": "x", "guidance_scale": 10**400}, "BAD_GUIDANCE", "which is too large"),
     ({"prompt": "x", "guidance_scale": "7"}, "BAD_VALUE", "column guidance_scale is '7', not a number"),
     ({"prompt": "x", "seed": -1}, "BAD_SEED", "column seed is -1: write integers from 0 to 9223372036854775807"),
-    ({"prompt": "x", "seed": 2**63}, "BAD_SEED", "column seed is 9223372036854775808, which is too large"),
+    ({"prompt": "x", "seed": 2**63}, "BAD_SEED", "column seed is 9223372036854775808: write integers from 0 to"),
     ({"prompt": "x", "seed": 1e20}, "BAD_SEED", "column seed is 1e+20, too large for a float: write integers"),
     (
         {"prompt": "x", "seed": 2**63 - 1, "num_images_per_prompt": 2},
         "BAD_SEED",
-        "which with sample_index passes 9223372036854775807: write less",
+        "which with sample_index passes 9223372036854775807: write its remainder by 2^32, the same noise",
     ),
     *(
         (
@@ -122,7 +122,7 @@ def raw_text(*values):
         ({"prompt": raw_text(b"x", b"\xff\xfe", b"y")}, "BAD_UTF8", "column prompt holds bytes that are no UTF-8"),
         ({"note": raw_text(b"x", b"\xff\xfe", b"y")}, "BAD_UTF8", "column note holds bytes"),
         ({"tags": pa.ListArray.from_arrays([0, 1, 2, 3], raw_text(b"x", b"\xff", b"y"))}, "BAD_UTF8", "tags holds"),
-        ({"seed": pa.array([1, 2**63, 3], pa.uint64())}, "BAD_SEED", "is 9223372036854775808, which is too large"),
+        ({"seed": pa.array([1, 2**63, 3], pa.uint64())}, "BAD_SEED", "is 9223372036854775808: write integers from"),
         ({"seed": [1.0, 2.0**53, 3.0]}, "BAD_SEED", "too large for a float: write integers"),
         ({"seed": [1.0, float("nan"), 3.0]}, "BAD_VALUE", "column seed is nan, not an integer"),
         ({"seed": [1.0, 1.5, None]}, "BAD_VALUE", "column seed is 1.5, not an integer"),

@@ -85,6 +85,12 @@ def test_a_missing_file_names_its_neighbours(tmp_path):
     )
 
 
+def test_another_file_is_not_proposed_for_its_ending(tmp_path):
+    write_lines(tmp_path / "dupcol.jsonl", {"prompt": "a cat"})
+    assert "Did you mean" not in problem(tmp_path / "nosuch.jsonl").message
+    assert "Did you mean dupcol.jsonl?" in problem(tmp_path / "dupcol.csv").message
+
+
 def test_a_glob_without_matches_says_where_it_looked(tmp_path):
     assert problem(tmp_path / "*.jsonl").message == f"no file matches. Looked for *.jsonl in {tmp_path}."
 

@@ -36,7 +36,7 @@ class Outcome:
 
     @property
     def notices(self) -> list[str]:
-        return self.prepared.sources.notices if self.prepared else []
+        return [*self.prepared.notices] if self.prepared else []
 
 
 def look(values: dict[str, Any], between: Callable[[], object] = lambda: None) -> Outcome:

@@ -103,9 +103,12 @@ def test_59_60_steps(bad_row, steps):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -5.0, 1e6, 1e300])
 def test_61_62_guidance(bad_row, column, value):
     says = f"column {column} is {value}: write numbers from 0 to 50.0"
-    bad_row({"prompt": "x", column: value}, "BAD_GUIDANCE", says)
-    bad_row(None, "BAD_GUIDANCE", says, table={"prompt": ["a", "b", "c"], column: [1.0, value, None]})
-    bad_row(None, "BAD_GUIDANCE", says, table=f"prompt,{column}\na,1\nb,{value}\nc,\n", name="a.csv")
+    steps = {"num_inference_steps": 20}  # of four, skip-layer guidance would be on in none
+    bad_row({"prompt": "x", column: value}, "BAD_GUIDANCE", says, sampling=steps)
+    table = {"prompt": ["a", "b", "c"], column: [1.0, value, None]}
+    bad_row(None, "BAD_GUIDANCE", says, table=table, sampling=steps)
+    table = f"prompt,{column}\na,1\nb,{value}\nc,\n"
+    bad_row(None, "BAD_GUIDANCE", says, table=table, name="a.csv", sampling=steps)
 
 
 @pytest.mark.parametrize("seed", [-1, -(2**63)])
@@ -117,7 +120,7 @@ def test_63_a_negative_seed(bad_row, seed):
 
 def test_64_a_seed_that_is_too_large(bad_row):
     """A column of floats is no mistake: pandas makes one of integers with gaps. Only what a float cannot hold is."""
-    says = "column seed is 9223372036854775808, which is too large"
+    says = "column seed is 9223372036854775808: write integers from 0 to 9223372036854775807, such as 0"
     bad_row({"prompt": "x", "seed": 2**63}, "BAD_SEED", says)
     bad_row(None, "BAD_SEED", says, table={"prompt": ["a", "b", "c"], "seed": pa.array([1, 2**63, 3], pa.uint64())})
     says = "column seed is 1e+20, too large for a float: write integers"
@@ -128,7 +131,8 @@ def test_64_a_seed_that_is_too_large(bad_row):
 
 def test_64_a_seed_that_its_samples_carry_too_far(bad_row, put, accepted):
     row = {"prompt": "x", "seed": MAX_SEED, "num_images_per_prompt": 2}
-    bad_row(row, "BAD_SEED", "which with sample_index passes", "write less")
+    bad_row(row, "BAD_SEED", "which with sample_index passes", "write its remainder by 2^32")
+    assert len(accepted(put([row | {"seed": MAX_SEED % 2**32}])).images) == 2
     assert accepted(put([{"prompt": "x", "seed": MAX_SEED}])).images[0]["seed"] == MAX_SEED
 
 

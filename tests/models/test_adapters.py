@@ -47,7 +47,8 @@ def loras(tmp_path_factory):
 
 
 def located(adapters):
-    return locate_adapters(Model(preset="demo", adapters=adapters), DEMO_CHECKPOINT)
+    base = FoundModel(str(DEMO_CHECKPOINT), None, "d", DEMO_CHECKPOINT)
+    return locate_adapters(Model(preset="demo", adapters=adapters), base)
 
 
 @pytest.fixture(scope="module")

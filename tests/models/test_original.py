@@ -11,12 +11,14 @@ import torch
 from safetensors.torch import load_file
 
 from batchgen.engines import load_renderer
+from batchgen.engines.sd3.single_files import components
 from batchgen.errors import Refused
 from batchgen.job import Model
 from batchgen.job.file import load_job
 from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.plan.preflight import prepare
 from batchgen.run.found_model import FoundModel
+from batchgen.run.rules import PROJECTION
 from batchgen.weights.locate import locate, verify
 from batchgen.weights.spec import ModelSpec
 from tests.models import comfy
@@ -150,6 +152,18 @@ def test_without_t5(folder, pipe, rows, tmp_path):
             *([text] * 8 for text in (rows[0].prompt,) * 3), do_classifier_free_guidance=False, max_sequence_length=16
         )
     assert torch.equal(embedding, theirs[0])
+
+
+def test_a_projection_in_clip_l_is_left_out_unless_the_run_began_before(folder):
+    model = Model(**settings(folder))
+    found = locate(model)
+    assert found.left_out
+    weights = verify(spec_of(path=found.path, digest=found.digest, **settings(folder)))
+    kept, left_out = (components(model, weights, kept)["text_encoder"] for kept in ({}, {PROJECTION: 2}))
+    assert torch.equal(left_out.text_projection.weight, torch.eye(48))
+    there = comfy.component("text_encoder")["text_projection.weight"]
+    assert torch.equal(kept.text_projection.weight, there)
+    assert not torch.equal(there, torch.eye(48))
 
 
 def test_clip_l_without_a_projection_has_the_identity(folder, tmp_path):

@@ -28,6 +28,7 @@ def call(pipe, rows, embeds, **more):
         given["negative_prompt_embeds"] = stacked(embeds, "negative", "text")
         given["negative_pooled_prompt_embeds"] = stacked(embeds, "negative", "pooled")
     row = rows[0]
+    given |= {name: more.pop(name) for name in [*more] if name.endswith("_embeds")}
     return pipe(
         **given,
         height=row.height,

@@ -186,3 +186,29 @@ def test_both_passes_sigmas_are_said(renderer):
     refine = Refine(strength=0.5, num_inference_steps=4)
     found = TwoPassRenderer(renderer, renderer, refine).sigmas(3)
     assert found == renderer.sigmas(3) + renderer.sigmas(4)[2:]
+
+
+@pytest.mark.parametrize("stop", [0.0, 0.5])
+def test_zeros_in_place_of_a_negative_prompt_are_those_that_diffusers_is_given(sampling, pipe, make_row, stop):
+    """From the beginning, or from the fourth of six steps on, by a callback that puts them there."""
+    rows = rows_of(make_row, num_inference_steps=6, negative_prompt="grey")
+    renderer = sampling(negative_prompt_stop=stop)
+    embeds = renderer.encode(rows)
+
+    def zeroed(kept):
+        for name in ("prompt_embeds", "pooled_prompt_embeds"):
+            negative, positive = kept[name].chunk(2)
+            kept[name] = torch.cat([torch.zeros_like(negative), positive])
+        return kept
+
+    if stop == 0.0:
+        text, pooled = (torch.zeros_like(stacked(embeds, "negative", part)) for part in ("text", "pooled"))
+        more = {"negative_prompt_embeds": text, "negative_pooled_prompt_embeds": pooled}
+    else:
+        names = ["latents", "prompt_embeds", "pooled_prompt_embeds"]
+        more = {
+            "callback_on_step_end": lambda pipe, step, timestep, kept: zeroed(kept) if step == 2 else kept,
+            "callback_on_step_end_tensor_inputs": names,
+        }
+    theirs = call(pipe, rows, embeds, output_type="latent", **more)
+    assert torch.equal(renderer.denoise(rows, embeds), theirs)

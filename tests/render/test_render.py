@@ -16,6 +16,7 @@ from batchgen.errors import Refused, RunMismatch, TooManyFailures
 from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.look import again, doctor
 from batchgen.look.status import status_of
+from batchgen.plan import preflight
 from batchgen.plan.graph import make_plan
 from batchgen.plan.preflight import prepare
 from batchgen.render.budget import Budget
@@ -197,8 +198,9 @@ def test_a_pool_grows_to_its_largest_size(make_job, console):
     assert len({receipt.renderer for receipt in receipts}) == 2
 
 
-def test_plan_on_ray_equals_plan_in_process(make_job, console, tmp_path):
-    """Two files are planned by Ray tasks, one in this process: the same rows in the same order."""
+def test_plan_on_ray_equals_plan_in_process(make_job, console, tmp_path, monkeypatch):
+    """Many rows in two files are planned by Ray tasks, few in this process: the same rows in the same order."""
+    monkeypatch.setattr(preflight, "SOURCE_ROWS", 500)
     rows = mixed_rows(600, num_images_per_prompt=2)
     rows += rows[:3]  # repeats, which only the driver can number
     whole = make_job(rows, out="whole")
@@ -227,8 +229,9 @@ def test_of_two_planners_one_plan_counts(make_job, console):
     assert doctor.examine(Run.open(Store.open(job.output.path))).problems == []
 
 
-def test_a_damaged_file_among_several_is_one_message(make_job, tmp_path):
+def test_a_damaged_file_among_several_is_one_message(make_job, tmp_path, monkeypatch):
     """Planning goes through Ray here, whose tracebacks are not for people."""
+    monkeypatch.setattr(preflight, "SOURCE_ROWS", 0)
     folder = tmp_path / "parts"
     folder.mkdir()
     for number in range(2):

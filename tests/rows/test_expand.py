@@ -47,7 +47,7 @@ def test_a_row_overrides_the_job(expand):
         "seed": 7,
         "height": 512,
         "width": 768,
-        "num_inference_steps": 3,
+        "num_inference_steps": 30,
         "guidance_scale": 2.5,
         "skip_layer_guidance_scale": 2.8,
         "max_sequence_length": 64,
@@ -55,7 +55,7 @@ def test_a_row_overrides_the_job(expand):
     row = only(expand([said | {"num_images_per_prompt": 1}]))
     assert {name: row[name] for name in said} == said
     assert not row["seed_derived"]
-    assert row["bucket"] == "512x768 steps=3 guidance=on slg=7,8,9@0.01-0.2 t5=64"
+    assert row["bucket"] == "512x768 steps=30 guidance=on slg=7,8,9@0.01-0.2 t5=64"
 
 
 def test_null_says_nothing_and_an_empty_negative_prompt_says_none(expand):

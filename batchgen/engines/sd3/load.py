@@ -36,7 +36,7 @@ def load_pipeline(spec: ModelSpec) -> Any:
         logging.getLogger(name).addFilter(QUIETER)
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-    given = components(spec.model, weights)  # those of single files
+    given = components(spec.model, weights, spec.rules)  # those of single files
     # dtype goes in here and never through .to(): that would cast T5's `wo`, kept in fp32 for fp16 models, and corrupt
     # the embeddings (diffusers #8604).
     pipe = diffusers.StableDiffusion3Pipeline.from_pretrained(

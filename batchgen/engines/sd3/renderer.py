@@ -21,10 +21,11 @@ from batchgen.engines.sd3.adapters import Adapters
 from batchgen.engines.sd3.load import load_pipeline
 from batchgen.engines.sd3.placement import Placement
 from batchgen.engines.sd3.samplers import sampler_for
-from batchgen.engines.sd3.sigmas import SCHEDULES, TRAINED
+from batchgen.engines.sd3.sigmas import FIRST_SCHEDULES, SCHEDULES, TRAINED
 from batchgen.engines.sd3.text import Embedding, PromptEncoder, RowEmbeds
 from batchgen.job.steps import guidance_window, skip_layer_steps
 from batchgen.run.images import Pixels
+from batchgen.run.rules import SIMPLE
 from batchgen.weights.spec import ModelSpec
 
 Tensor = torch.Tensor
@@ -138,7 +139,8 @@ class SD3Renderer:
         elif sampling.schedule == "normal":
             scheduler.set_timesteps(num_inference_steps, device=self.torch_device)
         else:
-            levels = SCHEDULES[sampling.schedule](num_inference_steps, scheduler.shift)
+            schedules = SCHEDULES if SIMPLE in self.spec.rules else FIRST_SCHEDULES
+            levels = schedules[sampling.schedule](num_inference_steps, scheduler.shift)
             sigmas = torch.tensor([*levels, 0.0], dtype=torch.float32, device=self.torch_device)
             return sigmas, sigmas[:-1] * TRAINED
         return scheduler.sigmas, scheduler.timesteps
@@ -163,7 +165,9 @@ class SD3Renderer:
         if rows[0].guidance_scale <= 1:
             return lambda latents, timestep, step: self._forward(latents, timestep, text, pooled)
         negative_text, negative_pooled = _stack(negatives)
-        both_text, both_pooled = torch.cat([negative_text, text]), torch.cat([negative_pooled, pooled])
+        both = torch.cat([negative_text, text]), torch.cat([negative_pooled, pooled])
+        zeros = torch.cat([torch.zeros_like(text), text]), torch.cat([torch.zeros_like(pooled), pooled])
+        read_until = int(self.spec.sampling.negative_prompt_stop * steps)
         guidance = self._column([row.guidance_scale for row in rows])
         skip_scale = self._column([row.skip_layer_guidance_scale for row in rows])
         skip_steps = self._skip_steps(rows, steps)
@@ -172,7 +176,7 @@ class SD3Renderer:
             if step not in guided_steps:
                 return self._forward(latents, timestep, text, pooled)
             doubled = torch.cat([latents, latents])
-            without, with_text = self._forward(doubled, timestep, both_text, both_pooled).chunk(2)
+            without, with_text = self._forward(doubled, timestep, *(both if step < read_until else zeros)).chunk(2)
             # The products round to the model's dtype as a Python float times a tensor does.
             velocity = without + (guidance * (with_text - without)).to(without.dtype)
             if step in skip_steps:

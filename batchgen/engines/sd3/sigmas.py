@@ -28,6 +28,13 @@ def trained_levels(shift: float) -> Levels:
 def simple(steps: int, shift: float) -> Levels:
     """Every (1000 / steps)-th of the trained levels, from the noisiest."""
     levels = trained_levels(shift)
+    found: Levels = levels[[-(1 + int(step * (TRAINED / steps))) for step in range(steps)]]
+    return found
+
+
+def first_simple(steps: int, shift: float) -> Levels:
+    """`simple` as runs had it before run.rules.SIMPLE: of 38 and six other numbers of steps, one level is the next."""
+    levels = trained_levels(shift)
     found: Levels = levels[[-(1 + int(step * TRAINED / steps)) for step in range(steps)]]
     return found
 
@@ -52,3 +59,4 @@ def beta(steps: int, shift: float) -> Levels:
 
 
 SCHEDULES = {"simple": simple, "sgm_uniform": sgm_uniform, "beta": beta}
+FIRST_SCHEDULES = SCHEDULES | {"simple": first_simple}

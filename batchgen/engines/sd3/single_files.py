@@ -6,6 +6,7 @@ must be used and none may be missing. Tensors in fp8 are cast up to the componen
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors import safe_open
 
 from batchgen.errors import Refused
 from batchgen.job import Model
+from batchgen.run.rules import PROJECTION
 from batchgen.weights.contents import SCALES, UNREAD
 from batchgen.weights.locate import Verified
 from batchgen.weights.singlefile import Origin
@@ -30,15 +32,15 @@ ENCODER_CLASSES = {
 FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 
 
-def components(model: Model, weights: Verified) -> dict[str, Any]:
+def components(model: Model, weights: Verified, rules: Collection[str] = ()) -> dict[str, Any]:
     """Component → module on the CPU, of those that single files bring; None for what the job does without."""
     origins, directory = weights.origins, weights.directory
-    found = {name: load(name, origin, directory, model.dtype_of(name)) for name, origin in origins.items()}
+    found = {name: load(name, origin, directory, model.dtype_of(name), rules) for name, origin in origins.items()}
     return found | dict.fromkeys(weights.dropped)
 
 
-def load(component: str, origin: Origin, directory: Path, dtype: str) -> Any:
-    """One module, in evaluation mode.
+def load(component: str, origin: Origin, directory: Path, dtype: str, rules: Collection[str] = ()) -> Any:
+    """One module, in evaluation mode. rules: of run.rules, those that the run keeps.
 
     Raises Refused where a tensor is missing or one too many.
     """
@@ -53,6 +55,8 @@ def load(component: str, origin: Origin, directory: Path, dtype: str) -> Any:
         )
         left = [name for name, value in model.state_dict().items() if value.is_meta]
         return model if not left else _refuse(origin, left)
+    if PROJECTION in rules:
+        found = {name: value for name, value in found.items() if name not in origin.left_out}
     return _encoder(component, found, origin, directory, dtype)
 
 

@@ -70,7 +70,7 @@ class FakeRenderer:
         height, width = refined_size(self.spec.refine, row.height, row.width)
         if "fake:flat" in row.prompt:
             return np.full((height, width, 3), 128, np.uint8)
-        decides = (
+        decides: tuple[Any, ...] = (
             embed, row.seed, row.height, row.width, row.num_inference_steps, row.guidance_scale,
             row.skip_layer_guidance_scale, row.max_sequence_length, row.adapter, self.spec.digest, batch_size,
         )  # fmt: skip

@@ -318,7 +318,8 @@ def _too_large(column: str, value: int) -> str:
 def _json_float(column: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         comma = isinstance(value, str) and re.fullmatch(r"-?\d+,\d+", value)
-        raise _Odd(f"is {shown(value)}, not a number" + (f": write {value.replace(',', '.')}" if comma else ""))
+        hint = f": write {str(value).replace(',', '.')}" if comma else ""
+        raise _Odd(f"is {shown(value)}, not a number{hint}")
     try:
         return float(value)
     except OverflowError as error:

@@ -60,7 +60,9 @@ def _layers(job: Job, tokenizers: Path, columns: Collection[str]) -> Iterator[Pr
     count = config.get("num_layers") if isinstance(config, dict) else None
     given = job.sampling.skip_guidance_layers
     if job.model.has_own_weights and count and skips_layers(job, columns) and max(given, default=0) >= count:
-        yield Problem(f"{given}: the model has layers 0 to {count - 1}. Name some of these.", "skip_guidance_layers")
+        yield Problem(
+            f"{given}: the model has layers 0 to {count - 1}. Name some of these.", "sampling.skip_guidance_layers"
+        )
 
 
 def skips_layers(job: Job, columns: Collection[str]) -> bool:

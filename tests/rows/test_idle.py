@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from batchgen import report
 from batchgen.demo import demo_job
 from batchgen.errors import Refused
 from batchgen.job.file import job_from
@@ -190,3 +191,15 @@ def test_a_seed_of_64_bits_is_refused_with_one_of_the_same_noise(make_job, seed)
 
 def test_the_demonstration_has_nothing_idle(make_job):
     assert not any("changes no image" in notice for notice in prepare(demo_job("unused-demo-out")).notices)
+
+
+def test_plan_says_all_of_it(make_job, console):
+    rows = [{"prompt": "a", "guidance_scale": 1, "seed": 1}, {"prompt": "b", "seed": 1 + 2**32}]
+    sampling = LAYERS | {"num_inference_steps": 20, "negative_prompt": "ugly", "seeds": [5], "seed": 1}
+    prepared = prepare(make_job(rows, sampling=sampling))
+    report.print_plan(console, prepared, survey(prepared), [])
+    text = console.file.getvalue()
+    assert "note: sampling.seed changes no image: sampling.seeds names a seed for each." in text
+    assert "1 images ask for skip-layer guidance, which does nothing where guidance_scale is not above 1" in text
+    assert "1 images have a negative prompt that nothing reads" in text
+    assert "1 seeds differ from others by multiples of 2^32, which torch does not see:" in text

@@ -22,7 +22,6 @@ os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 
 import ray
 import ray.data
-from ray._private import ray_constants
 from ray.exceptions import RayError
 
 from batchgen.cluster.environment import address
@@ -33,7 +32,6 @@ from batchgen.job import Cluster, Job
 # Ray Data adds actors above this utilisation; its default, 1.75, is never reached with two tasks per actor of which
 # two may run at once (ray 2.60, default_actor_autoscaler.py): there would never be more than min_size of them.
 UPSCALING_UTILISATION = 0.9
-LOOPBACK = "127.0.0.1"
 SLOW_START = "timed out during startup"  # what ray 2.60 says then, in an exception of no type of its own
 
 
@@ -155,14 +153,10 @@ def _start(cluster: Cluster) -> None:
 
 
 def start_here(**options: Any) -> None:
-    """Start a private cluster, which no other machine can reach.
-
-    Raises Infrastructure where its processes do not come up in three times Ray's 30 s.
-    """
+    """Start a private cluster. Raises Infrastructure where its processes do not come up in three times Ray's 30 s."""
     for last in (False, False, True):
         try:
-            with _on_loopback():
-                ray.init(address="local", include_dashboard=False, _node_ip_address=LOOPBACK, **options)
+            ray.init(address="local", include_dashboard=False, **options)
             _hide_token()
             return
         except Exception as error:
@@ -180,20 +174,6 @@ def _hide_token() -> None:
     """The token that Ray makes for clusters of this user is for no other user's eyes; Ray writes it for all (2.60)."""
     with suppress(OSError):
         (Path.home() / ".ray" / "auth_token").chmod(0o600)
-
-
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Let Ray take 127.0.0.1 for the address of its node, as it does on a Mac; then all its ports listen there alone.
-
-    On Linux it would put the machine's outer address in its place, and listen on every interface (ray 2.60,
-    _private/services.py, resolve_ip_for_localhost).
-    """
-    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager

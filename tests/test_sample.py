@@ -100,7 +100,7 @@ def test_memory_is_that_of_the_sample(make_job):
     sample = graph.Sample(graph.sharder_for(prepared, None), 10)
     for source, table in graph.expanded(prepared):
         assert list(sample.add(source, table)) == []
-    strata = Counter(row["bucket"][0].as_py() for row in sample.held)
+    strata = Counter((row["height"][0].as_py(), row["width"][0].as_py()) for row in sample.held)
     assert set(strata.values()) == {4 + 4}  # some of any, and some of the longest
     assert all(row.nbytes < 2000 for row in sample.held)
 

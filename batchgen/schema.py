@@ -51,7 +51,7 @@ EXPANDED_FIELDS = [
     pa.field("where", pa.string()),  # 'prompts.parquet, row 17'; null for rows without skip_code
     pa.field("seed_derived", pa.bool_(), nullable=False),
     pa.field("idle_skip_layers", pa.bool_()),  # skip-layer guidance is asked for, and guidance is off
-    pa.field("idle_negative", pa.bool_()),  # a negative prompt is there, and guidance is off
+    pa.field("idle_negative", pa.bool_()),  # a negative prompt is there, and no step reads it
 ]
 
 IMAGE_TYPE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])

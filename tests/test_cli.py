@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer
-import yaml
 from typer.testing import CliRunner
 
 from batchgen.cli import Interrupted, app
 from batchgen.errors import Infrastructure
+from tests.job_files import job_file
 
 PARTI = Path(__file__).parent / "samples" / "partiprompts.tsv"
 
@@ -23,18 +23,7 @@ PARTI = Path(__file__).parent / "samples" / "partiprompts.tsv"
 def job(tmp_path):
     """job(rows, **sections) writes a manifest and a job file and returns its path."""
 
-    def write(rows=({"prompt": "a cat"},), **sections):
-        (tmp_path / "prompts.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-        values = {
-            "input": {"path": str(tmp_path / "prompts.jsonl")},
-            "model": {"preset": "fake"},
-            "output": {"path": str(tmp_path / "run")},
-        }
-        values = {name: {**values.get(name, {}), **sections.get(name, {})} for name in {*values, *sections}}
-        (tmp_path / "job.yaml").write_text(yaml.safe_dump(values))
-        return str(tmp_path / "job.yaml")
-
-    return write
+    return lambda rows=({"prompt": "a cat"},), **sections: job_file(tmp_path, rows, **sections)
 
 
 def run(*arguments):

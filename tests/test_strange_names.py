@@ -23,6 +23,7 @@ from batchgen.plan.preflight import prepare
 from batchgen.run.directory import Run
 from batchgen.words import legible, visible
 from tests.in_process import render_here
+from tests.job_files import job_file
 
 # Clear the screen, set the title, the same as one C1 byte, turn text round, hide it, begin another line.
 ODD = "\x1b[2J\x1b]0;title\x07\x9b31m\u202etxet\u2066\u200b\r\nsound: 9 planned = 9 images"
@@ -50,15 +51,7 @@ def test_errors_show_names_as_what_they_are():
 
 
 def plan(tmp_path, rows, **sections):
-    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    values = {
-        "input": {"path": str(tmp_path / "prompts.jsonl")},
-        "model": {"preset": "fake"},
-        "output": {"path": str(tmp_path / "run")},
-    }
-    values = {name: {**values.get(name, {}), **sections.get(name, {})} for name in {*values, *sections}}
-    (tmp_path / "job.yaml").write_text(yaml.safe_dump(values))
-    done = CliRunner().invoke(app, ["plan", str(tmp_path / "job.yaml")])
+    done = CliRunner().invoke(app, ["plan", job_file(tmp_path, rows, **sections)])
     assert isinstance(done.exception, SystemExit | None), done.exception
     return done.exit_code, done.output
 

@@ -216,8 +216,9 @@ def load(path: Path) -> Graph:
         size = path.stat().st_size
         with path.open("rb") as file:
             is_picture = file.read(len(PNG)) == PNG
-        if size > (MAX_PICTURE if is_picture else MAX_BYTES):
-            raise Refused(f"{path}: has {size:,} bytes, which no workflow has ({MAX_BYTES:,} at most). {HOW}")
+        most = MAX_PICTURE if is_picture else MAX_BYTES
+        if size > most:
+            raise Refused(f"{path}: has {size:,} bytes, which no workflow has ({most:,} at most). {HOW}")
         content = json.loads(_in_picture(path) if is_picture else path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise Refused(f"{path}: cannot be read ({error.strerror}).") from error

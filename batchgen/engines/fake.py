@@ -95,14 +95,12 @@ def _changed(spec: ModelSpec, row: ImageRow) -> list[tuple[str, Any]]:
     """Settings of the loop and of a second pass that are not at their defaults and at work in this row."""
     usual = {name: Sampling.model_fields[name].default for name in LOOP}
     usual["skip_guidance_layers"] = [*spec.model.defaults.skip_guidance_layers]
-    idle = (
-        ("guidance", "skip", "negative")
-        if row.guidance_scale <= 1
-        else ()
-        if row.skip_layer_guidance_scale
-        else ("skip",)
-    )
-    names = [name for name in LOOP if not (idle and name.startswith(idle))]
+    idle: tuple[str, ...] = ()
+    if row.guidance_scale <= 1:
+        idle = ("guidance", "skip", "negative")
+    elif not row.skip_layer_guidance_scale:
+        idle = ("skip",)
+    names = [name for name in LOOP if not name.startswith(idle)]
     found = [(name, value) for name in names if (value := getattr(spec.sampling, name)) != usual[name]]
     again = spec.refine.model_dump(exclude={"model"}).items() if spec.refine else ()
     fields = Refine.model_fields

@@ -34,9 +34,8 @@ LOOP = (
     "sigmas",
     "negative_prompt_stop",
 )
-LATER = {
-    "negative_prompt_stop": 1.0
-}  # of these, what the first runs did not have: a run's facts leave such a value out
+# Of these, what the first runs did not have: a run's facts leave such a value out.
+LATER = {"negative_prompt_stop": 1.0}
 
 
 class Sampling(Section):

@@ -107,9 +107,7 @@ def prepare(job: Job, *, extend: bool = False, look_only: bool = False) -> Prepa
     assert table is not None
     model = replace(model, pipeline=pipeline.name if pipeline else None)
     environment.check_address(job.cluster)
-    facts = _facts(job, table, model)
-    if run is not None:
-        facts = replace(facts, rules=rules.kept(run.plans[0].facts.rules))
+    facts = _facts(job, table, model, run)
     fingerprint = identity.fingerprint(facts.to_dict())
     notes = tuple(_unseen(model, run))
     if notes:
@@ -233,7 +231,7 @@ def _refuse_inside(store: Store, path: str) -> None:
         raise Refused(f"input.path {redact(path)}: lies inside output.path {store}. Write the output somewhere else.")
 
 
-def _facts(job: Job, table: Sources, model: FoundModel) -> Facts:
+def _facts(job: Job, table: Sources, model: FoundModel, run: Run | None) -> Facts:
     quality, sampling = job.output.image_quality, job.sampling.model_dump()
     return Facts(
         identity=identity.VERSION,
@@ -251,5 +249,5 @@ def _facts(job: Job, table: Sources, model: FoundModel) -> Facts:
         loop={name: value for name in LOOP if (value := sampling.pop(name)) != LATER.get(name, ...)},
         sampling=sampling,
         sweep=job.sweep.axes(),
-        rules=rules.of(job, model),
+        rules=rules.of(job, model) if run is None else rules.kept(run.plans[0].facts.rules),
     )

@@ -55,6 +55,13 @@ def mirror(url: str, belongs: Callable[[str], bool]) -> Path:
     return copy
 
 
+def mirror_file(url: str) -> Path:
+    """One file at a URL on this machine's disk, copied once. Raises as mirror() does."""
+    Store.open(url)  # refuses credentials, also those behind the name
+    folder, _, name = url.rpartition("/")
+    return mirror(folder, lambda path: path == name) / name
+
+
 def _fetch(store: Store, files: list[Entry], copy: Path) -> None:
     with tempfile.TemporaryDirectory(dir=copy.parent, prefix="part-") as folder:
         for entry in files:

@@ -14,8 +14,7 @@ from pathlib import Path
 from batchgen.errors import Problem, Refused
 from batchgen.job import Model
 from batchgen.run.found_model import AdapterFile, FoundModel
-from batchgen.storage.mirror import mirror
-from batchgen.storage.store import Store
+from batchgen.storage.mirror import mirror_file
 from batchgen.weights.digests import hash_all
 from batchgen.weights.headers import Shape, Shapes, read_shapes, shapes_in
 from batchgen.weights.shapes import adaptable
@@ -65,9 +64,7 @@ def _layers(base: FoundModel) -> dict[str, Shapes]:
 def fetch(path: str) -> Path:
     """The file on this machine's disk; one at a URL is copied there once. Raises Refused where there is none."""
     if "://" in path:
-        Store.open(path)  # refuses credentials, also those behind the name
-        folder, _, name = path.rpartition("/")
-        return mirror(folder, lambda entry: entry == name) / name
+        return mirror_file(path)
     file = Path(path).expanduser()
     if not file.is_file():
         raise Refused(f"{redact(path)} does not exist: write the path of one *.safetensors file.")

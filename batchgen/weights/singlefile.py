@@ -13,8 +13,7 @@ from pathlib import Path
 
 from batchgen.errors import Problem, Refusals, Refused
 from batchgen.job import TEXT_ENCODERS, Model
-from batchgen.storage.mirror import mirror
-from batchgen.storage.store import Store
+from batchgen.storage.mirror import mirror_file
 from batchgen.weights import headers
 from batchgen.weights.carried import Architecture, assemble, contents, find
 from batchgen.weights.contents import NAMES, find_prefix, misfit, optional, said_to_be
@@ -197,9 +196,7 @@ def _wrong(component: str, file: Path, tensors: Mapping[str, Tensor]) -> str:
 def local(path: str, setting: str) -> Path:
     """A file on this machine; one at a URL is copied here. Raises Refused where there is none."""
     if "://" in path:
-        Store.open(path)  # refuses credentials, also those behind the name
-        folder, _, name = path.rpartition("/")
-        return mirror(folder, lambda found: found == name) / name
+        return mirror_file(path)
     file = Path(path).expanduser()
     if not file.is_file():
         hint = f" The folder has {_beside(file)}." if file.parent.is_dir() else ""

@@ -166,8 +166,10 @@ class SD3Renderer:
             return lambda latents, timestep, step: self._forward(latents, timestep, text, pooled)
         negative_text, negative_pooled = _stack(negatives)
         both = torch.cat([negative_text, text]), torch.cat([negative_pooled, pooled])
-        zeros = torch.cat([torch.zeros_like(text), text]), torch.cat([torch.zeros_like(pooled), pooled])
         read_until = int(self.spec.sampling.negative_prompt_stop * steps)
+        zeros = both  # made where steps read them: as large as the embeddings of the batch
+        if read_until < steps:
+            zeros = torch.cat([torch.zeros_like(text), text]), torch.cat([torch.zeros_like(pooled), pooled])
         guidance = self._column([row.guidance_scale for row in rows])
         skip_scale = self._column([row.skip_layer_guidance_scale for row in rows])
         skip_steps = self._skip_steps(rows, steps)

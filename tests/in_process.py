@@ -11,22 +11,32 @@ from batchgen.run.directory import Run
 from batchgen.run.found_model import FoundModel
 
 
+def calls(actor: RenderShard, number: int) -> list[Receipt]:
+    """Give an actor one shard, as Ray Data does: its receipt comes last, after those of others it looked at."""
+    return from_table(actor(pa.table({"shard": [number]})))
+
+
 def call(actor: RenderShard, number: int) -> Receipt:
-    """Give an actor one shard, as Ray Data does."""
-    (receipt,) = from_table(actor(pa.table({"shard": [number]})))
-    return receipt
+    return calls(actor, number)[-1]
 
 
 def render_here(run: Run, model: FoundModel | None = None) -> Run:
-    """Render all that is missing, then finalize. model: where the weights lie now, if not where they were planned."""
-    committed = run.committed()
+    """Render all that is missing, then finalize. model: where the weights lie now, if not where they were planned.
+
+    What fails is looked at by a second renderer, as if Ray had started another process.
+    """
     for plan in run.plans:
-        missing = [shard.number for shard in run.shards(plan) if shard.number not in committed]
-        if not missing:
-            continue
-        actor = RenderShard(Orders(url=run.store.url, plan=plan.plan, session="driver", model=model))
-        for number in missing:
-            receipt = call(actor, number)
-            assert receipt.error is None, receipt
+        for _ in range(2):
+            committed = run.committed()
+            missing = [shard.number for shard in run.shards(plan) if shard.number not in committed]
+            if not missing:
+                break
+            actor = RenderShard(
+                Orders(url=run.store.url, plan=plan.plan, session="driver", model=model, only_device=True)
+            )
+            for number in missing:
+                receipt = call(actor, number)
+                assert receipt.error is None, receipt
+    assert len(run.committed()) == sum(len(run.shards(plan)) for plan in run.plans)
     finalize(run)
     return run

@@ -1,7 +1,6 @@
 """run.py and attempts.py: plans are found and told apart, a commit happens once, deaths are counted."""
 
 import dataclasses
-from collections import Counter
 
 import pytest
 
@@ -11,6 +10,7 @@ from batchgen.run.attempts import Attempts
 from batchgen.run.directory import Run, commit, publish, refuse_foreign
 from batchgen.run.facts import Facts
 from batchgen.run.found_model import FoundModel
+from batchgen.run.history import History
 from batchgen.run.plans import Plan, PlanFile
 from batchgen.storage.store import Store
 from tests.test_shard import build, footer
@@ -119,15 +119,15 @@ def test_only_our_own_names_are_shards(name):
 
 
 class TestAttempts:
-    def attempt(self, store, name, session="driver", shard=3):
-        return Attempts(store, shard, session, name)
+    def attempt(self, store, name, session="driver", shard=3, device=None):
+        return Attempts(store, shard, session, name, device=device or f"device of {name}", process=name)
 
     def test_what_ends_leaves_no_trace(self, store):
         attempt = self.attempt(store, "a")
         attempt.begin()
         attempt.end()
         attempt.begin()  # a late sign of life, from another thread
-        assert self.attempt(store, "b").history() == attempts.History(0, 0, Counter())
+        assert self.attempt(store, "b").history() == History(0)
 
     def test_two_deaths_isolate_the_rows_of_a_shard(self, store):
         for name in ("a", "b"):
@@ -136,14 +136,36 @@ class TestAttempts:
         assert self.attempt(store, "c").history().isolate
         assert not self.attempt(store, "c", shard=4).history().isolate
 
-    def test_two_deaths_of_a_lone_row_are_its_end(self, store):
-        for name in ("a", "b"):
+    def test_four_deaths_of_a_lone_row_are_its_end(self, store):
+        for name in "abcd":
+            assert not self.attempt(store, name).history().fatal("bad")
             attempt = self.attempt(store, name)
             attempt.begin("good")
+            attempt.survived("good")
             attempt.begin("bad")
-        history = self.attempt(store, "c").history()
+        history = self.attempt(store, "e").history()
         assert history.fatal("bad")
         assert not history.fatal("good")
+        assert history.alone(["good", "bad"]) == ["bad"]
+
+    def test_one_device_alone_condemns_no_row_where_there_are_others(self, store):
+        for name in "abcd":
+            self.attempt(store, name, device="the same").begin("bad")
+        history = self.attempt(store, "e").history()
+        assert (history.fatal("bad"), history.fatal("bad", only_device=True)) == (False, True)
+        assert (history.is_anothers_turn("the same"), history.is_anothers_turn("another")) == (True, False)
+
+    def test_a_death_while_storing_is_the_shards_and_not_that_of_one_rendered_beside_it(self, store):
+        for name in "ab":
+            storing, beside = self.attempt(store, name), self.attempt(store, name, shard=4)
+            storing.begin()
+            storing.storing()
+            if name == "b":
+                beside.begin()
+        assert not self.attempt(store, "c").history().kills_while_storing
+        again = self.attempt(store, "c")
+        again.storing()
+        assert self.attempt(store, "d").history().kills_while_storing
 
     def test_other_drivers_may_be_alive_so_their_markers_are_no_deaths(self, store):
         for name in ("a", "b", "c"):
@@ -152,7 +174,7 @@ class TestAttempts:
         assert (history.deaths, history.isolate, history.fatal("row")) == (0, False, False)
 
     def test_a_death_that_was_found_stays_known_to_other_drivers(self, store):
-        for name in ("a", "b"):
+        for name in "abcd":
             self.attempt(store, name).begin("row")
         self.attempt(store, "c").history()
         assert self.attempt(store, "d", session="later").history().fatal("row")
@@ -163,7 +185,7 @@ class TestAttempts:
         ended = attempts.running(store, "driver")
         attempt.preempt()
         attempts.bury(store, ended)
-        assert self.attempt(store, "b", session="later").history().row_deaths == {"row": 1}
+        assert self.attempt(store, "b", session="later").history().row_deaths() == {"row": 1}
         assert attempts.running(store, "another") == {}
 
     def test_preemption_is_not_the_rows_fault(self, store):
@@ -171,6 +193,8 @@ class TestAttempts:
             attempt = self.attempt(store, name)
             attempt.begin()
             attempt.preempt()
+            attempt.beat()
+            attempt.begin("row")  # it lives on for a while
         history = self.attempt(store, "d").history()
         assert (history.attempts, history.deaths, history.isolate) == (3, 0, False)
 

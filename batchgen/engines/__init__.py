@@ -5,8 +5,21 @@ Imports an engine, and torch with it, only when it is made.
 
 from __future__ import annotations
 
+import os
+
 from batchgen.engines.protocol import Renderer
 from batchgen.weights.spec import ModelSpec
+
+
+def device_of(spec: ModelSpec) -> str:
+    """What tells the device of this process from others of its host: a GPU's UUID. "" where that is the process."""
+    if spec.model.preset == "fake":
+        from batchgen.engines.fake import DEVICE
+
+        return os.environ.get(DEVICE, "")
+    from batchgen.engines.device import gpu_uuid, pick_device
+
+    return gpu_uuid(pick_device())
 
 
 def load_renderer(spec: ModelSpec) -> Renderer:

@@ -38,6 +38,10 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+def gpu_uuid(device: torch.device) -> str:
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}" if device.type == "cuda" else ""
+
+
 def peak_memory(device: torch.device) -> int:
     """The most bytes so far: that torch's tensors took on a GPU, or that this process took of a CPU's memory."""
     if device.type == "cuda":

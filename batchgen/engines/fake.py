@@ -13,6 +13,10 @@ breaks promise P2 on a real device shows here too. A prompt may hold commands:
     fake:hang         denoise does not come back
     fake:hang-once=PATH   the same, unless this file is there; leaves it there
     fake:slow=0.5     denoise takes half a second more
+
+Its device is the process, or what the environment variable BATCHGEN_FAKE_DEVICE says. BATCHGEN_FAKE_SICK makes that
+device fail at whatever it is given: `raise`, `oom`, `nan`, `broken` (as after a CUDA error), or `start` (before that).
+With `:PATH` behind it only the first process that comes, which leaves this file there.
 """
 
 from __future__ import annotations
@@ -28,11 +32,13 @@ import numpy as np
 
 import batchgen
 from batchgen.engines.protocol import ImageRow
-from batchgen.errors import OutOfMemory
+from batchgen.errors import OutOfMemory, RendererBroken
 from batchgen.job import LOOP, Refine, Sampling
 from batchgen.job.steps import refined_size
 from batchgen.run.images import Pixels
 from batchgen.weights.spec import ModelSpec
+
+DEVICE, SICK = "BATCHGEN_FAKE_DEVICE", "BATCHGEN_FAKE_SICK"
 
 
 class FakeRenderer:
@@ -40,6 +46,9 @@ class FakeRenderer:
 
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
+        self._sick = _sickness()
+        if self._sick == "start":
+            raise RendererBroken("fake: this device does not start")
         self.versions = {"batchgen": batchgen.__version__, "numpy": np.__version__}
 
     def encode(self, rows: Sequence[ImageRow]) -> list[bytes]:
@@ -48,6 +57,14 @@ class FakeRenderer:
     def denoise(self, rows: Sequence[ImageRow], embeds: Sequence[Any]) -> list[Pixels | None]:
         for row in rows:
             _obey(row.prompt, len(rows))
+        if self._sick == "raise":
+            raise ValueError("fake: this device is sick")
+        if self._sick == "oom":
+            raise OutOfMemory("fake: this device is sick")
+        if self._sick == "broken":
+            raise RendererBroken("fake: this device is sick")
+        if self._sick == "nan":
+            return [None for _ in rows]
         return [self._draw(row, embed, len(rows)) for row, embed in zip(rows, embeds, strict=True)]
 
     def finite(self, latents: list[Pixels | None]) -> list[bool]:
@@ -82,6 +99,17 @@ class FakeRenderer:
         if "fake:vae-nan" in row.prompt:
             pixels[0, 0, 0] = 254
         return pixels
+
+
+def _sickness() -> str:
+    """Which of the ways to fail this process has, if any."""
+    way, _, path = os.environ.get(SICK, "").partition(":")
+    if path:
+        try:
+            open(path, "x").close()
+        except FileExistsError:
+            return ""
+    return way
 
 
 def _texts(row: ImageRow) -> bytes:

@@ -1,8 +1,8 @@
 """The Ray Data graph of rendering: missing shards → renderers → receipts, until nothing is missing.
 
-Knows numbers of shards and receipts; pictures never pass through here. Ray does the scheduling. Two things are added:
-an order in which a run that is stopped early is a fair sample, and a watchdog, because Ray cannot take a call away from
-an actor that hangs.
+Knows numbers of shards and receipts; pictures never pass through here. Ray does the scheduling. Three things are added:
+an order in which a run that is stopped early is a fair sample, a watchdog, because Ray cannot take a call away from an
+actor that hangs, and further executions, with fresh processes, for the shards of which a second opinion is asked.
 """
 
 from __future__ import annotations
@@ -20,19 +20,23 @@ from batchgen.cluster.watchdog import Patience, Stalled, watched
 from batchgen.errors import BudgetSpent, Infrastructure
 from batchgen.job import Job
 from batchgen.render.budget import Budget
+from batchgen.render.crew import Crew
 from batchgen.render.progress import Display
 from batchgen.render.receipt import Receipt, from_table
+from batchgen.render.stop import Stop
 from batchgen.render.worker import Orders, RenderShard
 from batchgen.run.attempts import bury, marked, running
 from batchgen.run.directory import Run
 from batchgen.run.found_model import FoundModel
 from batchgen.run.index import ShardRef
 from batchgen.run.plans import Plan
+from batchgen.run.set_aside import blame, had_their_say, nobody_aside_at_the_end, those_set_aside
 
 ORDER_SEED = 0
 TAIL = 0.05  # the last twentieth of the shards starts dearest first, so that no long one is left over
 CALLS_AT_ONCE = 2  # one on the device, one compressing and storing
-MAX_EXECUTIONS = 3
+MAX_STALLS = 3
+QUIET_ROUNDS = 4  # executions in a row in which no shard was finished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +48,9 @@ class Work:
     job: Job
     model: FoundModel
     session: str
+    stop: Stop
     budget: Budget
+    crew: Crew
 
 
 def render_missing(
@@ -57,12 +63,15 @@ def render_missing(
 ) -> None:
     """Render all shards of all plans that are not committed yet. Raises Infrastructure when it cannot be done.
 
-    Raises BudgetSpent when max_gpu_hours are used before; what was under way then is committed.
+    Raises BudgetSpent when max_gpu_hours are used before, TooManyFailures when going on is not worth it; what was under
+    way then is committed.
     """
     session = uuid.uuid4().hex
-    with Budget(run.store, session, max_gpu_hours, gpus_per_renderer(job.cluster)) as budget:
+    crew = Crew(job, display.tally.total)
+    with Stop(run.store, session) as stop, nobody_aside_at_the_end(run.store, session):
+        budget = Budget(run.store, session, stop, max_gpu_hours, gpus_per_renderer(job.cluster))
         for plan in run.plans:
-            work = Work(run=run, plan=plan, job=job, model=model, session=session, budget=budget)
+            work = Work(run=run, plan=plan, job=job, model=model, session=session, stop=stop, budget=budget, crew=crew)
             _render_plan(work, display, patience or Patience())
             if shards := missing(run, plan):
                 if budget.spent:
@@ -71,21 +80,38 @@ def render_missing(
 
 
 def _render_plan(work: Work, display: Display, patience: Patience) -> None:
-    """Execute the graph, again where renderers hung, until nothing is missing or the budget is used."""
-    for execution in range(MAX_EXECUTIONS):
-        shards = missing(work.run, work.plan)
-        if not shards or work.budget.spent:
-            return
+    """Execute the graph until nothing is missing: again for second opinions, and where renderers hung."""
+    stalls = quiet = 0
+    while quiet < QUIET_ROUNDS and (shards := missing(work.run, work.plan)) and not work.budget.spent:
         try:
-            _execute(work, shards, display, patience)
+            _execute(work, shards, display, patience, _orders(work, shards, asked_in_vain=quiet > 0))
         except Stalled as error:
             _end_renderers(work)
-            if execution + 1 == MAX_EXECUTIONS:
+            stalls += 1
+            if stalls == MAX_STALLS:
                 raise Infrastructure(
-                    f"No renderer answered, {MAX_EXECUTIONS} times: {error}. Run the same command again: rows at "
+                    f"No renderer answered, {MAX_STALLS} times: {error}. Run the same command again: rows at "
                     "which renderers hung are tried alone, and fail when that happens again."
                 ) from error
             display.note(f"{error}: ended the renderers, starting others")
+        if error := work.crew.too_many_failures():
+            raise error
+        blame(work.run.store, work.session, work.run.committed())
+        work.crew.know_aside(those_set_aside(work.run.store, work.session))
+        quiet = 0 if len(missing(work.run, work.plan)) < len(shards) else quiet + 1
+
+
+def _orders(work: Work, shards: list[ShardRef], asked_in_vain: bool) -> Orders:
+    store = work.run.store
+    heard = had_their_say(store, work.session, {shard.number for shard in shards})
+    return Orders(
+        url=store.url,
+        plan=work.plan.plan,
+        session=work.session,
+        model=work.model,
+        only_device=work.crew.is_one_device(asked_in_vain),
+        aside=work.crew.aside(heard),
+    )
 
 
 def _spent(budget: Budget, display: Display) -> str:
@@ -101,7 +127,7 @@ def _end_renderers(work: Work) -> None:
     """End all renderers by ending the session: Ray cannot cancel an actor's call. What they worked on is a death."""
     hung = running(work.run.store, work.session)
     restart(work.job.cluster)
-    bury(work.run.store, hung)
+    bury(work.run.store, hung, "hung")
 
 
 def missing(run: Run, plan: Plan) -> list[ShardRef]:
@@ -119,35 +145,32 @@ def in_order(shards: list[ShardRef]) -> list[ShardRef]:
     return shuffled[:-tail] + sorted(shuffled[-tail:], key=lambda shard: -shard.cost_tflop)
 
 
-def _execute(work: Work, shards: list[ShardRef], display: Display, patience: Patience) -> None:
+def _execute(work: Work, shards: list[ShardRef], display: Display, patience: Patience, orders: Orders) -> None:
     """One execution of the graph. Every receipt is counted; one that carries an error ends the job."""
 
     def signs() -> dict[int, set[str]]:
         return marked(work.run.store)
 
     try:
-        for receipt in watched(receipts_of(work, shards), patience, signs, display.update):
+        for receipt in watched(receipts_of(work.job, shards, orders), patience, signs, display.update):
             receipt.raise_if_broken()
             work.budget.count(receipt)
             if work.budget.over():
                 return
-            if not receipt.was_given_back:
+            if note := work.crew.count(receipt):
+                display.note(note)
+            if receipt.is_done:
                 display.tally.add(receipt.images, receipt.failed, receipt.suspect)
                 display.update()
+            if work.crew.too_many_failures():
+                work.stop.put_up()
     except RayError as error:
         raise explain(error) from error
 
 
-def receipts_of(work: Work, shards: list[ShardRef]) -> Iterator[Receipt]:
+def receipts_of(job: Job, shards: list[ShardRef], orders: Orders) -> Iterator[Receipt]:
     """Numbers → one-row blocks → RenderShard → receipts, as they finish."""
-    job, renderers = work.job, work.job.cluster.renderers
-    orders = Orders(
-        url=work.run.store.url,
-        plan=work.plan.plan,
-        session=work.session,
-        model=work.model,
-        budgeted=work.budget.limited,
-    )
+    renderers = job.cluster.renderers
     dataset = (
         ray.data.from_items([{"shard": shard.number} for shard in shards], override_num_blocks=1)
         .repartition(target_num_rows_per_block=1, strict=True)

@@ -1,4 +1,4 @@
-"""What a renderer says of a shard that it was given: rendered, given back, or why the whole job must stop.
+"""What a renderer says of a shard that it was given: rendered, given back, doubted, or why it or the job must stop.
 
 Travels from actor to driver as one row of a table. Knows errors by their names; pictures never pass through here.
 """
@@ -19,24 +19,30 @@ _TYPES = {"int": pa.int32(), "str": pa.string(), "float": pa.float64()}
 class Receipt:
     """shard: its number. images, failed, suspect: how many rows became what. attempts of others count as well.
 
-    unfinished: the shard was given back, because the budget is used, and so many others this renderer has to finish.
-    error, kind: what stops the job, and the name of its class in batchgen.errors.
-    renderer: host and process. renderer_seconds: since it started, loading included.
+    why: of one of the rows that failed. unfinished: the shard was given back, because no more is to be begun, and so
+    many others this renderer has to finish. doubted: rows that failed here, of which another device is to be asked.
+    sick: why this renderer should get no more. error, kind: what stops the job, and its class in batchgen.errors.
+    renderer: host and process. device: host and GPU, or what stands for it. renderer_seconds: since it started, loading
+    included.
     """
 
     shard: int
     images: int = 0
     failed: int = 0
     suspect: int = 0
+    why: str | None = None
     unfinished: int | None = None
+    doubted: int = 0
+    sick: str | None = None
     error: str | None = None
     kind: str | None = None
     renderer: str = ""
+    device: str = ""
     renderer_seconds: float = 0.0
 
     @classmethod
-    def done(cls, shard: int, images: int, failed: int, suspect: int = 0) -> Self:
-        return cls(shard=shard, images=images, failed=failed, suspect=suspect)
+    def done(cls, shard: int, images: int, failed: int, suspect: int = 0, why: str | None = None) -> Self:
+        return cls(shard=shard, images=images, failed=failed, suspect=suspect, why=why)
 
     @classmethod
     def given_back(cls, shard: int, unfinished: int) -> Self:
@@ -47,8 +53,9 @@ class Receipt:
         return cls(shard=shard, error=str(error), kind=type(error).__name__)
 
     @property
-    def was_given_back(self) -> bool:
-        return self.unfinished is not None
+    def is_done(self) -> bool:
+        """Whether the shard is committed."""
+        return self.unfinished is None and not self.doubted and self.sick is None and self.error is None
 
     def raise_if_broken(self) -> None:
         """Raises the error that stopped the renderer, in this process."""

@@ -1,47 +1,51 @@
 """The actor: holds one renderer, takes shard numbers, gives back receipts. Pictures go to the store, not through Ray.
 
 Knows no Ray API: Ray Data calls it with tables. Two calls may run at once; a lock guards the device, so one shard
-renders while another is compressed, verified and stored.
+renders while another is compressed, verified and stored. A failure counts when two devices saw it: what fails here is
+left for another renderer, and what failed elsewhere is looked at before the shard that Ray brings. A renderer that made
+nothing of a whole shard waits for that second opinion; if the rows were fine, it is the renderer that is sick.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import sys
 import threading
 import time
 import uuid
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from batchgen.engines import load_renderer
-from batchgen.engines.protocol import ImageRow
+from batchgen.engines import device_of, load_renderer
 from batchgen.errors import BatchgenError, Infrastructure, RendererBroken
-from batchgen.job import Output
 from batchgen.render import receipt
-from batchgen.render.batches import Batches, Outcome, Picture
-from batchgen.render.budget import Stop
+from batchgen.render.attempt import Attempt, Renderer
+from batchgen.render.batches import Batches
 from batchgen.render.receipt import Receipt
-from batchgen.run import images
-from batchgen.run.attempts import Attempts, History
+from batchgen.render.stop import Stop
+from batchgen.run.attempts import Attempts, is_busy, others_at_work
 from batchgen.run.directory import Run, commit, owned_footer
+from batchgen.run.doubts import Doubt, doubted, doubts_of, mark, record, settle
 from batchgen.run.found_model import FoundModel
+from batchgen.run.history import History
 from batchgen.run.index import ShardRef
 from batchgen.run.layout import data_path
 from batchgen.run.plans import Plan
-from batchgen.run.shard_file import EncodedPicture, Failure, Footer, build
+from batchgen.run.set_aside import set_aside
+from batchgen.run.shard_file import EncodedPicture, Failure
 from batchgen.storage.store import Store
 from batchgen.weights.spec import spec_of
 
-BEAT_S = 60.0  # how often a marker shows the driver that a long shard makes progress
-# For a shard whose file was lost: some of its failed rows now belong to a retry.
-REPLACED = Failure("REPLACED", "a later generation of this run has this row")
 COMPRESSION_THREADS = 2  # per renderer; PNG of 1024² takes a third of a CPU second, the image seconds of a GPU
+ASK_S = 1.0  # how often to look for a second opinion
+QUIET_S = 10.0  # without anybody at work, after which none is to be expected now
+ASIDE_S = 900.0  # without a commit of anybody, after which a renderer that was set aside says that it is the last one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,15 +53,17 @@ class Orders:
     """What an actor is told; all else stands in the plan.
 
     url: the run directory. plan: id of the plan. session: name of the driver's session, for markers. model: where this
-    job has the weights, whose digest is the plan's; None: where the planner saw them. budgeted: whether the session has
-    a budget, at whose end no shard is taken any more.
+    job has the weights, whose digest is the plan's; None: where the planner saw them. only_device: there is no other
+    device, so a fresh process on the same one gives the second opinion. aside: marks of devices that leave the work to
+    others.
     """
 
     url: str
     plan: str
     session: str
     model: FoundModel | None = None
-    budgeted: bool = False
+    only_device: bool = False
+    aside: frozenset[str] = frozenset()
 
 
 class RenderShard:
@@ -65,40 +71,79 @@ class RenderShard:
 
     def __init__(self, orders: Orders) -> None:
         self._began = time.monotonic()
-        self._gpu = threading.Lock()
+        self._orders = orders
+        self._gpu, self._opinion = threading.Lock(), threading.Lock()
         self._pool = ThreadPoolExecutor(COMPRESSION_THREADS, thread_name_prefix="compress")
         self._active: dict[str, Attempts] = {}
         self._unfinished: set[int] = set()  # shards between the device and their commit
-        self._session = orders.session
-        self._name = f"{socket.gethostname()}-{os.getpid()}"
+        self._process = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:4]}"
+        self._device = self._process
+        self._made_nothing_of: int | None = None  # a shard of which another renderer should say whether it is the rows
+        self._sick: str | None = None
         self._error: BatchgenError | None = None
         try:
             self._store = Store.open(orders.url)
-            self._stop = Stop(self._store, orders.session, orders.budgeted)
+            self._stop = Stop(self._store, orders.session)
             self._run, self._plan = _read_plan(self._store, orders.plan)
             self._shards = {shard.number: shard for shard in self._run.shards(self._plan)}
             self._replaced = self._run.replaced_after(self._plan)
-            if not self._stop.asked():
-                self._batches = Batches(load_renderer(spec_of(self._plan, orders.model)))
-            self._cold_start = time.monotonic() - self._began
+            self._start()
         except RendererBroken as error:  # leaving the process would only bring the next one here
-            self._error = Infrastructure(f"The renderer cannot be started on {socket.gethostname()}: {error}")
+            self._give_up(f"cannot be started: {error}")
         except BatchgenError as error:
             self._error = error  # said in the first receipt: an error here would reach the driver as a dead actor
         self._mark_when_preempted()
 
+    def _start(self) -> None:
+        spec = spec_of(self._plan, self._orders.model)
+        if own := device_of(spec):
+            self._device = f"{socket.gethostname()} {own}"
+        if mark(self._device) in self._orders.aside:
+            self._stand_aside()
+        if not self._stop.asked():
+            self._renderer = Renderer(
+                batches=Batches(load_renderer(spec)),
+                pool=self._pool,
+                cold_start=time.monotonic() - self._began,
+                device=self._device,
+                process=self._process,
+                only_device=self._orders.only_device,
+            )
+
+    def _give_up(self, why: str) -> None:
+        self._sick = f"{self._device}: {why}"
+        set_aside(self._store, self._orders.session, self._device, self._sick)
+
+    def _stand_aside(self) -> None:
+        """Ray gives an actor nothing while it starts. Raises Infrastructure when nobody else gets on."""
+        committed, since = len(self._run.committed()), time.monotonic()
+        while not self._stop.asked():
+            time.sleep(ASK_S)
+            if time.monotonic() - since > ASIDE_S:
+                before, committed, since = committed, len(self._run.committed()), time.monotonic()
+                if committed == before:
+                    raise Infrastructure(f"No renderer gets on, and {self._device} was set aside: run this again.")
+
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Numbers of shards, in a column `shard` → a receipt for each."""
-        receipts = [self._receipt(number) for number in batch["shard"].to_pylist()]
+        """Numbers of shards, in a column `shard` → a receipt for each, and for each that was rendered on the way."""
+        receipts = []
+        for number in batch["shard"].to_pylist():
+            self._ask_about_this_renderer()
+            receipts += [self._receipt(other, given=False) for other in self._doubted_elsewhere()]
+            receipts.append(self._receipt(number))
         for one in receipts:
-            one.renderer, one.renderer_seconds = self._name, time.monotonic() - self._began
+            one.renderer, one.device = self._process, self._device
+            one.renderer_seconds = time.monotonic() - self._began
         return receipt.to_table(receipts)
 
-    def _receipt(self, number: int) -> Receipt:
+    def _receipt(self, number: int, given: bool = True) -> Receipt:
         try:
             if self._error is not None:
                 raise self._error
-            return self._work(self._shards[number])
+            if self._sick is not None:
+                self._wait_for_others(number)
+                return Receipt(shard=number, sick=self._sick)
+            return self._work(self._shards[number], given)
         except RendererBroken as error:
             # A broken CUDA context breaks every later call in this process, and Ray would retry in the same one.
             print(f"shard {number}: leaving the process: {error}", file=sys.stderr, flush=True)  # noqa: T201
@@ -108,29 +153,100 @@ class RenderShard:
         finally:
             self._unfinished.discard(number)
 
-    def _work(self, shard: ShardRef) -> Receipt:
+    def _work(self, shard: ShardRef, given: bool) -> Receipt:
         if self._stop.asked():
             return self._given_back(shard)
         if self._store.exists(data_path(shard.number)):
             return self._existing(shard)
-        rows = self._run.rows(self._plan, shard)
-        todo = [row for row in image_rows(rows) if row.image_id not in self._replaced]
-        attempt_id = uuid.uuid4().hex
-        marker = Attempts(self._store, shard.number, self._session, attempt_id)
-        history = marker.history()
-        with self._gpu:
-            self._unfinished.add(shard.number)  # before it looks: whoever sees the sign after it sees this too
-            if self._stop.asked():  # put up while this shard waited for the device
-                return self._given_back(shard)
-            pending = self._render(todo, rows["batch_size"][0].as_py(), marker, history)
-        done = {row.image_id: item for row, item in zip(todo, pending, strict=True)}
-        pending = [done.get(image_id, REPLACED) for image_id in rows["image_id"].to_pylist()]
-        outcomes = [item.result() if isinstance(item, Future) else item for item in pending]
-        footer = self._footer(shard.number, attempt_id, history.attempts + 1, rows, outcomes)
-        pictures = [item if isinstance(item, EncodedPicture) else None for item in outcomes]
-        commit(self._store, build(rows, pictures, footer), footer)
-        suspect = sum(item is not None and item.values["suspect"] is not None for item in pictures)
-        return Receipt.done(shard.number, footer.images, len(footer.failures), suspect)
+        marker = Attempts(
+            self._store, shard.number, self._orders.session, uuid.uuid4().hex, self._device, self._process
+        )
+        history, doubts = marker.history(given), doubts_of(self._store, shard.number, self._plan.plan)
+        if history.kills_while_storing:
+            raise Infrastructure(_memory(shard))
+        if self._is_anothers_turn(history, doubts):
+            if given:
+                self._wait_for_others(shard.number)
+            return Receipt(shard=shard.number, doubted=shard.rows)
+        attempt = Attempt(
+            renderer=self._renderer, plan=self._plan, shard=shard, rows=self._run.rows(self._plan, shard),
+            replaced=self._replaced, marker=marker, history=history, doubts=doubts,
+        )  # fmt: skip
+        known = attempt.taken_over()
+        self._active[marker.attempt_id] = marker
+        died = False
+        try:
+            with self._gpu:
+                self._unfinished.add(shard.number)  # before it looks: whoever sees the sign after it sees this too
+                if self._stop.asked():  # put up while this shard waited for the device
+                    return self._given_back(shard)
+                pending = attempt.render(known)
+                marker.storing()
+            return self._stored(attempt, attempt.outcomes(known, pending))
+        except RendererBroken:
+            died = True
+            raise
+        finally:
+            del self._active[marker.attempt_id]
+            if not died:
+                marker.end()
+
+    def _stored(self, attempt: Attempt, outcomes: list[EncodedPicture | Failure]) -> Receipt:
+        """Commit what came of the shard, or leave it to another device where that should look first."""
+        number = attempt.shard.number
+        if unsure := attempt.unsure(outcomes):
+            data, _ = attempt.file(outcomes, doubtful=True)
+            record(self._store, number, self._device, attempt.marker.attempt_id, data)
+            if not self._orders.only_device and not any(isinstance(one, EncodedPicture) for one in outcomes):
+                self._made_nothing_of = number
+            return Receipt(shard=number, doubted=len(unsure))
+        data, footer = attempt.file(outcomes)
+        commit(self._store, data, footer)
+        settle(self._store, number)
+        suspect = sum(isinstance(one, EncodedPicture) and one.values["suspect"] is not None for one in outcomes)
+        why = next((f"{failure.code}: {failure.message}" for failure in footer.failures.values()), None)
+        return Receipt.done(number, footer.images, len(footer.failures), suspect, why)
+
+    def _is_anothers_turn(self, history: History, doubts: list[Doubt]) -> bool:
+        """Whether this device has said more of the shard, or died at it more often, than all others together."""
+        if self._orders.only_device:
+            return any(doubt.process == self._process for doubt in doubts)
+        mine = sum(doubt.device == self._device for doubt in doubts)
+        return 2 * mine > len(doubts) or history.is_anothers_turn(self._device)
+
+    def _doubted_elsewhere(self) -> list[int]:
+        """A shard that failed elsewhere and at which nobody is now, if there is one: it goes first."""
+        if self._error or self._sick or self._orders.only_device or self._stop.asked():
+            return []
+        mine, open_doubts = mark(self._device), doubted(self._store)
+        numbers = [number for number, devices in open_doubts.items() if mine not in devices and number in self._shards]
+        random.shuffle(numbers)  # all renderers look at the same time
+        free = (n for n in numbers if not self._store.exists(data_path(n)) and not is_busy(self._store, n))
+        return [number for number in [next(free, None)] if number is not None]
+
+    def _ask_about_this_renderer(self) -> None:
+        """After a shard of which nothing could be made: was it the rows, or is it this renderer?"""
+        with self._opinion:
+            number, self._made_nothing_of = self._made_nothing_of, None
+            if number is not None and self._wait_for_others(number):
+                images = owned_footer(self._store, number, self._plan.plan).images
+                if images:
+                    self._give_up(f"made nothing of shard {number}, of which another renderer made {images} images")
+
+    def _wait_for_others(self, shard: int) -> bool:
+        """Wait while others are at work: until the shard is committed (True), or they are done or are to stop."""
+        quiet_since: float | None = None
+        while not self._stop.asked():
+            if self._store.exists(data_path(shard)):
+                return True
+            if others_at_work(self._store, self._orders.session, self._process):
+                quiet_since = None
+            elif quiet_since is None:
+                quiet_since = time.monotonic()
+            elif time.monotonic() - quiet_since >= QUIET_S:
+                return False
+            time.sleep(ASK_S)
+        return False
 
     def _given_back(self, shard: ShardRef) -> Receipt:
         return Receipt.given_back(shard.number, len(self._unfinished - {shard.number}))
@@ -139,82 +255,6 @@ class RenderShard:
         """Another driver or an earlier attempt was faster: no device time for it."""
         footer = owned_footer(self._store, shard.number, self._plan.plan)
         return Receipt.done(shard.number, footer.images, len(footer.failures))
-
-    def _render(
-        self, todo: list[ImageRow], planned: int, marker: Attempts, history: History
-    ) -> list[Future[EncodedPicture] | Failure]:
-        """Outcomes in order of rows; pictures are being compressed while the device goes on."""
-        pending: list[Future[EncodedPicture] | Failure] = []
-        self._active[marker.attempt_id] = marker
-        died = False
-        try:
-            if history.isolate:
-                for row in todo:
-                    pending += self._alone(row, planned, marker, history)
-            else:
-                marker.begin()
-                beat = time.monotonic()
-                for outcomes in self._batches.render(todo, planned):
-                    if time.monotonic() - beat > BEAT_S:
-                        beat = time.monotonic()
-                        self._pool.submit(marker.begin)
-                    pending += [
-                        self._finish_later(todo[len(pending) + i], outcome, planned, history)
-                        for i, outcome in enumerate(outcomes)
-                    ]
-        except RendererBroken:
-            died = True
-            raise
-        finally:
-            del self._active[marker.attempt_id]
-            if not died:
-                marker.end()
-        return pending
-
-    def _alone(
-        self, row: ImageRow, planned: int, marker: Attempts, history: History
-    ) -> list[Future[EncodedPicture] | Failure]:
-        """Render a row of a shard that killed workers: alone in a batch, in the planned shape."""
-        if history.fatal(row.image_id):
-            return [
-                Failure("KILLS_WORKER", f"the process died {history.row_deaths[row.image_id]} times at this row alone")
-            ]
-        marker.begin(row.image_id)
-        (outcomes,) = self._batches.render([row], planned)
-        return [self._finish_later(row, outcome, planned, history) for outcome in outcomes]
-
-    def _finish_later(
-        self, row: ImageRow, outcome: Outcome, planned: int, history: History
-    ) -> Future[EncodedPicture] | Failure:
-        if isinstance(outcome, Failure):
-            return outcome
-        return self._pool.submit(
-            finish, row, outcome, planned=planned, attempt=history.attempts + 1, output=self._plan.job.output
-        )
-
-    def _footer(
-        self, shard: int, attempt_id: str, attempt: int, rows: pa.Table, outcomes: list[EncodedPicture | Failure]
-    ) -> Footer:
-        renderer = self._batches.renderer
-        ids = rows["image_id"].to_pylist()
-        failures = {ids[i]: outcome for i, outcome in enumerate(outcomes) if isinstance(outcome, Failure)}
-        constants = self._plan.constants() | {
-            "device": renderer.device,
-            "versions": renderer.versions,
-            "sigmas": renderer.sigmas(rows["num_inference_steps"][0].as_py()),
-            "peak_memory_bytes": renderer.peak_memory(),
-            "cold_start_seconds": round(self._cold_start, 3),
-        }
-        return Footer(
-            shard=shard,
-            plan=self._plan.plan,
-            attempt_id=attempt_id,
-            attempt=attempt,
-            finished_at=time.time(),
-            images=len(ids) - len(failures),
-            failures=failures,
-            constants=constants,
-        )
 
     def _mark_when_preempted(self) -> None:
         """On SIGTERM, say in the markers that the machine was taken away, then end as one would have without us."""
@@ -233,6 +273,14 @@ class RenderShard:
         signal.signal(signal.SIGTERM, preempted)
 
 
+def _memory(shard: ShardRef) -> str:
+    return (
+        f"shard {shard.number}: processes ended twice while its {shard.rows} pictures were compressed and stored, most "
+        "likely for want of memory. Give renderers more, or render into a new directory with a lower "
+        "output.images_per_shard."
+    )
+
+
 def _read_plan(store: Store, plan: str) -> tuple[Run, Plan]:
     run = Run.find(store)
     for candidate in run.plans if run else ():
@@ -241,29 +289,3 @@ def _read_plan(store: Store, plan: str) -> tuple[Run, Plan]:
     raise Infrastructure(
         f"{store}: the node {socket.gethostname()} does not see the plan there. Use a path that all nodes share, or S3."
     )
-
-
-def image_rows(rows: pa.Table) -> list[ImageRow]:
-    """Plan rows as a renderer takes them."""
-    names = [name for name in ImageRow.__dataclass_fields__ if name in rows.column_names]
-    return [
-        ImageRow(**{**row, "negative_prompt": row["negative_prompt"] or ""}) for row in rows.select(names).to_pylist()
-    ]
-
-
-def finish(row: ImageRow, picture: Picture, *, planned: int, attempt: int, output: Output) -> EncodedPicture:
-    """Compress and examine one picture: CPU work, off the device's path. planned: the batch size of its plan."""
-    pixels = picture.pixels
-    values = {
-        "batch_size": picture.batch_size,
-        "planned_batch_size": planned,
-        "image_height": pixels.shape[0],
-        "image_width": pixels.shape[1],
-        "suspect": images.suspect(pixels),
-        "pixel_sha256": images.pixel_sha256(pixels),
-        "phash": images.phash(pixels),
-        "render_seconds": picture.seconds,
-        "attempt": attempt,
-    }
-    data = images.encode(pixels, output.image_format, output.image_quality)
-    return EncodedPicture(data, f"{row.image_id}.{images.FORMATS[output.image_format].extension}", values)

@@ -19,8 +19,8 @@ from batchgen.look.status import status_of
 from batchgen.plan import preflight
 from batchgen.plan.graph import make_plan
 from batchgen.plan.preflight import prepare
-from batchgen.render.budget import Budget
-from batchgen.render.graph import Work, missing, receipts_of
+from batchgen.render.graph import missing, receipts_of
+from batchgen.render.worker import Orders
 from batchgen.run.directory import Run
 from batchgen.run.layout import data_path
 from batchgen.storage.store import Store
@@ -191,9 +191,8 @@ def test_a_pool_grows_to_its_largest_size(make_job, console):
     prepared = prepare(job)
     run, _ = make_plan(prepared)
     plan = run.plans[0]
-    with Budget(run.store, "s", None, gpus=1) as budget:
-        work = Work(run=run, plan=plan, job=job, model=plan.model, session="s", budget=budget)
-        receipts = list(receipts_of(work, missing(run, plan)))
+    orders = Orders(url=run.store.url, plan=plan.plan, session="s")
+    receipts = list(receipts_of(job, missing(run, plan), orders))
     assert sum(receipt.images for receipt in receipts) == 40
     assert len({receipt.renderer for receipt in receipts}) == 2
 

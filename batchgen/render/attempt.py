@@ -1,0 +1,184 @@
+"""One attempt at one shard: what of it is known already, the rows that are left, and the file that comes of them.
+
+Knows a renderer's batches, the shard's rows and what others made of them. Which shard comes next, and whether this
+renderer is fit for it, the worker says.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from batchgen.engines.protocol import ImageRow
+from batchgen.job import Output
+from batchgen.render.batches import Batches, Outcome, Picture
+from batchgen.run import images
+from batchgen.run.attempts import Attempts
+from batchgen.run.doubts import DEVICE, PROCESS, Doubt
+from batchgen.run.history import History
+from batchgen.run.index import ShardRef
+from batchgen.run.plans import Plan
+from batchgen.run.shard_file import EncodedPicture, Failure, Footer, build
+
+BEAT_S = 60.0  # how often a marker shows the driver that a long shard makes progress
+# For a shard whose file was lost: some of its failed rows now belong to a retry.
+REPLACED = Failure("REPLACED", "a later generation of this run has this row")
+
+Pending = dict[str, Future[EncodedPicture] | Failure]  # by image_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renderer:
+    """Who renders. only_device: there is no other that could be asked for its opinion."""
+
+    batches: Batches
+    pool: ThreadPoolExecutor
+    cold_start: float
+    device: str
+    process: str
+    only_device: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempt:
+    """replaced: rows that a later generation has. doubts: what others made of this shard."""
+
+    renderer: Renderer
+    plan: Plan
+    shard: ShardRef
+    rows: pa.Table
+    replaced: frozenset[str]
+    marker: Attempts
+    history: History
+    doubts: list[Doubt]
+
+    @property
+    def number(self) -> int:
+        """1 for the first attempt at this shard."""
+        return self.history.attempts + len(self.doubts) + 1
+
+    def constants(self) -> dict[str, Any]:
+        """What is the same for all pictures of the shard."""
+        device = self.renderer.batches.renderer
+        return self.plan.constants() | {
+            "device": device.device,
+            "versions": device.versions,
+            "sigmas": device.sigmas(self.rows["num_inference_steps"][0].as_py()),
+            "peak_memory_bytes": device.peak_memory(),
+            "cold_start_seconds": round(self.renderer.cold_start, 3),
+        }
+
+    def taken_over(self) -> dict[str, EncodedPicture]:
+        """Pictures that another device of the same kind has made already."""
+        constants = self.constants()
+        return {image_id: one for doubt in self.doubts for image_id, one in doubt.pictures(constants).items()}
+
+    def render(self, known: dict[str, EncodedPicture]) -> Pending:
+        """Outcomes of the rows that are not known; pictures are being compressed while the device goes on."""
+        rows = [row for row in image_rows(self.rows) if row.image_id not in self.replaced and row.image_id not in known]
+        only = self.renderer.only_device
+        pending: Pending = {
+            row.image_id: Failure("KILLS_WORKER", f"the process died {deaths} times at this row alone")
+            for row in rows
+            if self.history.fatal(row.image_id, only) and (deaths := self.history.row_deaths()[row.image_id])
+        }
+        rows = [row for row in rows if row.image_id not in pending]
+        by_id = {row.image_id: row for row in rows}
+        alone = self.history.alone(list(by_id))
+        for image_id in alone:
+            self.marker.begin(image_id)
+            self._render([by_id[image_id]], pending)
+            self.marker.survived(image_id)
+        if together := [row for row in rows if row.image_id not in set(alone)]:
+            self.marker.begin()
+            self._render(together, pending)
+        return pending
+
+    def _render(self, rows: list[ImageRow], pending: Pending) -> None:
+        """In the planned shape, also where it is a single row."""
+        planned, beat, done = self.shard.batch_size, time.monotonic(), 0
+        for outcomes in self.renderer.batches.render(rows, planned):
+            if time.monotonic() - beat > BEAT_S:
+                beat = time.monotonic()
+                self.renderer.pool.submit(self.marker.beat)
+            for row, outcome in zip(rows[done:], outcomes, strict=False):
+                pending[row.image_id] = self._finish_later(row, outcome, planned)
+            done += len(outcomes)
+
+    def _finish_later(self, row: ImageRow, outcome: Outcome, planned: int) -> Future[EncodedPicture] | Failure:
+        if isinstance(outcome, Failure):
+            return outcome
+        output = self.plan.job.output
+        return self.renderer.pool.submit(finish, row, outcome, planned=planned, attempt=self.number, output=output)
+
+    def outcomes(self, known: dict[str, EncodedPicture], pending: Pending) -> list[EncodedPicture | Failure]:
+        """One for each row of the shard, in order. Waits for what is being compressed."""
+        everything = {**known, **pending}
+        found = [everything.get(image_id, REPLACED) for image_id in self.rows["image_id"].to_pylist()]
+        return [one.result() if isinstance(one, Future) else one for one in found]
+
+    def unsure(self, outcomes: Sequence[EncodedPicture | Failure]) -> list[str]:
+        """The rows whose failure nobody else has seen: it may be this device that is sick."""
+        ids = self.rows["image_id"].to_pylist()
+        failed = [
+            image_id
+            for image_id, one in zip(ids, outcomes, strict=True)
+            if isinstance(one, Failure) and one is not REPLACED and one.code != "KILLS_WORKER"  # seen already
+        ]
+        return [image_id for image_id in failed if not self._was_seen_elsewhere(image_id)]
+
+    def _was_seen_elsewhere(self, image_id: str) -> bool:
+        mine = self.renderer
+        seen = [doubt for doubt in self.doubts if image_id in doubt.failures]
+        if mine.only_device:
+            return any(doubt.process != mine.process for doubt in seen)
+        return any(doubt.device != mine.device for doubt in seen)
+
+    def file(self, outcomes: Sequence[EncodedPicture | Failure], doubtful: bool = False) -> tuple[bytes, Footer]:
+        """The shard as a file, and its footer. doubtful: it says whose opinion it is."""
+        ids = self.rows["image_id"].to_pylist()
+        failures = {image_id: one for image_id, one in zip(ids, outcomes, strict=True) if isinstance(one, Failure)}
+        mine = {DEVICE: self.renderer.device, PROCESS: self.renderer.process} if doubtful else {}
+        footer = Footer(
+            shard=self.shard.number,
+            plan=self.plan.plan,
+            attempt_id=self.marker.attempt_id,
+            attempt=self.number,
+            finished_at=time.time(),
+            images=len(ids) - len(failures),
+            failures=failures,
+            constants=self.constants() | mine,
+        )
+        pictures = [one if isinstance(one, EncodedPicture) else None for one in outcomes]
+        return build(self.rows, pictures, footer), footer
+
+
+def image_rows(rows: pa.Table) -> list[ImageRow]:
+    """Plan rows as a renderer takes them."""
+    names = [name for name in ImageRow.__dataclass_fields__ if name in rows.column_names]
+    return [
+        ImageRow(**{**row, "negative_prompt": row["negative_prompt"] or ""}) for row in rows.select(names).to_pylist()
+    ]
+
+
+def finish(row: ImageRow, picture: Picture, *, planned: int, attempt: int, output: Output) -> EncodedPicture:
+    """Compress and examine one picture: CPU work, off the device's path. planned: the batch size of its plan."""
+    pixels = picture.pixels
+    values = {
+        "batch_size": picture.batch_size,
+        "planned_batch_size": planned,
+        "image_height": pixels.shape[0],
+        "image_width": pixels.shape[1],
+        "suspect": images.suspect(pixels),
+        "pixel_sha256": images.pixel_sha256(pixels),
+        "phash": images.phash(pixels),
+        "render_seconds": picture.seconds,
+        "attempt": attempt,
+    }
+    data = images.encode(pixels, output.image_format, output.image_quality)
+    return EncodedPicture(data, f"{row.image_id}.{images.FORMATS[output.image_format].extension}", values)

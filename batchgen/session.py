@@ -100,7 +100,7 @@ def _planned(prepared: Prepared, console: Console, limit: int | None) -> Run:
 def _with_retry(run: Run, console: Console) -> Run:
     """The run with another generation of what failed, where something did."""
     again = plan_retry(run)
-    count = sum(plan.images for plan in again.plans[len(run.plans) :])
+    count = sum(plan.images for plan in again.plans[len(run.plans) :] if plan.kind == "retry")
     console.print(f"{count} failed images are tried again" if count else "nothing to try again", highlight=False)
     return again
 

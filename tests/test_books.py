@@ -5,13 +5,14 @@ import json
 import pytest
 
 import batchgen
-from batchgen.errors import Infrastructure
+from batchgen.errors import Infrastructure, RunMismatch
 from batchgen.finalize.proof import finalize, proven
 from batchgen.finalize.success import Success
 from batchgen.look import doctor
 from batchgen.look.status import status_of
 from batchgen.plan.graph import make_plan
 from batchgen.plan.preflight import prepare
+from batchgen.plan.retry import plan_retry
 from batchgen.run.directory import Run
 from batchgen.run.sealed import seal, unseal
 from batchgen.storage.store import Store
@@ -167,6 +168,37 @@ def test_what_an_earlier_version_wrote_without_a_seal_is_read(make_job):
     store.replace(".batchgen/plan-000.json", plan)
     assert Success.read(run_of(job)).card is None
     agree(job, images=2)
+
+
+def test_an_extension_that_comes_second_extends_what_the_first_planned(make_job):
+    job, larger = make_job(["a", "b"]), make_job(["a", "b", "c", "d"])
+    first(job)
+    store = held(job, ".batchgen/plan-001.json", lambda: make_plan(prepare(make_job(["a", "b", "c"]), extend=True)))
+    run, summary = make_plan(planned_on(larger, store))
+    assert [plan.images for plan in run.plans] == [2, 1, 1]
+    assert summary.images == 1
+    render_here(run)
+    agree(job, images=4)
+
+
+def test_an_extension_that_comes_second_to_no_smaller_job_is_told(make_job):
+    job = make_job(["a", "b"])
+    first(job)
+    store = held(job, ".batchgen/plan-001.json", lambda: make_plan(prepare(make_job(["a", "b", "x"]), extend=True)))
+    with pytest.raises(RunMismatch, match="1 of the 3 images that were planned are not in the new job"):
+        make_plan(planned_on(make_job(["a", "b", "c"]), store))
+
+
+def test_a_retry_that_comes_second_is_planned_after_the_extension(make_job, tmp_path):
+    job = make_job(["a", f"b fake:until={tmp_path}/there"])
+    first(job)
+    (tmp_path / "there").write_text("")
+    rows = ["a", f"b fake:until={tmp_path}/there", "c"]
+    store = held(job, ".batchgen/plan-001.json", lambda: make_plan(prepare(make_job(rows), extend=True)))
+    run = plan_retry(Run(store, run_of(job).plans))
+    assert [(plan.kind, plan.images) for plan in run.plans] == [("first", 2), ("extension", 1), ("retry", 1)]
+    render_here(run_of(job))
+    agree(job, images=3)
 
 
 def test_every_changed_byte_of_a_plan_is_seen_when_it_is_opened(make_job):

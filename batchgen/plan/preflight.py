@@ -37,6 +37,7 @@ class Prepared:
     """What a planner needs. facts: all that makes this run this run, by name; fingerprint: their digest.
 
     run: what lies in the output place, None where nothing does yet. extends: it is to be extended by this job.
+    extend: it may be.
     notes: what could not be looked at. With any, this is good for a survey and not for rendering.
     """
 
@@ -48,6 +49,7 @@ class Prepared:
     expansion: Expansion
     facts: Facts
     fingerprint: str
+    extend: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -111,6 +113,7 @@ def prepare(job: Job, *, extend: bool = False, look_only: bool = False) -> Prepa
         expansion=Expansion.of(job, table.extras, model, pipeline),
         facts=facts,
         fingerprint=fingerprint,
+        extend=extend,
         notes=notes,
     )
 

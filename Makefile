@@ -26,6 +26,7 @@ check: .venv/installed
 	$(BIN)/mypy
 
 chaos: .venv/installed
+	$(BIN)/python -m tests.schedules 10000
 	$(BIN)/python -m pytest tests/chaos --timeout 900
 
 fuzz: .venv/installed

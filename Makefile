@@ -27,6 +27,7 @@ check: .venv/installed
 
 chaos: .venv/installed
 	$(BIN)/python -m tests.schedules 10000
+	$(BIN)/python jobs/bench/chaos.py
 	$(BIN)/python -m pytest tests/chaos --timeout 900
 
 fuzz: .venv/installed

@@ -6,12 +6,12 @@ Several are read at once as it is, and handing short columns to Arrow's own thre
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-Source = BinaryIO | pa.BufferReader
+Source = Any  # a binary file, or a pa.BufferReader
 
 
 def open_parquet(source: Source) -> pq.ParquetFile:

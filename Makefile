@@ -28,6 +28,8 @@ check: .venv/installed
 	$(BIN)/mypy
 
 chaos: .venv/installed
+	$(BIN)/python -m tests.schedules 10000
+	$(BIN)/python jobs/bench/chaos.py
 	$(BIN)/python -m pytest tests/chaos --timeout 900
 
 fuzz: .venv/installed

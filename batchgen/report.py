@@ -139,6 +139,8 @@ def print_status(console: Console, status: Status) -> None:
 
 
 def print_doctor(console: Console, report: Report) -> None:
+    for note in report.notes:
+        say(console, f"note: {note}")
     for problem in report.problems:
         say(console, f"- {problem}")
     again = f", {report.rerendered} rendered again" if report.rerendered else ""

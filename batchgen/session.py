@@ -17,7 +17,7 @@ from batchgen.cost.estimate import seconds_per_image
 from batchgen.errors import Refused, TooManyFailures
 from batchgen.finalize.card import dataset_card
 from batchgen.finalize.metadata import Totals
-from batchgen.finalize.proof import finalize, proven
+from batchgen.finalize.proof import finalize
 from batchgen.job import Job
 from batchgen.look import contact_page, contact_sheet
 from batchgen.plan.graph import make_plan
@@ -74,7 +74,8 @@ def render(job: Job, console: Console, options: Options | None = None) -> Finish
         if options.retry_failed and prepared.run is not None:
             run = _with_retry(run, console)
         rendered = render_rest(run, prepared, console, options.max_gpu_hours)
-    totals = (None if rendered else proven(run)) or finalize(run)
+    totals = finalize(run)
+    run = Run.open(run.store)  # another command may have planned more meanwhile, and the totals count it
     if limit is not None:
         for line in preview_lines(run, job):
             say(console, line)
@@ -99,7 +100,7 @@ def _planned(prepared: Prepared, console: Console, limit: int | None) -> Run:
 def _with_retry(run: Run, console: Console) -> Run:
     """The run with another generation of what failed, where something did."""
     again = plan_retry(run)
-    count = sum(plan.images for plan in again.plans[len(run.plans) :])
+    count = sum(plan.images for plan in again.plans[len(run.plans) :] if plan.kind == "retry")
     say(console, f"{count} failed images are tried again" if count else "nothing to try again")
     return again
 

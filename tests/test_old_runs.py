@@ -21,6 +21,7 @@ from batchgen.look.status import status_of
 from batchgen.plan.graph import make_plan, survey
 from batchgen.plan.preflight import prepare
 from batchgen.plan.retry import plan_retry
+from batchgen.rows.identity import fingerprint
 from batchgen.run.directory import Run
 from batchgen.storage.store import Store
 from tests.in_process import render_here
@@ -148,6 +149,7 @@ def test_what_another_version_wrote_beside_is_passed_over(old):
     plan["job"]["sampling"] |= {"new_key": [1, 2], "guidance_scale": 1000.0}
     plan["job"]["model"] |= {"preset": "fake", "new_key": {"deep": True}}
     plan["facts"] |= {"a new fact": 1}
+    plan["fingerprint"] = fingerprint(plan["facts"])
     plan["model"] |= {"new_key": 1}
     plan |= {"new_key": 1}
     path.write_text(json.dumps(plan))

@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -204,6 +205,24 @@ def test_probe_sweeps_old_leftovers_only(disk: Store) -> None:
         os.utime(folder / name, (time.time() - age,) * 2)
     disk.probe()
     assert temporary_files(disk) == ["young"]
+
+
+@pytest.mark.parametrize("write", ["create", "replace"])
+def test_a_folder_that_another_planner_takes_back_is_made_again(
+    disk: Store, monkeypatch: pytest.MonkeyPatch, write: str
+) -> None:
+    """A planner that was refused removes the folders that it made, empty as they are, under one that goes on."""
+    other = Store.open(disk.url)
+    other.probe()
+    refused = iter([True] * 3)
+
+    def sync(handle: int) -> None:
+        if next(refused, False):  # after the folders were made, before there is a file in them
+            shutil.rmtree(disk.url)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    getattr(disk, write)(".batchgen/plan/x/rows.parquet", b"x")
+    assert disk.read(".batchgen/plan/x/rows.parquet") == b"x"
 
 
 def test_links_are_followed_and_never_replaced(disk: Store, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,11 +18,12 @@ from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.look import doctor
 from batchgen.plan import graph
 from batchgen.plan.preflight import prepare
-from batchgen.render import worker
+from batchgen.render import attempt, worker
 from batchgen.render.worker import Orders, RenderShard
 from batchgen.run import attempts
 from batchgen.run.directory import owned_footer
 from batchgen.run.layout import data_path
+from batchgen.run.set_aside import those_set_aside
 from tests.in_process import call
 
 
@@ -77,14 +79,18 @@ def test_a_node_that_does_not_see_the_plan_says_so(made):
     assert (receipt.kind, "Use a path that all nodes share" in receipt.error) == ("Infrastructure", True)
 
 
-def test_a_renderer_that_cannot_start_ends_the_job(made, monkeypatch):
+def test_a_renderer_that_cannot_start_is_set_aside(made, monkeypatch):
     def broken(spec):
         raise RendererBroken("CUDA error: no kernel image")
 
-    _, actor, todo = made(["a"])
+    run, actor, todo = made(["a"])
     monkeypatch.setattr(worker, "load_renderer", broken)
+    monkeypatch.setattr(worker, "QUIET_S", 0.1)
     receipt = call(actor(), todo[0])
-    assert (receipt.kind, "cannot be started" in receipt.error) == ("Infrastructure", True)
+    said = f"{socket.gethostname()}-{os.getpid()}"
+    assert (receipt.is_done, receipt.sick.startswith(said)) == (False, True)
+    assert receipt.sick.endswith("cannot be started: CUDA error: no kernel image")
+    assert [*those_set_aside(run.store, "driver").values()] == [receipt.sick]
 
 
 def test_other_weights_than_the_plans_are_refused(made, tmp_path):
@@ -107,13 +113,13 @@ def test_an_innocent_row_survives_dead_drivers_and_live_ones(made):
 
 
 def test_a_long_shard_shows_that_it_makes_progress(made, monkeypatch):
-    begun = []
-    monkeypatch.setattr(worker, "BEAT_S", 0.0)
-    original = attempts.Attempts.begin
-    monkeypatch.setattr(attempts.Attempts, "begin", lambda self, *row: (begun.append(row), original(self, *row)))
+    beats = []
+    monkeypatch.setattr(attempt, "BEAT_S", 0.0)
+    original = attempts.Attempts.beat
+    monkeypatch.setattr(attempts.Attempts, "beat", lambda self: (beats.append(self), original(self)))
     _, actor, todo = made(["a", "b", "c", "d"], model={"batch_size": 1}, output={"images_per_shard": 4})
     call(actor(), todo[0])
-    assert len(begun) == 5
+    assert len(beats) == 4
 
 
 def test_a_broken_context_leaves_the_process_and_its_marker(made, tmp_path):
@@ -154,7 +160,7 @@ def test_sigterm_marks_a_preemption_and_ends_the_process(made, tmp_path):
 def test_images_are_compressed_while_the_device_goes_on(made, monkeypatch):
     """P6: the second batch is on the device before the first one's pictures are encoded."""
     order, gate = [], threading.Event()
-    original_denoise, original_finish = FakeRenderer.denoise, worker.finish
+    original_denoise, original_finish = FakeRenderer.denoise, attempt.finish
 
     def denoise(self, rows, embeds):
         order.append("denoise")
@@ -167,7 +173,7 @@ def test_images_are_compressed_while_the_device_goes_on(made, monkeypatch):
         return original_finish(*arguments, **named)
 
     monkeypatch.setattr(FakeRenderer, "denoise", denoise)
-    monkeypatch.setattr(worker, "finish", finish)
+    monkeypatch.setattr(attempt, "finish", finish)
     run, actor, todo = made([f"p{i}" for i in range(8)], output={"images_per_shard": 8})
     assert call(actor(), todo[0]).images == 8
     assert owned_footer(run.store, 0, run.plans[0].plan).images == 8

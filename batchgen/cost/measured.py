@@ -21,10 +21,11 @@ from batchgen.job import Output
 from batchgen.plan import preview
 from batchgen.plan.preflight import Prepared
 from batchgen.run import images
+from batchgen.run.damage import DAMAGED, found_damaged
 from batchgen.run.directory import Run, read_shard, read_shards
 from batchgen.run.index import ShardRef
 from batchgen.run.layout import data_path, plan_json
-from batchgen.run.shard_file import DAMAGED, Footer
+from batchgen.run.shard_file import Footer
 from batchgen.storage.store import PROBE_SECONDS, Store
 
 SHARDS_PER_BUCKET = 12
@@ -148,7 +149,7 @@ def _bytes_per_pixel(run: Run, read: list[_Read], output: Output) -> dict[str, f
     total, area = Counter[str](), 0
     for item in read[:PICTURES]:
         try:
-            with run.store.open_file(data_path(item.shard.number)) as opened:
+            with found_damaged(), run.store.open_file(data_path(item.shard.number)) as opened:
                 (row,) = next(pq.ParquetFile(opened).iter_batches(batch_size=1, columns=["image"])).to_pylist()
             pixels = images.decode(row["image"]["bytes"])
         except DAMAGED:  # the doctor says more of it

@@ -5,14 +5,17 @@ A pure function of the plans and, once there are any, of the totals. Never says 
 
 from __future__ import annotations
 
+import re
+
 import yaml
 
 from batchgen.finalize.metadata import Totals
 from batchgen.run.directory import Run
 from batchgen.run.plans import Plan
 
+DATA_FILES = "data/*.parquet"
 _FRONT = {
-    "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}],
+    "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": DATA_FILES}]}],
     "tags": ["synthetic", "text-to-image", "batchgen"],
 }
 
@@ -51,6 +54,25 @@ def model_name(plan: Plan) -> str:
     """The hub's name, or the last part of a local path."""
     path = plan.model.path
     return path if plan.model.revision else path.rstrip("/").rpartition("/")[2]
+
+
+# What _state() says, of whatever run: how a card that is behind is told from one that somebody edited.
+_STATED = re.compile(r"^\d+ images (?:of \d+ planned\b|are planned; this run is not finished\.).*$", re.MULTILINE)
+
+
+def tells_other_counts(card: str, totals: Totals) -> bool:
+    """Whether a card is of another state of the run: of fewer plans, or of none that is finished."""
+    return any(line != _state(totals.planned, totals) for line in _STATED.findall(card))
+
+
+def names_the_pictures(card: str) -> bool:
+    """Whether `datasets.load_dataset` finds the pictures by this card."""
+    begin, front = (*card.split("---\n", 2), "")[:2]
+    try:
+        found = yaml.safe_load(front) if not begin else None
+    except yaml.YAMLError:
+        return False
+    return isinstance(found, dict) and DATA_FILES in str(found.get("configs"))
 
 
 def _state(planned: int, totals: Totals | None) -> str:

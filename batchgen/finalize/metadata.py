@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from batchgen import schema
 from batchgen.errors import Infrastructure
+from batchgen.run.damage import found_damaged
 from batchgen.run.directory import Run, read_shard, read_shards
 from batchgen.run.index import ShardRef
 from batchgen.run.layout import data_path
@@ -77,11 +78,17 @@ def _shard(run: Run, plan: Plan, replaced: set[str], shard: ShardRef) -> pa.Tabl
     """
     planned = run.rows(plan, shard)
     footer, good = read_shard(run, shard.number)
-    ids = planned["image_id"].to_pylist()
-    if footer.plan != plan.plan or sorted([*good["image_id"].to_pylist(), *footer.failures]) != sorted(ids):
-        path = data_path(shard.number)
-        raise Infrastructure(f"{run.store}/{path}: does not hold the rows of its plan. Run batchgen doctor.")
-    pieces = [_succeeded(good, footer, shard)]
+    path = data_path(shard.number)
+    try:
+        with found_damaged():
+            ids, found = planned["image_id"].to_pylist(), [*good["image_id"].to_pylist(), *footer.failures]
+            if footer.plan != plan.plan or sorted(found) != sorted(ids):
+                raise ValueError("other rows")
+            pieces = [_succeeded(good, footer, shard, schema.extras_of(planned.schema))]
+    except ValueError as error:
+        raise Infrastructure(
+            f"{run.store}/{path}: does not hold the rows of its plan ({error}). Run batchgen doctor."
+        ) from error
     failed = planned.filter(are_among(footer.failures.keys() - replaced, planned))
     if len(failed):
         why = [footer.failures[image_id] for image_id in failed["image_id"].to_pylist()]
@@ -89,22 +96,23 @@ def _shard(run: Run, plan: Plan, replaced: set[str], shard: ShardRef) -> pa.Tabl
     return pa.concat_tables(pieces)
 
 
-def _succeeded(good: pa.Table, footer: Footer, shard: ShardRef) -> pa.Table:
+def _succeeded(good: pa.Table, footer: Footer, shard: ShardRef, extras: list[pa.Field]) -> pa.Table:
     constants = footer.constants | {"versions": json.dumps(footer.constants["versions"], sort_keys=True)}
     status = {"status": "ok", "error_code": None, "error_message": None}
-    return _fill(good, constants | status | {"shard": shard.number, "file": data_path(shard.number)})
+    return _fill(good, constants | status | {"shard": shard.number, "file": data_path(shard.number)}, extras)
 
 
 def _failed(plan: Plan, rows: pa.Table, codes: object, messages: object) -> pa.Table:
     planned = rows["batch_size"]
     rows = rows.drop_columns(["batch_size"])
     values = plan.constants() | {"status": "failed", "error_code": codes, "error_message": messages}
-    return _fill(rows.append_column("planned_batch_size", planned), values | {"shard": rows["shard"]})
+    rows = rows.append_column("planned_batch_size", planned)
+    return _fill(rows, values | {"shard": rows["shard"]}, schema.extras_of(rows.schema))
 
 
-def _fill(rows: pa.Table, values: dict[str, object]) -> pa.Table:
+def _fill(rows: pa.Table, values: dict[str, object], extras: list[pa.Field]) -> pa.Table:
     """The rows with all metadata columns: constants repeated, known columns as they are, the rest null."""
-    target = schema.metadata_schema(schema.extras_of(rows.schema))
+    target = schema.metadata_schema(extras)
     columns = [_column(rows, values, name, target.field(name).type) for name in target.names]
     return pa.table(columns, schema=target)
 

@@ -1,32 +1,65 @@
 """Proves that planned = committed + failed, then writes the metadata table, the card and _SUCCESS.
 
-A pure function of the shards: any driver may run it, twice, at the same time as another. Reads all columns but the
-pictures. Knows the run directory and neither Ray nor GPUs.
+A pure function of the plans and the shards: any driver may run it, twice, at the same time as another. Whoever ends
+last leaves books of the newest plans, because nobody ends before what lies there is proven: a driver that was held up
+may write books of older plans, and then sees that plans or files have changed, and writes them again.
+
+Reads all columns but the pictures. Knows the run directory and neither Ray nor GPUs.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from dataclasses import asdict
-from typing import Any
+import re
 
 import pyarrow as pa
 
 from batchgen.errors import Infrastructure
-from batchgen.finalize.card import dataset_card
+from batchgen.finalize.card import dataset_card, tells_other_counts
 from batchgen.finalize.metadata import Totals, metadata
+from batchgen.finalize.success import Success
 from batchgen.run.directory import Run
 from batchgen.run.layout import CARD, METADATA, SUCCESS
 from batchgen.run.plans import PlanFile, digest, to_parquet
 
 ROWS_PER_PART = 50_000
+ROUNDS = 20  # each takes another command that planned, or finalized, in just that moment
 
 
 def finalize(run: Run) -> Totals:
-    """Write metadata/, README.md and, last, _SUCCESS. Raises Infrastructure where a shard is missing or damaged."""
-    missing = sum(plan.shards for plan in run.plans) - len(run.committed())
-    if missing > 0:
+    """Write metadata/, README.md and, last, _SUCCESS, until they are proven of the plans that are there then.
+
+    Raises Infrastructure where a shard is missing or damaged.
+    """
+    for _ in range(ROUNDS):
+        now = Run.open(run.store)
+        if totals := proven(now):
+            return totals
+        _write(now)
+    raise Infrastructure(f"{run.store}: other commands keep changing this run. Run the same command again after them.")
+
+
+def proven(run: Run) -> Totals | None:
+    """What a finalize proved of exactly these plans; None where it has to be done, or done again.
+
+    Compares the digests of all files that it wrote. A card that somebody edited is theirs.
+    """
+    said = Success.read(run)
+    if said is None or said.plans != [plan.plan for plan in run.plans] or said.totals.planned != run.planned:
+        return None
+    if _parts_there(run) != {part.path for part in said.metadata}:
+        return None
+    try:
+        if not all(digest(run.store.read(part.path)) == part.sha256 for part in said.metadata):
+            return None
+        card = run.store.read(CARD).decode(errors="replace")
+    except FileNotFoundError:
+        return None
+    return None if tells_other_counts(card, said.totals) else said.totals
+
+
+def _write(run: Run) -> None:
+    run.store.delete(SUCCESS)  # first: it names what is about to be written over
+    if missing := len(set(range(run.next_shard)) - run.committed()):
         raise Infrastructure(f"{run.store}: {missing} shards are missing. Run the same command again to render them.")
     totals, parts, waiting = Totals(), list[PlanFile](), list[pa.Table]()
     for table in metadata(run):
@@ -42,35 +75,18 @@ def finalize(run: Run) -> Totals:
         raise Infrastructure(
             f"{run.planned} images were planned, {totals.planned} are accounted for. Run batchgen doctor."
         )
-    run.store.replace(CARD, dataset_card(run, totals).encode())
-    summary = vars(totals) | {
-        "planned": run.planned,
-        "plans": [plan.plan for plan in run.plans],
-        "metadata": [asdict(part) for part in parts],
-    }
-    run.store.replace(SUCCESS, json.dumps(summary, indent=1, sort_keys=True).encode())
-    return totals
+    for left_over in _parts_there(run) - {part.path for part in parts}:
+        run.store.delete(left_over)
+    card = dataset_card(run, totals).encode()
+    run.store.replace(CARD, card)
+    success = Success(totals=totals, plans=[plan.plan for plan in run.plans], metadata=parts, card=digest(card))
+    run.store.replace(SUCCESS, success.to_json())
 
 
-def proven(run: Run) -> Totals | None:
-    """What an earlier finalize proved of exactly these plans; None where it has to be done, or done again."""
-    summary = success(run)
-    if summary is None or summary["plans"] != [plan.plan for plan in run.plans]:
-        return None
-    there = {entry.path for entry in run.store.list(METADATA)}
-    if not {part["path"] for part in summary["metadata"]} <= there or not run.store.exists(CARD):
-        return None
-    values = {name: summary[name] for name in Totals.__dataclass_fields__}
-    return Totals(**{**values, "codes": Counter(values["codes"])})
-
-
-def success(run: Run) -> dict[str, Any] | None:
-    """What _SUCCESS says; None where it is missing or not ours."""
-    try:
-        summary: dict[str, Any] = json.loads(run.store.read(SUCCESS))
-        return summary if {"plans", "metadata", *Totals.__dataclass_fields__} <= summary.keys() else None
-    except (FileNotFoundError, ValueError, AttributeError):
-        return None
+def _parts_there(run: Run) -> set[str]:
+    """Files in metadata/ that have the names of parts."""
+    named = re.compile(rf"{METADATA}/part-\d+\.parquet")
+    return {entry.path for entry in run.store.list(METADATA) if named.fullmatch(entry.path)}
 
 
 def _write_part(run: Run, part: int, table: pa.Table) -> PlanFile:

@@ -16,9 +16,11 @@ from PIL import Image
 from batchgen.errors import Infrastructure, Refused
 from batchgen.finalize.metadata import metadata
 from batchgen.finalize.proof import proven
+from batchgen.finalize.success import Success
 from batchgen.run import images
 from batchgen.run.directory import Run
-from batchgen.run.layout import DATA, METADATA
+from batchgen.run.layout import DATA
+from batchgen.run.parquet import read_parquet
 from batchgen.storage.store import Store
 
 if TYPE_CHECKING:
@@ -76,12 +78,13 @@ class Results:
 
     def _tables(self) -> Iterator[pa.Table]:
         """The metadata table in pieces: as finalize wrote it, or from the shards that are there."""
-        if proven(self.run) is None:
+        said = Success.read(self.run) if proven(self.run) else None
+        if said is None:
             yield from metadata(self.run, self.run.committed())
             return
-        for part in self.run.store.list(METADATA):
+        for part in said.metadata:
             with self.run.store.open_file(part.path) as opened:
-                yield pq.read_table(opened)
+                yield read_parquet(opened)
 
 
 def truncated(run: Run) -> dict[tuple[str, str], list[str]]:

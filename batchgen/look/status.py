@@ -1,6 +1,6 @@
 """How far a run is, from its files alone: any machine that can read the directory can ask.
 
-Opens the footer of every shard and no picture. Knows no Ray.
+Opens the footer of every shard and no picture, and believes that a run is complete if its books prove it. Knows no Ray.
 """
 
 from __future__ import annotations
@@ -8,10 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from batchgen.finalize.proof import proven
+from batchgen.run.damage import DAMAGED
 from batchgen.run.directory import Run, read_shards
 from batchgen.run.index import ShardRef
-from batchgen.run.layout import SUCCESS, data_path
-from batchgen.run.shard_file import DAMAGED, Footer, read_footer
+from batchgen.run.layout import data_path
+from batchgen.run.plans import Plan
+from batchgen.run.shard_file import Footer, read_footer
 
 WINDOW_S = 1800.0  # speed is that of the last half hour before the newest shard
 
@@ -38,30 +41,39 @@ class Status:
 
 
 def status_of(run: Run) -> Status:
-    committed = run.committed()
-    shards = [shard for plan in run.plans for shard in run.shards(plan)]
-    there = [shard for shard in shards if shard.number in committed]
-    footers = [footer for footer in read_shards(there, partial(_footer, run)) if footer is not None]
+    committed, footers, shards = run.committed(), list[Footer](), 0
+    for plan in run.plans:
+        shards += len(run.shards(plan))
+        there = [shard for shard in run.shards(plan) if shard.number in committed]
+        read = partial(_footer, run, plan)
+        footers += [footer for footer in read_shards(there, read) if footer is not None]
     skipped = sum(plan.skipped_images for plan in run.plans)
     failed = skipped + sum(len(footer.failures) for footer in footers) - run.replacements
+    images, failed = (
+        sum(footer.images for footer in footers),
+        max(failed, 0),
+    )  # a replaced failure's shard may be missing
+    totals = proven(run) if len(footers) == shards else None
     return Status(
         planned=run.planned,
-        images=sum(footer.images for footer in footers),
-        failed=max(failed, 0),  # a shard whose failures are replaced may be missing
-        shards=len(shards),
+        images=images,
+        failed=failed,
+        shards=shards,
         committed_shards=len(footers),
         images_per_s=_speed([(footer.finished_at, footer.images) for footer in footers]),
-        complete=run.store.exists(SUCCESS) and len(footers) == len(shards),
+        complete=totals is not None and (totals.images, totals.failed) == (images, failed),
     )
 
 
-def _footer(run: Run, shard: ShardRef) -> Footer | None:
-    """The footer, or None if the file is damaged or gone: its rows count as missing, and the doctor says why."""
+def _footer(run: Run, plan: Plan, shard: ShardRef) -> Footer | None:
+    """The footer, or None if the file is damaged, gone or another's: its rows count as missing; the doctor says why."""
     try:
         with run.store.open_file(data_path(shard.number)) as opened:
-            return read_footer(opened)
+            footer = read_footer(opened)
     except DAMAGED:
         return None
+    mine = footer.plan == plan.plan and footer.shard == shard.number
+    return footer if mine and footer.images + len(footer.failures) == shard.rows else None
 
 
 def _speed(finished: list[tuple[float, int]]) -> float | None:

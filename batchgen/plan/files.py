@@ -70,10 +70,11 @@ class PlanFiles:
         index = to_table(self._index)
         return self._put("index.parquet", to_parquet(index), len(index)), self.skipped
 
-    def publish(self, plan: Plan) -> None:
-        """Make it THE plan of its generation, unless another planner was first: then that one's counts."""
+    def publish(self, plan: Plan) -> bool:
+        """Make it THE plan of its generation. False: another planner was first, and that one's counts."""
         self._kept = True  # from here on it may count, whatever the store answers
         self._kept = publish(self.store, plan).plan == self.plan
+        return self._kept
 
     def __enter__(self) -> Self:
         return self

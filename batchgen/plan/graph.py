@@ -7,6 +7,7 @@ no GPU.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -64,8 +65,11 @@ def make_plan(prepared: Prepared, limit: int | None = None) -> tuple[Run, Summar
             files.write(shard)
         _check(sharder.summary, extension)
         files.replace(extension.replaces if extension else [])
-        files.publish(_plan(prepared, sharder, files))
+        ours = files.publish(_plan(prepared, sharder, files))
     run = Run.open(prepared.store)
+    if not ours and prepared.extend and not run.holds(prepared.fingerprint):
+        run.check(prepared.facts, prepared.fingerprint, extend=True)
+        return make_plan(replace(prepared, run=run), limit)  # another command planned first: extend what it planned
     run.check(prepared.facts, prepared.fingerprint)
     return run, sharder.summary
 

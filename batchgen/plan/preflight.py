@@ -39,8 +39,8 @@ class Prepared:
     """What a planner needs. facts: all that makes this run this run, by name; fingerprint: their digest.
 
     run: what lies in the output place, None where nothing does yet. extends: it is to be extended by this job.
-    notes: what could not be looked at. With any, this is good for a survey and not for rendering. notices: what the
-    user should know of the table and the job.
+    extend: it may be. notes: what could not be looked at. With any, this is good for a survey and not for rendering.
+    notices: what the user should know of the table and the job.
     """
 
     job: Job
@@ -51,6 +51,7 @@ class Prepared:
     expansion: Expansion
     facts: Facts
     fingerprint: str
+    extend: bool = False
     notes: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
 
@@ -123,6 +124,7 @@ def prepare(job: Job, *, extend: bool = False, look_only: bool = False) -> Prepa
         expansion=Expansion.of(job, table.extras, model, pipeline, facts.rules),
         facts=facts,
         fingerprint=fingerprint,
+        extend=extend,
         notes=notes,
         notices=(*table.notices, *idle.notices(job, table.columns), *_left_out(model, facts)),
     )

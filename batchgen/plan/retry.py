@@ -65,8 +65,9 @@ def plan_retry(run: Run) -> Run:
             skipped=[],
             replaced=files.replaced,
         )
-        files.publish(plan)
-    return Run.open(run.store)
+        ours = files.publish(plan)
+    again = Run.open(run.store)
+    return again if ours else plan_retry(again)  # what another command planned first is no retry of ours
 
 
 def _failed(run: Run, plan: Plan) -> Iterator[tuple[Group, pa.Table]]:

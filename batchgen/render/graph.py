@@ -82,7 +82,8 @@ def render_missing(
 def _render_plan(work: Work, display: Display, patience: Patience) -> None:
     """Execute the graph until nothing is missing: again for second opinions, and where renderers hung."""
     stalls = quiet = 0
-    while quiet < QUIET_ROUNDS and (shards := missing(work.run, work.plan)) and not work.budget.spent:
+    order = int(work.session, 16)
+    while quiet < QUIET_ROUNDS and (shards := missing(work.run, work.plan, order)) and not work.budget.spent:
         try:
             _execute(work, shards, display, patience, _orders(work, shards, asked_in_vain=quiet > 0))
         except Stalled as error:
@@ -130,17 +131,21 @@ def _end_renderers(work: Work) -> None:
     bury(work.run.store, hung, "hung")
 
 
-def missing(run: Run, plan: Plan) -> list[ShardRef]:
-    """Shards of the plan that have no data file, in the order in which they should start."""
+def missing(run: Run, plan: Plan, order: int = ORDER_SEED) -> list[ShardRef]:
+    """Shards of the plan that have no data file, in the order in which they should start.
+
+    What another session is at, or died at, comes last. order: of this session, so that two that begin together do not
+    render the same shards all along.
+    """
     committed, suspects = run.committed(), marked(run.store)
-    shards = in_order([shard for shard in run.shards(plan) if shard.number not in committed])
+    shards = in_order([shard for shard in run.shards(plan) if shard.number not in committed], order)
     return sorted(shards, key=lambda shard: shard.number in suspects)
 
 
-def in_order(shards: list[ShardRef]) -> list[ShardRef]:
-    """Shuffled with a fixed seed over buckets and cells; the last TAIL of them dearest first."""
-    order = np.random.default_rng(ORDER_SEED).permutation(len(shards))
-    shuffled = [shards[i] for i in order]
+def in_order(shards: list[ShardRef], order: int = ORDER_SEED) -> list[ShardRef]:
+    """Shuffled over buckets and cells, with `order` as the seed; the last TAIL of them dearest first."""
+    places = np.random.default_rng(order).permutation(len(shards))
+    shuffled = [shards[i] for i in places]
     tail = max(1, round(len(shuffled) * TAIL))
     return shuffled[:-tail] + sorted(shuffled[-tail:], key=lambda shard: -shard.cost_tflop)
 

@@ -41,6 +41,7 @@ from batchgen.run.set_aside import set_aside
 from batchgen.run.shard_file import EncodedPicture, Failure
 from batchgen.storage.store import Store
 from batchgen.weights.spec import spec_of
+from batchgen.words import redact
 
 COMPRESSION_THREADS = 2  # per renderer; PNG of 1024² takes a third of a CPU second, the image seconds of a GPU
 ASK_S = 1.0  # how often to look for a second opinion
@@ -111,7 +112,7 @@ class RenderShard:
             )
 
     def _give_up(self, why: str) -> None:
-        self._sick = f"{self._device}: {why}"
+        self._sick = redact(f"{self._device}: {why}")
         set_aside(self._store, self._orders.session, self._device, self._sick)
 
     def _stand_aside(self) -> None:

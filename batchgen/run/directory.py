@@ -16,11 +16,14 @@ import pyarrow.parquet as pq
 
 from batchgen.errors import Infrastructure, OtherPlan, Refused, RunMismatch
 from batchgen.run import index
+from batchgen.run.damage import DAMAGED, found_damaged
 from batchgen.run.facts import Facts
 from batchgen.run.index import ShardRef
-from batchgen.run.layout import DATA, HIDDEN, data_path, plan_json, shard_number
+from batchgen.run.layout import DATA, HIDDEN, SUCCESS, data_path, plan_json, shard_number
+from batchgen.run.parquet import open_parquet, read_parquet
 from batchgen.run.plans import Plan, PlanFile, digest
-from batchgen.run.shard_file import DAMAGED, Footer, read_facts, read_footer
+from batchgen.run.sealed import seal
+from batchgen.run.shard_file import Footer, read_facts, read_footer
 from batchgen.storage.store import Store
 from batchgen.words import visible
 
@@ -77,7 +80,7 @@ class Run:
         found: set[str] = set()
         for later in self.plans[plan.generation + 1 :]:
             if later.replaced:
-                table = pq.read_table(pa.BufferReader(self._checked(later, later.replaced)))
+                table = read_parquet(self._checked(later, later.replaced))
                 found.update(table["image_id"].to_pylist())
         return found
 
@@ -109,7 +112,7 @@ class Run:
     def shards(self, plan: Plan) -> list[ShardRef]:
         """The shards of a plan, in order of their numbers. Read once."""
         if plan.plan not in self._shards:
-            table = pq.read_table(pa.BufferReader(self._checked(plan, plan.index)))
+            table = read_parquet(self._checked(plan, plan.index))
             self._shards[plan.plan] = index.from_table(table)
         return self._shards[plan.plan]
 
@@ -117,32 +120,37 @@ class Run:
         """The plan rows of one shard."""
         path = f"{plan.directory}/{shard.file}"
         try:
-            with self.store.open_file(path) as opened:
-                return pq.ParquetFile(opened, page_checksum_verification=True).read_row_group(shard.row_group)
-        except (OSError, pa.ArrowInvalid) as error:
+            with found_damaged(), self.store.open_file(path) as opened:
+                return open_parquet(opened).read_row_group(shard.row_group, use_threads=False)
+        except DAMAGED as error:
             raise _lost(self.store, path, str(error)) from error
 
     def planned_ids(self, plan: Plan) -> Iterator[pa.Table]:
         """image_id and skip_code of every row of the plan, a table for each of its files."""
         for path in (f"{plan.directory}/{file.path}" for file in [*plan.files, *plan.skipped]):
             try:
-                with self.store.open_file(path) as opened:
-                    yield pq.read_table(opened, columns=["image_id", "skip_code"], page_checksum_verification=True)
-            except (OSError, pa.ArrowInvalid) as error:
+                with found_damaged(), self.store.open_file(path) as opened:
+                    table = read_parquet(opened, ["image_id", "skip_code"])
+            except DAMAGED as error:
                 raise _lost(self.store, path, str(error)) from error
+            yield table
 
     def plan_schema(self) -> pa.Schema | None:
         """The columns of the plan's rows, the user's own included; None for a run without rows."""
         for plan in self.plans:
             for file in [*plan.files, *plan.skipped]:
-                with self.store.open_file(f"{plan.directory}/{file.path}") as opened:
-                    return pq.read_schema(opened)
+                path = f"{plan.directory}/{file.path}"
+                try:
+                    with found_damaged(), self.store.open_file(path) as opened:
+                        return pq.read_schema(opened)
+                except DAMAGED as error:
+                    raise _lost(self.store, path, str(error)) from error
         return None
 
     def skipped(self, plan: Plan) -> Iterator[pa.Table]:
         """Image rows that were never to be rendered, with skip_code and skip_message."""
         for file in plan.skipped:
-            yield pq.read_table(pa.BufferReader(self._checked(plan, file)))
+            yield read_parquet(self._checked(plan, file))
 
     def committed(self) -> set[int]:
         """Numbers of the shards that lie in data/. Lists once, opens nothing."""
@@ -166,7 +174,7 @@ def _read_plan(store: Store, generation: int) -> Plan | None:
         return Plan.from_json(store.read(path))
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except DAMAGED as error:
         raise _lost(store, path, str(error)) from error
 
 
@@ -186,11 +194,20 @@ def refuse_foreign(store: Store) -> None:
 
 
 def publish(store: Store, plan: Plan) -> Plan:
-    """Make a plan THE plan of its generation; where another planner was first, return that one's plan."""
-    path = plan_json(plan.generation)
-    if store.create(path, plan.to_json()):
+    """Make a plan THE plan of its generation; where another planner was first, return that one's plan.
+
+    What _SUCCESS says is gone before: a reader who only looks whether it is there must not take the run for complete.
+    """
+    if plan.generation:
+        store.delete(SUCCESS)
+    if store.create(plan_json(plan.generation), seal(plan.to_json())):
         return plan
-    return Plan.from_json(store.read(path))
+    theirs = _read_plan(store, plan.generation)
+    if theirs is None:
+        raise Infrastructure(
+            f"{store}/{plan_json(plan.generation)}: was there and is gone. Run the same command again."
+        )
+    return theirs
 
 
 def commit(store: Store, data: bytes, footer: Footer) -> Literal["committed", "already"]:

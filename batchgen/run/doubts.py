@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from batchgen import schema
+from batchgen.run.damage import DAMAGED
 from batchgen.run.layout import HIDDEN, number_in, shard_name
-from batchgen.run.shard_file import DAMAGED, EncodedPicture, Failure, Footer, check_seal
+from batchgen.run.shard_file import EncodedPicture, Failure, Footer, read_whole
 from batchgen.storage.store import Store
 
 FOLDER = f"{HIDDEN}/doubts"
@@ -53,11 +53,8 @@ def doubts_of(store: Store, shard: int, plan: str) -> list[Doubt]:
     found = []
     for entry in store.list(f"{FOLDER}/{shard_name(shard)}"):
         try:
-            data = store.read(entry.path)
-            check_seal(data)
-            table = pq.read_table(pa.BufferReader(data))
-            footer = Footer.from_metadata(table.schema.metadata)
-        except (*DAMAGED, KeyError):
+            footer, table = read_whole(store.read(entry.path))
+        except DAMAGED:
             continue
         if footer.plan == plan:
             device, process = footer.constants.get(DEVICE, ""), footer.constants.get(PROCESS, "")

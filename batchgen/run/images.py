@@ -27,12 +27,13 @@ class ImageFormat:
 
     extension: str
     options: dict[str, Any]
+    lossless: bool = False
 
 
 FORMATS = {
     # zlib level 4 is the first that searches lazily: the size of level 6 in half the time. 1024 × 1024 photographs,
     # Pillow 13, one core: level 1 0.06 s and 1.24 MB, level 4 0.10 s and 1.06 MB, level 6 0.27 s and 1.06 MB.
-    "png": ImageFormat("png", {"compress_level": 4}),
+    "png": ImageFormat("png", {"compress_level": 4}, lossless=True),
     "webp": ImageFormat("webp", {"quality": 90, "method": 4}),
     # 4:4:4: coarser chroma smears the red letters and thin lines that prompt adherence is judged by.
     "jpeg": ImageFormat("jpg", {"quality": 95, "subsampling": 0}),
@@ -70,6 +71,15 @@ def decode(data: bytes) -> Pixels:
             return np.array(picture.convert("RGB"))
     except (*BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"not a readable picture: {error}") from error
+
+
+def is_in(data: bytes, image_format: str) -> bool:
+    """Whether these bytes begin as a picture of this format, one of FORMATS."""
+    try:
+        with Image.open(io.BytesIO(data), formats=[image_format.upper()]):
+            return True
+    except (*BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return False
 
 
 def pixel_sha256(pixels: Pixels) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
@@ -18,11 +19,14 @@ import pyarrow.parquet as pq
 from batchgen.errors import Refused
 from batchgen.job import LOOP, Job
 from batchgen.job.stored import stored_job
+from batchgen.run.damage import found_damaged
 from batchgen.run.facts import Facts
 from batchgen.run.found_model import FoundModel
 from batchgen.run.layout import plan_directory
+from batchgen.run.sealed import unseal
 
 LAYOUT_VERSION = 3
+_NAME = re.compile(r"\w[\w.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class Plan:
         return stored_job(self.stored)
 
     def to_json(self) -> bytes:
+        """Without a seal, which publishing adds."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         values |= {"facts": self.facts.to_dict(), "model": self.model.to_dict()}
         said = {"job" if name == "stored" else name: value for name, value in values.items()}
@@ -74,8 +79,13 @@ class Plan:
 
     @classmethod
     def from_json(cls, data: bytes) -> Plan:
-        """Raises ValueError where it is no JSON, Refused where another version wrote it."""
-        said = json.loads(data)
+        """Raises ValueError where it is not as it was published, Refused where another version wrote it."""
+        with found_damaged():
+            return cls._from_json(data)
+
+    @classmethod
+    def _from_json(cls, data: bytes) -> Plan:
+        said = json.loads(unseal(data, unsealed="layout"))
         if said.get("layout") != LAYOUT_VERSION:
             raise Refused(
                 f"The run was made by batchgen {said.get('batchgen')}, whose layout this version cannot read."
@@ -85,7 +95,27 @@ class Plan:
         values |= {name: [PlanFile(**file) for file in values[name]] for name in ("files", "skipped")}
         values["index"] = PlanFile(**values["index"])
         values["replaced"] = PlanFile(**values["replaced"]) if values["replaced"] else None
-        return cls(**values)
+        plan = cls(**values)
+        plan._check()
+        return plan
+
+    def _check(self) -> None:
+        """Raises ValueError where a value is not of its type: a plan without a seal may hold anything."""
+        named = self.named_files
+        numbers = [self.generation, self.images, self.skipped_images, self.shards, *(file.rows for file in named)]
+        names = [self.plan, *(file.path for file in named)]
+        texts = [self.fingerprint, self.batchgen, self.model.path, self.model.digest, *(file.sha256 for file in named)]
+        if not all(type(number) is int and number >= 0 for number in numbers):
+            raise ValueError("one of its counts is no number")
+        if not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
+            raise ValueError("one of its files has a name that no plan gives")
+        if not all(isinstance(text, str) for text in texts) or not isinstance(self.stored, dict):
+            raise ValueError("one of its values is of another type")
+
+    @property
+    def named_files(self) -> list[PlanFile]:
+        """All files of the plan, with their digests."""
+        return [*self.files, self.index, *self.skipped, *([self.replaced] if self.replaced else [])]
 
     @property
     def directory(self) -> str:

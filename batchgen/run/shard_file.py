@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -17,9 +18,10 @@ import pyarrow.parquet as pq
 
 from batchgen import schema
 from batchgen.errors import Infrastructure
+from batchgen.run.damage import found_damaged
+from batchgen.run.parquet import open_parquet
 from batchgen.words import redact
 
-DAMAGED = (ValueError, OSError, pa.ArrowInvalid)  # what a file that is no sound shard of ours raises
 FOOTER_KEY = b"batchgen"
 # The digest of a file stands in its own footer: taken over all bytes with zeros in its place, then written there. The
 # two bytes between key and value are Thrift's (compact protocol): field 2 is binary, 64 bytes long.
@@ -44,7 +46,9 @@ class Failure:
 class Footer:
     """What a data file says of itself. failures: image_id → why.
 
-    constants: schema.CONSTANT_FIELDS, and peak_memory_bytes of the renderer so far, for estimates.
+    constants: schema.CONSTANT_FIELDS, and peak_memory_bytes of the renderer so far, for estimates. pictures: sha256
+    over the encoded pictures, in their order: of those that lost bits in their format nothing else tells whose they
+    are. None where an earlier version wrote the file.
     """
 
     shard: int
@@ -55,6 +59,7 @@ class Footer:
     images: int
     failures: dict[str, Failure]
     constants: dict[str, Any]
+    pictures: str | None = field(default=None, compare=False)
 
     def to_json(self) -> str:
         failures = [{"image_id": key, "code": why.code, "message": why.message} for key, why in self.failures.items()]
@@ -65,10 +70,26 @@ class Footer:
         """Raises ValueError for a file that is not a shard of ours."""
         if not metadata or FOOTER_KEY not in metadata:
             raise ValueError("it is not a batchgen shard: its footer names no plan")
-        values = json.loads(metadata[FOOTER_KEY])  # a newer version may have written more
-        failures = {item["image_id"]: Failure(item["code"], item["message"]) for item in values.pop("failures")}
-        known = {name: values[name] for name in cls.__slots__ if name != "failures"}
-        return cls(failures=failures, **known)
+        with found_damaged():
+            values = json.loads(metadata[FOOTER_KEY])  # a newer version may have written more
+            failures = {item["image_id"]: Failure(item["code"], item["message"]) for item in values.pop("failures")}
+            known = {name: values[name] for name in cls.__slots__ if name not in ("failures", "pictures")}
+            footer = cls(failures=failures, pictures=values.get("pictures"), **known)
+            if not footer.is_sane():
+                raise ValueError("its footer holds values that no shard has")
+        return footer
+
+    def is_sane(self) -> bool:
+        """Whether all values are of their types, and numbers what they can be."""
+        texts = [self.plan, self.attempt_id, *self.failures]
+        texts += [text for why in self.failures.values() for text in (why.code, why.message)]
+        counts = (self.shard, self.attempt, self.images)
+        return (
+            all(isinstance(text, str) for text in texts)
+            and all(type(count) is int and 0 <= count < 2**31 for count in counts)
+            and math.isfinite(self.finished_at)
+            and isinstance(self.constants, dict)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +109,23 @@ def build(rows: pa.Table, pictures: Sequence[EncodedPicture | None], footer: Foo
     target = schema.image_schema(schema.extras_of(rows.schema))
     images = pa.array([{"bytes": item.data, "path": item.path} for item in stored], schema.IMAGE_TYPE)
     columns = {"image": images}
-    for field in schema.RENDER_FIELDS:
-        columns[field.name] = pa.array([item.values[field.name] for item in stored], field.type)
+    for one in schema.RENDER_FIELDS:
+        columns[one.name] = pa.array([item.values[one.name] for item in stored], one.type)
     table = pa.table([columns.get(name, kept[name] if name in kept.column_names else None) for name in target.names],
                      schema=target)  # fmt: skip
+    footer = replace(footer, pictures=digest_of_pictures(table["image"]))
     data = to_bytes(table, footer, largest=max((len(item.data) for item in stored), default=1))
     _verify(data, table, footer)
     return data
+
+
+def digest_of_pictures(column: pa.ChunkedArray) -> str:
+    """sha256 over the encoded pictures of a table's column `image`, one after the other."""
+    found = hashlib.sha256()
+    for chunk in column.chunks:
+        for data in chunk.field("bytes"):
+            found.update(data.as_buffer() or b"")
+    return found.hexdigest()
 
 
 def to_bytes(table: pa.Table, footer: Footer, largest: int) -> bytes:
@@ -148,20 +179,30 @@ def _digest(data: bytes) -> str:
 def _verify(data: bytes, table: pa.Table, footer: Footer) -> None:
     """Open the file, before it is stored, as any reader would. Raises Infrastructure if it is not what was written."""
     check_seal(data)
-    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-    found = file.read(["image_id", "pixel_sha256"])
+    file = open_parquet(pa.BufferReader(data))
+    found = file.read(["image_id", "pixel_sha256"], use_threads=False)
     same = found["image_id"].equals(table["image_id"]) and found["pixel_sha256"].equals(table["pixel_sha256"])
     if not same or Footer.from_metadata(file.schema_arrow.metadata) != footer:
         raise Infrastructure(f"shard {footer.shard} does not read back as it was written. Check this node's memory.")
 
 
 def read_footer(file: BinaryIO) -> Footer:
-    """Raises ValueError where it is not a shard of ours, pyarrow's errors where it is not Parquet."""
-    return Footer.from_metadata(pq.ParquetFile(file).schema_arrow.metadata)
+    """Raises what is in damage.DAMAGED where it is not a shard of ours, or no Parquet."""
+    with found_damaged():
+        return Footer.from_metadata(pq.ParquetFile(file).schema_arrow.metadata)
 
 
 def read_facts(file: BinaryIO) -> tuple[Footer, pa.Table]:
-    """The footer and all columns but the pictures."""
-    parquet = pq.ParquetFile(file, page_checksum_verification=True)
-    names = [name for name in parquet.schema_arrow.names if name != "image"]
-    return Footer.from_metadata(parquet.schema_arrow.metadata), parquet.read(names)
+    """The footer and all columns but the pictures. Raises as read_footer()."""
+    with found_damaged():
+        parquet = open_parquet(file)
+        names = [name for name in parquet.schema_arrow.names if name != "image"]
+        return Footer.from_metadata(parquet.schema_arrow.metadata), parquet.read(names, use_threads=False)
+
+
+def read_whole(data: bytes) -> tuple[Footer, pa.Table]:
+    """The footer and all columns of a file whose seal is right. Raises ValueError where it is damaged."""
+    check_seal(data)
+    with found_damaged():
+        parquet = open_parquet(pa.BufferReader(data))
+        return Footer.from_metadata(parquet.schema_arrow.metadata), parquet.read(use_threads=False)

@@ -13,15 +13,18 @@ import socket
 import stat
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import fsspec
 
 from batchgen.errors import Refused
 
+T = TypeVar("T")
+
 TMP = ".batchgen/tmp"  # for files that are being written; on local disks only, and never listed
+FOLDER_TRIES = 9
 TMP_SECONDS = 24 * 3600.0  # an older file in it was left by a writer that was killed
 ONE_PUT = 5 * 2**30  # s3fs turns anything of two chunks into a multipart upload, and not every store checks those
 MEMORY_LOCK = threading.Lock()  # fsspec's memory file system looks first and writes later
@@ -125,6 +128,9 @@ class Local:
                     yield from self.list(path, recursive)
 
     def create(self, path: str, data: bytes) -> bool:
+        return self._in_folders(lambda: self._create(path, data))
+
+    def _create(self, path: str, data: bytes) -> bool:
         with self._written(path, data) as (written, final):
             try:
                 os.link(written, final)  # unlike rename, fails if the name is taken
@@ -137,6 +143,9 @@ class Local:
         return True
 
     def replace(self, path: str, data: bytes) -> None:
+        self._in_folders(lambda: self._replace(path, data))
+
+    def _replace(self, path: str, data: bytes) -> None:
         with self._written(path, data) as (written, final):
             os.replace(written, final)
 
@@ -152,12 +161,22 @@ class Local:
 
     def sweep(self) -> None:
         """Remove what killed writers left. The disk's own clock tells how old it is: those of machines may be wrong."""
+        self._in_folders(self._sweep)
+
+    def _sweep(self) -> None:
         with self._written(f"{TMP}/now", b"") as (now, _), os.scandir(os.path.dirname(now)) as items:
             oldest = os.stat(now).st_mtime - TMP_SECONDS
             for item in items:
                 with contextlib.suppress(FileNotFoundError):
                     if item.stat().st_mtime < oldest:
                         os.unlink(item.path)
+
+    def _in_folders(self, write: Callable[[], T]) -> T:
+        """Write, again where a folder vanishes meanwhile: another planner takes back folders that it made, if empty."""
+        for _ in range(FOLDER_TRIES):
+            with contextlib.suppress(FileNotFoundError):
+                return write()
+        return write()
 
     @contextlib.contextmanager
     def _written(self, path: str, data: bytes) -> Iterator[tuple[str, str]]:

@@ -25,6 +25,13 @@ def test_the_tail_starts_with_its_dearest():
     assert costs == sorted(costs, reverse=True)
 
 
+def test_sessions_that_begin_together_take_shards_in_other_orders():
+    """Two that went the same way rendered most shards twice, each a little later than the other."""
+    orders = [[shard.number for shard in in_order(shards(60), order)] for order in (1, 2)]
+    assert sum(one == other for one, other in zip(*orders, strict=True)) < 10
+    assert sorted(orders[0]) == sorted(orders[1])
+
+
 def test_the_order_is_fixed_and_loses_nothing():
     assert in_order(shards(40)) == in_order(shards(40))
     assert sorted(shard.number for shard in in_order(shards(40))) == list(range(40))

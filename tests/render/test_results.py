@@ -15,6 +15,7 @@ from batchgen.errors import Infrastructure, Refused, TooManyFailures
 from batchgen.look import show
 from batchgen.look.status import status_of
 from batchgen.run.directory import Run
+from batchgen.run.sealed import seal, unseal
 from batchgen.storage.store import Store
 
 
@@ -99,10 +100,9 @@ def test_show_sees_when_pixels_are_others(demo_out, tmp_path):
     out = shutil.copytree(demo_out, tmp_path / "run")
     image_id = an_image(batchgen.open(str(out)), prompt="a grey heart")
     plan = Run.open(Store.open(str(out))).plans[0]
-    text = Path(out, ".batchgen/plan-000.json").read_text()
-    Path(out, ".batchgen/plan-000.json").write_text(
-        text.replace(f'"dtype": "{plan.model.dtype}"', '"dtype": "bfloat16"')
-    )
+    path = Path(out, ".batchgen/plan-000.json")
+    text = unseal(path.read_bytes(), "layout").decode()
+    path.write_bytes(seal(text.replace(f'"dtype": "{plan.model.dtype}"', '"dtype": "bfloat16"').encode()))
     done = CliRunner().invoke(app, ["show", str(out), image_id, "--rerender"])
     assert done.exit_code == 1
     assert "renders to other pixels here" in done.output

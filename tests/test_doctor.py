@@ -1,30 +1,35 @@
 """doctor.py: a sound run is proven, and every kind of damage is found and named."""
 
-import io
+import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
 
-from batchgen import session
 from batchgen.errors import Infrastructure
 from batchgen.finalize import proof
 from batchgen.job.file import job_from
 from batchgen.look import again, doctor
 from batchgen.look.status import status_of
+from batchgen.plan.graph import make_plan
+from batchgen.plan.preflight import prepare
+from batchgen.run import images
 from batchgen.run.directory import Run
+from batchgen.run.sealed import unseal
 from batchgen.run.shard_file import Footer, to_bytes
 from batchgen.storage.store import Store
+from tests.in_process import render_here
 
 
 @pytest.fixture(scope="module")
-def rendered(tmp_path_factory, ray_session):
+def rendered(tmp_path_factory):
     """A run of three shards, rendered once for all tests of this file."""
     folder = tmp_path_factory.mktemp("doctor")
-    (folder / "prompts.jsonl").write_text("\n".join(f'{{"prompt": "prompt {i}"}}' for i in range(12)))
+    (folder / "prompts.jsonl").write_text("\n".join(f'{{"prompt": "prompt {i}", "note": "n{i}"}}' for i in range(12)))
     job = job_from(
         {
             "input": {"path": str(folder / "prompts.jsonl")},
@@ -33,7 +38,7 @@ def rendered(tmp_path_factory, ray_session):
             "output": {"path": str(folder / "run"), "images_per_shard": 4},
         }
     )
-    session.render(job, Console(file=io.StringIO()))
+    render_here(make_plan(prepare(job))[0])
     return folder / "run"
 
 
@@ -120,6 +125,109 @@ def test_pixels_that_changed_behind_a_valid_file(out):
     swapped = table.set_column(0, table.schema.field(0), pa.array(pictures, table.schema.field(0).type))
     shard(out, 1).write_bytes(to_bytes(swapped, footer, 100_000))
     assert sum("has other pixels than were rendered" in problem for problem in problems(out)) == 2
+
+
+def resealed(out, number, change):
+    """Rewrite a data file with care, as a tool would: table and footer are changed, seal and checksums are right."""
+    path = shard(out, number)
+    table, footer = change(pq.read_table(path), Footer.from_metadata(pq.read_schema(path).metadata))
+    path.write_bytes(to_bytes(table, footer, 100_000))
+
+
+def with_column(table, name, values):
+    at = table.schema.get_field_index(name)
+    return table.set_column(at, table.schema.field(at), pa.array(values, table.schema.field(at).type))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("prompt", "another"), ("seed", 7), ("guidance_scale", 1.5), ("note", "x"), ("tokens_t5", 3), ("cell", "y")],
+)
+def test_a_planned_column_with_other_values(out, name, value):
+    resealed(out, 1, lambda table, footer: (with_column(table, name, [value] * len(table)), footer))
+    assert any(f"data/shard-000001.parquet: column {name} is not as it was planned" in line for line in problems(out))
+
+
+def test_a_column_that_no_plan_has(out):
+    resealed(out, 1, lambda table, footer: (table.append_column("extra", pa.array([1] * len(table))), footer))
+    assert any("column extra is not as it was planned" in line for line in problems(out))
+
+
+def test_a_picture_that_was_replaced_together_with_its_digest(out):
+    pixels = np.zeros((32, 32, 3), np.uint8)
+
+    def change(table, footer):
+        pictures, digests = table["image"].to_pylist(), table["pixel_sha256"].to_pylist()
+        pictures[0]["bytes"], digests[0] = images.encode(pixels, "png"), images.pixel_sha256(pixels)
+        table = with_column(with_column(table, "image", pictures), "pixel_sha256", digests)
+        return table, replace(footer, pictures=None)
+
+    resealed(out, 1, change)
+    (problem,) = problems(out)
+    assert problem.startswith("metadata/part-00000.parquet: column pixel_sha256 is not that of")
+
+
+def test_a_picture_in_another_format_than_its_name(out):
+    def change(table, footer):
+        pictures = table["image"].to_pylist()
+        pictures[0]["bytes"] = images.encode(images.decode(pictures[0]["bytes"]), "webp", 100)
+        return with_column(table, "image", pictures), replace(footer, pictures=None)
+
+    resealed(out, 1, change)
+    assert any("is no png, as the job asked for" in line for line in problems(out))
+
+
+def test_swapped_pictures_of_a_format_that_loses_bits(make_job):
+    job = make_job(["a", "b"], output={"image_format": "webp"})
+    run = render_here(make_plan(prepare(job))[0])
+
+    def change(table, footer):
+        pictures = table["image"].to_pylist()
+        pictures[0]["bytes"], pictures[1]["bytes"] = pictures[1]["bytes"], pictures[0]["bytes"]
+        return with_column(table, "image", pictures), footer
+
+    assert doctor.examine(run).problems == []
+    resealed(Path(job.output.path), 0, change)
+    assert any("its pictures are not those that were rendered" in line for line in doctor.examine(run).problems)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"failures": 5}, {"failures": [{}]}, {"constants": []}, {"constants": {}}, {"finished_at": float("nan")},
+     {"images": "4"}, {"plan": None}, {"shard": {}}, {"images": -1}, {"finished_at": 10**400}],
+)  # fmt: skip
+def test_a_crafted_footer_is_named_and_ends_in_no_traceback(out, change):
+    path = shard(out, 1)
+    table, footer = pq.read_table(path), Footer.from_metadata(pq.read_schema(path).metadata)
+
+    class Crafted:
+        def to_json(self):
+            return json.dumps(json.loads(footer.to_json()) | change)
+
+    path.write_bytes(to_bytes(table, Crafted(), 100_000))
+    run = Run.open(Store.open(str(out)))
+    if change != {"constants": {}}:  # what a doctor of one file cannot know
+        assert any(line.startswith("data/shard-000001.parquet: ") for line in problems(out))
+        assert status_of(run).committed_shards == 2
+    run.store.delete("_SUCCESS")
+    with pytest.raises(Infrastructure, match=r"data/shard-000001\.parquet"):
+        proof.finalize(run)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"fingerprint": "0" * 32}, "its fingerprint is not that of its facts"),
+        ({"shards": 4}, "says 4 shards, and its files hold 3"),
+        ({"images": 11}, "says 11 images, and its files hold 12"),
+        ({"skipped_images": 1}, "says 1 skipped images, and its files hold 0"),
+        ({"generation": 1}, "says that it is generation 1"),
+    ],
+)
+def test_a_plan_that_contradicts_its_files(out, change, told):
+    path = out / ".batchgen" / "plan-000.json"
+    path.write_text(json.dumps(json.loads(unseal(path.read_bytes(), "layout")) | change))
+    assert any(line.startswith(".batchgen/plan-000.json: ") and told in line for line in problems(out))
 
 
 def test_rerendering_notices_other_pixels(out):

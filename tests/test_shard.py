@@ -1,7 +1,9 @@
 """shard_file.py: a data file holds what was rendered, reads anywhere, and nothing damaged is ever returned."""
 
+import dataclasses
 import io
 import json
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
@@ -77,6 +79,23 @@ def test_pictures_are_stored_as_they_are_and_datasets_knows_the_column():
     column = file.metadata.row_group(0).column(0)
     assert (column.path_in_schema, column.compression, column.statistics) == ("image.bytes", "UNCOMPRESSED", None)
     assert json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"]["image"] == {"_type": "Image"}
+
+
+def test_assembling_takes_little_more_than_the_file(monkeypatch):
+    """Twice its bytes is what is allowed, beside the pictures. Arrow's memory and Python's are counted each."""
+    made = [dataclasses.replace(picture(i), data=bytes(4_000_000)) for i in range(16)]
+    shard_file.build(plan_rows(1), made[:1], footer(images=1, failures={}))  # what is only loaded once
+    before, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(pool)
+    tracemalloc.start()
+    try:
+        data = shard_file.build(plan_rows(16), made, footer(images=16, failures={}))
+        taken = tracemalloc.get_traced_memory()[1] + pool.max_memory()
+    finally:
+        tracemalloc.stop()
+        pa.set_memory_pool(before)
+    assert len(data) > 64_000_000
+    assert taken < 1.5 * len(data), taken / len(data)
 
 
 def test_what_does_not_read_back_is_not_stored(monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 
 import pyarrow as pa
 import pytest
@@ -13,6 +14,7 @@ from batchgen.job.pipelines import SD3, Pipeline
 from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.manifest.sources import find_sources
 from batchgen.plan.sharding import Sharder
+from batchgen.rows import buckets
 from batchgen.rows.expand import expand_in_parts
 from batchgen.rows.expansion import Expansion
 from batchgen.rows.tokens import TokenCounter
@@ -146,3 +148,21 @@ def test_a_bucket_is_the_one_that_its_label_says(shard, pipeline):
     assert [str(count.key) for count in sharder.summary.buckets.values()] == labels
     assert len(labels) == (4 if pipeline else 3)
     assert all(("negative=" in label) == bool(pipeline) for label in labels)
+
+
+def test_shards_too_large_to_assemble_are_refused_with_the_number_that_fits(shard, monkeypatch):
+    """1 GB is 120 images of 2048² as PNG; here 100 kB are 16 of 48² and 8 of 64²."""
+    monkeypatch.setattr(buckets, "SHARD_MOST_BYTES", 100_000)
+    rows = [{"prompt": f"{i}", "height": side, "width": side} for side in (48, 64) for i in range(40)]
+    model = {"batch_size": 4}
+    _, sharder = shard(rows, model=model, output={"images_per_shard": 40})
+    (problem,) = sharder.summary.problems
+    assert "output.images_per_shard 40: shards of bucket 64x64" in str(problem)
+    most = int(re.search(r"Write (\d+) or less", str(problem))[1])
+    _, sharder = shard(rows, model=model, output={"images_per_shard": most})
+    assert sharder.summary.problems == []
+    _, sharder = shard(rows, model=model, output={"images_per_shard": most + 1})
+    assert len(sharder.summary.problems) == 1
+    few = [{"prompt": "a", "height": 64, "width": 64}]
+    assert shard(few, model=model, output={"images_per_shard": 40})[1].summary.problems == []
+    assert shard(rows, model=model, output={"images_per_shard": "auto"})[1].summary.problems == []

@@ -12,11 +12,10 @@ from batchgen.cost import fitting
 from batchgen.cost.measured import Measured
 from batchgen.job import Job
 from batchgen.plan.sharding import BucketCount, Summary
+from batchgen.rows.buckets import assumed_bytes
 from batchgen.run.images import FORMATS, usual_quality
 from batchgen.words import duration, size
 
-# Bytes per pixel of photographs at the usual qualities, a guess until something is measured; PNG is the preset's.
-ASSUMED_BYTES = {"webp": 0.4, "jpeg": 0.8}
 NAMES = {"png": "PNG", "webp": "WebP", "jpeg": "JPEG"}
 
 
@@ -102,7 +101,7 @@ def _storage(job: Job, pixels: int, measured: Measured | None) -> str:
     for name in FORMATS:
         usual = usual_quality(name)
         quality = f" (quality {job.output.image_quality or usual})" if usual is not None else ""
-        assumed = ASSUMED_BYTES.get(name, job.model.defaults.png_bytes_per_pixel)
+        assumed = assumed_bytes(job.model.defaults, name)
         sizes.append(f"{size(pixels * known.get(name, assumed))} as {NAMES[name]}{quality}")
     stored = NAMES[job.output.image_format]
     source = "by the pictures there" if known else "assumed"

@@ -31,6 +31,7 @@ from batchgen.rows.expansion import Expansion
 from batchgen.rows.identity import repeated_prompt_id
 from batchgen.rows.naming import reidentify, replaced
 from batchgen.run.index import ShardRef
+from batchgen.words import size
 
 EXAMPLES = 5  # truncated prompts shown as examples
 
@@ -125,6 +126,7 @@ class Sharder:
         self._last: tuple[int, int, str] | None = None  # source_number, prompt_row, prompt_id of the row before
         self._skipped: list[pa.Table] = []
         self._own_seeds: list[npt.NDArray[np.int64]] = []
+        self._most: dict[str, int] = {}  # bucket → images of its shards that fit, where more are asked for
 
     def add(self, source_number: int, table: pa.Table) -> Iterator[PlannedShard]:
         """source_number: which source of the manifest the table comes from (one may come in several tables)."""
@@ -149,6 +151,8 @@ class Sharder:
         for label in list(self._open):
             if waiting := self._open.pop(label):
                 yield self._close(label, pa.concat_tables(waiting))
+        if self._most:
+            self.summary.refuse("SHARD_TOO_LARGE", self._too_large)
 
     def take_skipped(self) -> list[pa.Table]:
         """Rows that were set aside since the last call, as the plan stores them."""
@@ -241,6 +245,15 @@ class Sharder:
         height, width = steps.refined_size(self._job.refine, key.height, key.width)
         return buckets.images_per_shard(preset, height, width, self._tflop(key), batch_size)
 
+    def _too_large(self) -> Problem:
+        label, most = min(self._most.items(), key=lambda item: item[1])
+        message = (
+            f"output.images_per_shard {self._job.output.images_per_shard}: shards of bucket {label} would be larger "
+            f"than {size(buckets.SHARD_MOST_BYTES)}, and each is assembled in memory. Write {most} or less, or leave "
+            "it out."
+        )
+        return Problem(message, code="SHARD_TOO_LARGE")
+
     def _tflop(self, key: Bucket) -> float:
         """Of one image, with its second pass if there is one."""
         tflop = buckets.image_tflop(self._job.model.defaults, key)
@@ -258,6 +271,11 @@ class Sharder:
         count.batch_size, count.key = batch_size, key
         count.tflop += tflop
         count.pixels += len(rows) * height * width
+        most = buckets.most_per_shard(
+            self._job.model.defaults, height, width, self._job.output.image_format, batch_size
+        )
+        if len(rows) > most and self._job.output.images_per_shard != "auto":
+            self._most[label] = most
         number, self._next = self._next, self._next + 1
         return PlannedShard(number, self._planned(rows, number, batch_size), batch_size, label, tflop)
 

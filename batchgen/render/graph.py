@@ -95,8 +95,8 @@ def _render_plan(work: Work, display: Display, patience: Patience) -> None:
                     "which renderers hung are tried alone, and fail when that happens again."
                 ) from error
             display.note(f"{error}: ended the renderers, starting others")
-        if error := work.crew.too_many_failures():
-            raise error
+        if too_many := work.crew.too_many_failures():
+            raise too_many
         blame(work.run.store, work.session, work.run.committed())
         work.crew.know_aside(those_set_aside(work.run.store, work.session))
         quiet = 0 if len(missing(work.run, work.plan)) < len(shards) else quiet + 1

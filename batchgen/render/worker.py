@@ -87,7 +87,7 @@ class RenderShard:
             self._stop = Stop(self._store, orders.session)
             self._run, self._plan = _read_plan(self._store, orders.plan)
             self._shards = {shard.number: shard for shard in self._run.shards(self._plan)}
-            self._replaced = self._run.replaced_after(self._plan)
+            self._replaced = frozenset(self._run.replaced_after(self._plan))
             self._start()
         except RendererBroken as error:  # leaving the process would only bring the next one here
             self._give_up(f"cannot be started: {error}")

@@ -31,6 +31,9 @@ BUCKET_COLUMNS = (*SHARED, *NEGATIVES)  # of a plan: those that bucket_of() look
 SHARD_SECONDS = 90.0  # what a preempted renderer loses at most, about
 SHARD_BYTES = 256_000_000
 SHARD_IMAGES = 512
+SHARD_MOST_BYTES = 1_000_000_000  # of one that is asked for: it is assembled in memory, and stored by one request
+# Bytes per pixel of photographs at the usual qualities, a guess until something is measured; PNG is the preset's.
+ASSUMED_BYTES = {"webp": 0.4, "jpeg": 0.8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +170,17 @@ def images_per_shard(preset: Preset, height: int, width: int, tflop: float, batc
     by_bytes = SHARD_BYTES / (height * width * preset.png_bytes_per_pixel)
     images = math.floor(min(by_time, by_bytes, SHARD_IMAGES))
     return max(1, images // batch_size) * batch_size
+
+
+def most_per_shard(preset: Preset, height: int, width: int, image_format: str, batch_size: int) -> int:
+    """How many images of this size may be asked for: what stays below 1 GB in full batches, at least one batch."""
+    images = SHARD_MOST_BYTES / (height * width * assumed_bytes(preset, image_format))
+    return max(1, math.floor(images) // batch_size) * batch_size
+
+
+def assumed_bytes(preset: Preset, image_format: str) -> float:
+    """Per pixel, before anything is measured."""
+    return ASSUMED_BYTES.get(image_format, preset.png_bytes_per_pixel)
 
 
 def bucket_of(expansion: Expansion, row: Mapping[str, Any]) -> Bucket:

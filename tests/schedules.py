@@ -16,7 +16,6 @@ import random
 import sys
 import tempfile
 import threading
-import time
 import traceback
 import types
 from concurrent.futures import ProcessPoolExecutor
@@ -24,7 +23,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from rich.console import Console
@@ -36,13 +34,13 @@ from batchgen.finalize.proof import proven
 from batchgen.job.file import job_from
 from batchgen.look import doctor
 from batchgen.look.status import status_of
-from batchgen.run import directory, images
-from batchgen.run.directory import Run, commit, read_shard
+from batchgen.run import directory
+from batchgen.run.directory import Run, read_shard
 from batchgen.run.layout import CARD, SUCCESS, data_path
-from batchgen.run.shard_file import EncodedPicture, Failure, Footer, build
 from batchgen.storage import store
 from batchgen.storage.store import Store
 from tests.interleaving import Actor, Memory, World
+from tests.one_colour import commit_shard
 
 URL = "memory://schedules/run"
 FLAKY = "may fail"
@@ -84,29 +82,12 @@ class Command(Actor):
     def render_shard(self, run, plan, shard) -> None:
         if run.store.exists(data_path(shard.number)):
             return
-        rows = run.rows(plan, shard)
-        fails = [FLAKY in prompt and self.random.random() < 0.5 for prompt in rows["prompt"].to_pylist()]
-        ids = rows["image_id"].to_pylist()
-        failures = {one: Failure("RENDER_ERROR", "by chance") for one, failed in zip(ids, fails, strict=True) if failed}
-        constants = plan.constants() | {"device": "none", "versions": {}, "sigmas": [1.0, 0.0]}
-        footer = Footer(
-            shard=shard.number, plan=plan.plan, attempt_id=f"{self.random.random()}", attempt=1,
-            finished_at=time.time(), images=len(ids) - len(failures), failures=failures, constants=constants,
-        )  # fmt: skip
-        pictures = [None if failed else picture(one) for one, failed in zip(ids, fails, strict=True)]
-        commit(run.store, build(rows, pictures, footer), footer)
+        prompts = run.rows(plan, shard)["prompt"].to_pylist()
+        fails = [FLAKY in prompt and self.random.random() < 0.5 for prompt in prompts]
+        commit_shard(run, plan, shard, fails, f"{self.random.random()}")
 
 
 now = threading.local()
-
-
-def picture(image_id: str) -> EncodedPicture:
-    pixels = np.full((32, 32, 3), int(image_id[:2], 16), np.uint8)
-    values = {
-        "batch_size": 1, "planned_batch_size": 1, "image_height": 32, "image_width": 32, "suspect": None,
-        "pixel_sha256": images.pixel_sha256(pixels), "phash": "0" * 16, "render_seconds": 0.5, "attempt": 1,
-    }  # fmt: skip
-    return EncodedPicture(images.encode(pixels, "png"), f"{image_id}.png", values)
 
 
 def rows_of_data(run: Run) -> dict[str, str]:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pyarrow.parquet as pq
@@ -19,11 +20,13 @@ from batchgen.look.status import status_of
 from batchgen.run.directory import Run
 from batchgen.storage.store import Store
 
+IN_ORDER = Path(__file__).parent.parent / "in_order.py"
+
 
 def command(job, tmp_path, *options):
     path = tmp_path / "job.yaml"
     path.write_text(yaml.safe_dump(job.model_dump(mode="json")))
-    return [sys.executable, "-m", "batchgen", "render", str(path), *options]
+    return [sys.executable, IN_ORDER, "render", str(path), *options]
 
 
 def digests(out):

@@ -1,0 +1,39 @@
+"""Commits shards of pictures of one colour, without a renderer: for tests of everything but pictures."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from batchgen.run import images
+from batchgen.run.directory import Run, commit
+from batchgen.run.index import ShardRef
+from batchgen.run.plans import Plan
+from batchgen.run.shard_file import EncodedPicture, Failure, Footer, build
+
+
+def commit_shard(run: Run, plan: Plan, shard: ShardRef, failed: Sequence[bool] = (), attempt_id: str = "") -> None:
+    """failed: which of its rows did; none, if it is empty."""
+    rows = run.rows(plan, shard)
+    ids = rows["image_id"].to_pylist()
+    fails = failed or [False] * len(ids)
+    failures = {one: Failure("RENDER_ERROR", "by chance") for one, bad in zip(ids, fails, strict=True) if bad}
+    constants = plan.constants() | {"device": "none", "versions": {}, "sigmas": [1.0, 0.0]}
+    footer = Footer(
+        shard=shard.number, plan=plan.plan, attempt_id=attempt_id or f"{random.random()}", attempt=1,
+        finished_at=time.time(), images=len(ids) - len(failures), failures=failures, constants=constants,
+    )  # fmt: skip
+    pictures = [None if bad else picture(one) for one, bad in zip(ids, fails, strict=True)]
+    commit(run.store, build(rows, pictures, footer), footer)
+
+
+def picture(image_id: str) -> EncodedPicture:
+    pixels = np.full((32, 32, 3), int(image_id[:2], 16), np.uint8)
+    values = {
+        "batch_size": 1, "planned_batch_size": 1, "image_height": 32, "image_width": 32, "suspect": None,
+        "pixel_sha256": images.pixel_sha256(pixels), "phash": "0" * 16, "render_seconds": 0.5, "attempt": 1,
+    }  # fmt: skip
+    return EncodedPicture(images.encode(pixels, "png"), f"{image_id}.png", values)

@@ -9,6 +9,7 @@ from batchgen.render.receipt import Receipt, from_table
 from batchgen.render.worker import Orders, RenderShard
 from batchgen.run.directory import Run
 from batchgen.run.found_model import FoundModel
+from batchgen.run.layout import SUCCESS
 
 
 def calls(actor: RenderShard, number: int) -> list[Receipt]:
@@ -31,6 +32,7 @@ def render_here(run: Run, model: FoundModel | None = None) -> Run:
             missing = [shard.number for shard in run.shards(plan) if shard.number not in committed]
             if not missing:
                 break
+            run.store.delete(SUCCESS)  # as session.render does
             actor = RenderShard(
                 Orders(url=run.store.url, plan=plan.plan, session="driver", model=model, only_device=True)
             )

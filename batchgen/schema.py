@@ -54,6 +54,13 @@ EXPANDED_FIELDS = [
     pa.field("idle_negative", pa.bool_()),  # a negative prompt is there, and no step reads it
 ]
 
+# Where a row of the manifest stands. They pass through like the user's own columns, and where the user has one of the
+# same name, theirs is kept. Runs of the first versions have none.
+SOURCE_FIELDS = [
+    pa.field("source_file", pa.string()),  # as short as tells the files of the manifest apart
+    pa.field("source_row", pa.int64()),  # its row (Parquet) or line in that file, from 1
+]
+
 IMAGE_TYPE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
 
 # What rendering adds to an image. batch_size is the shape that was used, planned_batch_size the plan's.

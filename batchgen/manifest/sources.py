@@ -152,7 +152,7 @@ def _of_lines(sources: Sequence[Source]) -> Iterator[str]:
         yield f"{name} is read with {delimiter!r} between its values, as in its header."
     texts = {source.name for source in sources if source.format == "txt"}
     if len(texts) > 1:
-        yield f"{len(texts)} text files: each line is a prompt, and no column says from which file. {ONE_EACH}"
+        yield f"{len(texts)} text files: each line is a prompt; column source_file says from which file. {ONE_EACH}"
 
 
 def _inspect_all(files: Sequence[_File], names: Sequence[str], input: Input) -> tuple[list[Inspected], list[Problem]]:

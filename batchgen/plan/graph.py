@@ -56,7 +56,7 @@ def make_plan(prepared: Prepared, limit: int | None = None) -> tuple[Run, Summar
     extension = _extension(prepared)
     whole = sharder_for(prepared, extension)
     sharder = whole if limit is None else Sample(whole, limit)
-    with PlanFiles(prepared.store, prepared.sources.extras) as files:
+    with PlanFiles(prepared.store, prepared.expansion.passed) as files:
         for number, table in expanded(prepared):
             for shard in sharder.add(number, table):
                 files.write(shard)
@@ -75,7 +75,7 @@ def make_plan(prepared: Prepared, limit: int | None = None) -> tuple[Run, Summar
 
 
 def _extension(prepared: Prepared) -> Extension | None:
-    return Extension(prepared.run, prepared.sources.extras) if prepared.run and prepared.extends else None
+    return Extension(prepared.run, prepared.expansion.passed) if prepared.run and prepared.extends else None
 
 
 def sharder_for(prepared: Prepared, extension: Extension | None) -> Sharder:

@@ -121,7 +121,7 @@ def prepare(job: Job, *, extend: bool = False, look_only: bool = False) -> Prepa
         run=run,
         sources=table,
         model=model,
-        expansion=Expansion.of(job, table.extras, model, pipeline, facts.rules),
+        expansion=Expansion.of(job, table.extras, model, pipeline, facts.rules, run.plan_schema() if run else None),
         facts=facts,
         fingerprint=fingerprint,
         extend=extend,

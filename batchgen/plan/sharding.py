@@ -119,7 +119,7 @@ class Sharder:
         """extension: what of the rows is to be planned, where it is not all. first_shard: where numbers begin."""
         self.summary = Summary()
         self._job, self._expansion, self._sources, self._extension = job, expansion, sources, extension
-        self._schema = schema.plan_schema(sources.extras)
+        self._schema = schema.plan_schema(expansion.passed)
         self._occurrences = Occurrences()
         self._next = first_shard
         self._open: dict[str, list[pa.Table]] = {}

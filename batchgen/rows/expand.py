@@ -85,7 +85,7 @@ def expand_or_complain(source: Source, expansion: Expansion, counter: TokenCount
             "where": [problem.where for problem in problems],
             "seed_derived": np.zeros(len(problems), np.bool_),
         }
-        yield _typed(columns, len(problems), expansion.extras)
+        yield _typed(columns, len(problems), expansion.passed)
 
 
 class _Prompts:
@@ -187,7 +187,10 @@ class _Prompts:
         return self._named(columns, size)
 
     def _named(self, columns: dict[str, Any], size: int) -> pa.Table:
-        table = _typed(columns, size, self._expansion.extras)
+        source = {"source_file": self._source.name, "source_row": columns["prompt_row"]}
+        for field in self._expansion.sourced:
+            columns[field.name] = source[field.name]
+        table = _typed(columns, size, self._expansion.passed)
         return replaced(table, "image_id", image_ids(table, self._expansion))
 
     def _bad(self, bad: Ints) -> pa.Table:
@@ -245,6 +248,8 @@ def _typed(columns: dict[str, Any], size: int, extras: Sequence[pa.Field]) -> pa
         values = columns.get(field.name)
         if values is None:
             values = pa.nulls(size, field.type) if field.nullable else pa.repeat(pa.scalar("", field.type), size)
+        elif isinstance(values, str):
+            values = pa.repeat(values, size)
         elif isinstance(values, pa.Array):
             values = values.cast(field.type)
         else:

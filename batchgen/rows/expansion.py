@@ -16,6 +16,7 @@ from batchgen.job.pipelines import Pipeline
 from batchgen.rows.sizes import Limits, limits, refuse_impossible_sizes
 from batchgen.run import rules
 from batchgen.run.found_model import FoundModel
+from batchgen.schema import SOURCE_FIELDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Expansion:
     """All that turns prompt rows into image rows. Small, frozen, picklable: it travels to every task.
 
     guided_again: a second pass reads negative prompts too. model: what decides images beside their rows.
+    extras: the user's own columns. sourced: of schema.SOURCE_FIELDS, those that are added to them.
     adapters: sha256 and scale of each alias. rules: of run.rules, those that the run keeps.
     pipeline: what one call of diffusers takes, where that is the engine.
     """
@@ -31,6 +33,7 @@ class Expansion:
     cells: dict[str, dict[str, Any]]
     columns: dict[str, str]
     extras: tuple[pa.Field, ...]
+    sourced: tuple[pa.Field, ...]
     limits: Limits
     on_overflow: OnOverflow
     model: dict[str, Any]
@@ -38,6 +41,11 @@ class Expansion:
     guided_again: bool
     rules: Mapping[str, int]
     pipeline: Pipeline | None = None
+
+    @property
+    def passed(self) -> tuple[pa.Field, ...]:
+        """The columns that a plan has beside batchgen's own."""
+        return self.extras + self.sourced
 
     @classmethod
     def of(
@@ -47,8 +55,9 @@ class Expansion:
         model: FoundModel,
         pipeline: Pipeline | None = None,
         kept: Mapping[str, int] | None = None,
+        before: pa.Schema | None = None,
     ) -> Self:
-        """kept: the rules of the run, if it is not a new one.
+        """kept, before: the rules of the run and the schema of its plan, if it is not a new one.
 
         Raises Refused where the job's own size, in some cell, is one that the model cannot make.
         """
@@ -59,6 +68,7 @@ class Expansion:
             cells=job.sweep.cells(),
             columns=job.input.columns,
             extras=tuple(extras),
+            sourced=_sourced(extras, before),
             limits=limits(job, model),
             on_overflow=job.errors.on_overflow,
             model={"model_digest": model.digest, "dtype": job.model.dtypes}
@@ -70,6 +80,13 @@ class Expansion:
             rules=kept,
             pipeline=pipeline,
         )
+
+
+def _sourced(extras: Sequence[pa.Field], before: pa.Schema | None) -> tuple[pa.Field, ...]:
+    own = {field.name for field in extras}
+    return tuple(
+        field for field in SOURCE_FIELDS if field.name not in own and (before is None or field.name in before.names)
+    )
 
 
 def deciding(job: Job) -> dict[str, Any]:

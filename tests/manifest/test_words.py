@@ -155,7 +155,7 @@ def test_a_folder_of_texts_is_told_and_made_a_table(tmp_path):
     (tmp_path / "in/7.txt").write_text("a dög\n", "utf-8")
     found = find(tmp_path / "in")
     assert found.rows == 3
-    assert found.notices[0].startswith("2 text files: each line is a prompt, and no column says from which file.")
+    assert found.notices[0].startswith("2 text files: each line is a prompt; column source_file says from which file.")
     code = found.notices[0].partition("python3 -c '")[2].partition("' > prompts.jsonl")[0].replace("FOLDER", "in")
     done = subprocess.run(
         [sys.executable, "-X", "utf8", "-c", code], cwd=tmp_path, check=True, stdout=subprocess.PIPE, text=True

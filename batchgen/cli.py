@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -43,6 +44,8 @@ MaxGpuHours = Annotated[
     float | None,
     typer.Option(min=0.0, help="Stop cleanly when this session has used so many; run it again to go on."),
 ]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print it as one line of JSON.")]
 
 
 def _examples(*commands: str) -> str:
@@ -127,7 +130,7 @@ def render(
 
 
 @app.command(epilog=_examples("batchgen status s3://bucket/run-17"))
-def status(out: RunPath) -> None:
+def status(out: RunPath, as_json: AsJson = False) -> None:
     """Show how far a run is: done, missing, failed, images per second, time left."""
     from batchgen import report
     from batchgen.look.status import status_of
@@ -135,13 +138,18 @@ def status(out: RunPath) -> None:
     from batchgen.storage.store import Store
 
     with _errors():
-        report.print_status(_console(), status_of(Run.open(Store.open(out))))
+        found = status_of(Run.open(Store.open(out)))
+        if as_json:
+            print(json.dumps(found.to_dict()))
+        else:
+            report.print_status(_console(), found)
 
 
 @app.command(epilog=_examples("batchgen doctor out/run --rerender 20"))
 def doctor(
     out: RunPath,
     rerender: Annotated[int, typer.Option(help="Render so many images again and compare their pixels.", min=0)] = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Prove a run: every planned row once, every byte as written, nothing foreign. Exit code 1 if it is not."""
     from batchgen import report
@@ -155,7 +163,10 @@ def doctor(
         examined = examine(run)
         if rerender:
             again.rerender(run, rerender, examined)
-        report.print_doctor(_console(), examined)
+        if as_json:
+            print(json.dumps(asdict(examined)))
+        else:
+            report.print_doctor(_console(), examined)
     raise typer.Exit(1 if examined.problems else 0)
 
 
@@ -245,8 +256,6 @@ def comfyui(
 @app.command(epilog=_examples("batchgen schema > job.schema.json"))
 def schema() -> None:
     """Print the JSON Schema of the job file, for editors."""
-    import json
-
     from batchgen.job.file import schema
 
     print(json.dumps(schema(), indent=1))

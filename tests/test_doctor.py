@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from batchgen.cli import app
 from batchgen.errors import Infrastructure
 from batchgen.finalize import proof
 from batchgen.job.file import job_from
@@ -300,6 +302,14 @@ def test_status_counts_a_damaged_shard_as_missing(out):
     shard(out, 1).write_bytes(b"PAR1")
     found = status_of(Run.open(Store.open(str(out))))
     assert (found.images, found.missing, found.committed_shards, found.complete) == (8, 4, 2, False)
+
+
+def test_programs_read_status_and_doctor_as_json(out):
+    shard(out, 1).write_bytes(b"PAR1")
+    said = CliRunner().invoke(app, ["status", str(out), "--json"])
+    assert (said.exit_code, json.loads(said.output)["missing"], json.loads(said.output)["complete"]) == (0, 4, False)
+    said = CliRunner().invoke(app, ["doctor", str(out), "--json"])
+    assert (said.exit_code, json.loads(said.output)["problems"]) == (1, problems(out))
 
 
 def test_a_truncated_plan_says_what_to_do(out):

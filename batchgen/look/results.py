@@ -73,8 +73,15 @@ class Results:
     def dataset(self) -> datasets.Dataset:
         """The pictures with their rows. Needs `pip install datasets`, which keeps a copy in its cache."""
         from datasets import load_dataset
+        from huggingface_hub.errors import OfflineModeIsEnabled
 
-        return load_dataset("parquet", data_files=f"{self.run.store}/{DATA}/*.parquet", split="train")
+        try:
+            return load_dataset("parquet", data_files=f"{self.run.store}/{DATA}/*.parquet", split="train")
+        except OfflineModeIsEnabled as error:
+            raise Refused(
+                f"HF_HUB_OFFLINE keeps the datasets library from reading {self.run.store}: unset it for this process, "
+                "or copy the run to a disk and open it there."
+            ) from error
 
     def _tables(self) -> Iterator[pa.Table]:
         """The metadata table in pieces: as finalize wrote it, or from the shards that are there."""

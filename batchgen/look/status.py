@@ -5,7 +5,7 @@ Opens the footer of every shard and no picture, and believes that a run is compl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
 from batchgen.finalize.proof import proven
@@ -38,6 +38,10 @@ class Status:
     @property
     def seconds_left(self) -> float | None:
         return self.missing / self.images_per_s if self.images_per_s else None
+
+    def to_dict(self) -> dict[str, int | float | bool | None]:
+        """Everything, for `status --json`."""
+        return asdict(self) | {"missing": self.missing, "seconds_left": self.seconds_left}
 
 
 def status_of(run: Run) -> Status:

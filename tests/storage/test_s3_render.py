@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+import batchgen
 from batchgen.cli import app
 from batchgen.errors import Refused
 from batchgen.job import Model
@@ -52,6 +53,8 @@ def test_a_run_on_s3_is_planned_rendered_resumed_and_proven(s3_url, tmp_path, mo
     assert list((tmp_path / "cache").rglob("run_me.py")) == [], "code is never fetched"
     with run.store.open_file(data_path(0)) as opened:
         assert len(pq.read_table(opened)) == 4
+    with pytest.raises(Refused, match="HF_HUB_OFFLINE keeps the datasets library from reading"):
+        batchgen.open(str(run.store)).dataset()
     run.store.delete(data_path(1))
     assert any("is missing" in problem for problem in doctor.examine(run).problems)
     again = CliRunner().invoke(app, ["render", str(job), "--set", "model.dtype=float16"])

@@ -42,11 +42,11 @@ class Manifest:
         for source in self.sources.items:
             for part in expand_in_parts(source, self.expansion, self.counter):
                 part.validate(full=True)
-                assert part.schema == schema.expanded_schema(self.sources.extras)
+                assert part.schema == schema.expanded_schema(self.expansion.passed)
                 yield part
 
     def table(self) -> pa.Table:
-        return pa.concat_tables([schema.expanded_schema(self.sources.extras).empty_table(), *self.parts()])
+        return pa.concat_tables([schema.expanded_schema(self.expansion.passed).empty_table(), *self.parts()])
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ import traceback
 import types
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,8 +35,9 @@ from batchgen.job.file import job_from
 from batchgen.look import doctor
 from batchgen.look.status import status_of
 from batchgen.run import directory
-from batchgen.run.directory import Run, read_shard
+from batchgen.run.directory import Run
 from batchgen.run.layout import CARD, SUCCESS, data_path
+from batchgen.run.shard_file import read_facts
 from batchgen.storage import store
 from batchgen.storage.store import Store
 from tests.interleaving import Actor, Memory, World
@@ -95,9 +96,14 @@ def rows_of_data(run: Run) -> dict[str, str]:
     found = {}
     for plan in run.plans:
         for shard in run.shards(plan):
-            footer, good = read_shard(run, shard.number)
-            found |= dict.fromkeys(footer.failures, "failed") | dict.fromkeys(good["image_id"].to_pylist(), "ok")
+            found |= rows_of_file(Memory.world.objects[data_path(shard.number)])
     return found
+
+
+@lru_cache(maxsize=64)
+def rows_of_file(data: bytes) -> dict[str, str]:
+    footer, good = read_facts(io.BytesIO(data))
+    return dict.fromkeys(footer.failures, "failed") | dict.fromkeys(good["image_id"].to_pylist(), "ok")
 
 
 def rows_of_books(run: Run) -> dict[str, str]:

@@ -116,7 +116,7 @@ def expanded(path, counter, **sections):
         parts = [*expand_in_parts(source, expansion, counter)]
         for part in parts:
             part.validate(full=True)
-            assert part.schema == schema.expanded_schema(found.extras)
+            assert part.schema == schema.expanded_schema(expansion.passed)
         tables.append(pa.concat_tables(parts))
     return found, tables
 

@@ -75,7 +75,7 @@ class Attempt:
 
     def taken_over(self) -> dict[str, EncodedPicture]:
         """Pictures that another device of the same kind has made already."""
-        constants = self.constants()
+        constants = self.constants() if self.doubts else {}
         return {image_id: one for doubt in self.doubts for image_id, one in doubt.pictures(constants).items()}
 
     def render(self, known: dict[str, EncodedPicture]) -> Pending:

@@ -33,6 +33,7 @@ class Seaweed:
     """A running server. `port` is that of S3."""
 
     port: int
+    ports: tuple[int, ...]  # of everything
 
     @property
     def endpoint(self) -> str:
@@ -74,14 +75,14 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def start(weed: str, folder: Path) -> tuple[subprocess.Popen[bytes], Seaweed]:
-    """Every listener on 127.0.0.1, every file below the folder. Returns when S3 answers."""
+def start(weed: str, folder: Path, ports: tuple[int, ...] = ()) -> tuple[subprocess.Popen[bytes], Seaweed]:
+    """Every listener on 127.0.0.1, every file below the folder. Returns when S3 answers. ports: of one that ended."""
     identity = {"name": "test", "credentials": [{"accessKey": KEY, "secretKey": SECRET}]}
     identity["actions"] = ["Admin", "Read", "Write", "List", "Tagging"]
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    (folder / "data").mkdir()
-    ports = iter(free_ports(2 * len(PORTS)))
-    chosen = {name: (next(ports), next(ports)) for name in PORTS}
+    (folder / "data").mkdir(exist_ok=True)
+    ports = ports or tuple(free_ports(2 * len(PORTS)))
+    chosen = {name: (ports[2 * i], ports[2 * i + 1]) for i, name in enumerate(PORTS)}
     options = [f"-{name}.port={http}" for name, (http, _) in chosen.items()]
     options += [f"-{name}.port.grpc={grpc}" for name, (_, grpc) in chosen.items()]
     options += [f"-{name}.localSocket={folder}/{name}.sock" for name in ("filer", "s3")]
@@ -91,7 +92,7 @@ def start(weed: str, folder: Path) -> tuple[subprocess.Popen[bytes], Seaweed]:
     options += ["-master.electionTimeout=1s"]
     with (folder / "weed.log").open("wb") as log:
         process = subprocess.Popen([weed, "server", *options], stdout=log, stderr=log, cwd=folder)
-    server = Seaweed(chosen["s3"][0])
+    server = Seaweed(chosen["s3"][0], ports)
     give_up = time.monotonic() + START_SECONDS
     while not answers(server.endpoint):
         if process.poll() is not None or time.monotonic() > give_up:

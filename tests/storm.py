@@ -68,25 +68,26 @@ def weather(folder: Path, place: str, kinds: list[str], chosen: random.Random, d
 
     folder: for a table and job files. drivers: how many commands render the same run at the same time.
     """
-    damage, left, quiet = Damage(), [*kinds], _quiet(folder)
+    damage, left, quiet = Damage(), [*kinds], quiet_pixels(folder)
     number = 0
     while left:
-        job_file, store = _job(folder, f"{place}/run-{number}"), Store.open(f"{place}/run-{number}")
+        job, store = storm_job(folder, f"{place}/run-{number}"), Store.open(f"{place}/run-{number}")
         seen: dict[str, str] = {}
         complete = False
         while not complete:
-            complete = _session(job_file, left, chosen, drivers, damage)
+            complete = _session(job, left, chosen, drivers, damage)
             now = _digests(store)
             damage.changed += sum(now.get(name) != digest for name, digest in seen.items())
             seen = now
-        _count(store, quiet, damage)
+        count(store, quiet, damage)
         number += 1
     return damage
 
 
-def _job(folder: Path, out: str) -> Path:
+def storm_job(folder: Path, out: str, **sections: dict[str, Any]) -> Path:
+    """A job of SHARDS shards that takes some seconds. sections: what it says besides."""
     path = folder / f"job-{hashlib.sha256(out.encode()).hexdigest()[:8]}.yaml"
-    path.write_text(yaml.safe_dump(_values(folder, out)))
+    path.write_text(yaml.safe_dump(_values(folder, out) | sections))
     return path
 
 
@@ -102,15 +103,15 @@ def _values(folder: Path, out: str) -> dict[str, Any]:
     }
 
 
-def _quiet(folder: Path) -> dict[str, str]:
+def quiet_pixels(folder: Path) -> dict[str, str]:
     """Image → sha256 of its pixels, where nobody is killed."""
     run = make_plan(prepare(job_from(_values(folder, f"memory://quiet/{folder.name}"))))[0]
     return _pixels(render_here(run).store)
 
 
-def _session(job_file: Path, left: list[str], chosen: random.Random, drivers: int, damage: Damage) -> bool:
+def _session(job: Path, left: list[str], chosen: random.Random, drivers: int, damage: Damage) -> bool:
     """Start the command, and kill while it runs and there is something left to kill. Whether one ended with 0."""
-    command = [sys.executable, "-m", "batchgen", "render", str(job_file)]
+    command = [sys.executable, "-m", "batchgen", "render", str(job)]
     running = [psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(drivers)]
     quiet_since = time.monotonic()
     while any(one.poll() is None for one in running):
@@ -156,7 +157,7 @@ def _pixels(store: Store) -> dict[str, str]:
     return found
 
 
-def _count(store: Store, quiet: dict[str, str], damage: Damage) -> None:
+def count(store: Store, quiet: dict[str, str], damage: Damage) -> None:
     """Add what is wrong with a run that ended with 0."""
     found: Counter[str] = Counter()
     for one in store.list(DATA):

@@ -27,6 +27,7 @@ pytest_plugins = ["tests.seaweed", "tests.expanding"]
 RAY, S3 = "tests/render/", "tests/storage/"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the marks
 def pytest_collection_modifyitems(items):
     """Divide the tests between the workers of pytest-xdist, the longest first, so that none is left alone with one."""
     for item in items:

@@ -35,6 +35,12 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: not item.nodeid.startswith((RAY, S3)))
 
 
+def pytest_collection_finish(session):
+    """pytest 9.2 moved what pytest-xdist 3.8 writes groups into: two clusters ran at once, and nobody was told."""
+    if getattr(session.config.option, "loadgroup", False) and any("@" not in item.nodeid for item in session.items):
+        raise pytest.UsageError("this pytest-xdist does not keep tests together with this pytest: see pyproject.toml")
+
+
 def shared_by(item):
     """What runs with Ray stays together: two clusters are too much for two cores. So does the rest of a file."""
     if item.nodeid.startswith(RAY) or "ray_session" in item.fixturenames:

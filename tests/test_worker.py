@@ -12,6 +12,7 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 import pytest
 
+from batchgen.engines import fake
 from batchgen.engines.fake import FakeRenderer
 from batchgen.errors import RendererBroken
 from batchgen.job.presets import DEMO_CHECKPOINT
@@ -91,6 +92,21 @@ def test_a_renderer_that_cannot_start_is_set_aside(made, monkeypatch):
     assert (receipt.is_done, receipt.sick.startswith(said)) == (False, True)
     assert receipt.sick.endswith("cannot be started: CUDA error: no kernel image")
     assert [*those_set_aside(run.store, "driver").values()] == [receipt.sick]
+
+
+def test_who_is_alone_waits_once_for_a_second_opinion(made, monkeypatch):
+    """Not for each of the shards in which a row failed: there may be thousands."""
+    asked = []
+    original = worker.others_at_work
+    monkeypatch.setattr(worker, "others_at_work", lambda *who: (asked.append(who), original(*who))[1])
+    monkeypatch.setattr(worker, "ASK_S", 0.1)
+    monkeypatch.setattr(worker, "QUIET_S", 1.0)
+    monkeypatch.setenv(fake.DEVICE, "gpu 0")
+    _, actor, todo = made(["fake:raise", "b"] * 6, output={"images_per_shard": 2}, model={"batch_size": 2})
+    first, second = actor(), actor()
+    assert [call(first, number).doubted for number in todo] == [1] * 6
+    assert [call(second, number).doubted for number in todo] == [2] * 6, "the device has said what it has to say"
+    assert len(asked) <= 11 + 5
 
 
 def test_other_weights_than_the_plans_are_refused(made, tmp_path):

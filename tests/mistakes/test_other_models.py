@@ -11,7 +11,7 @@ import pytest
 
 from batchgen.cost import estimate
 from batchgen.job.presets import DEMO_CHECKPOINT
-from tests.models.test_files import weights
+from tests.models.directories import weights
 
 PARTS = {  # name → components: (library, class), and which of the demo checkpoint's tokenizers it has
     "StableDiffusionXLPipeline": {

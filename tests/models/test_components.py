@@ -14,7 +14,8 @@ from batchgen.errors import Refused
 from batchgen.weights import hub
 from batchgen.weights.locate import locate, verify
 from batchgen.weights.parts import parts_of
-from tests.models.test_files import COMMIT, NAME, model, weights, write_hub_cache
+from tests.models.directories import COMMIT, model, weights
+from tests.models.test_hub import NAME, write_hub_cache
 from tests.specs import spec_of
 
 OTHER = {"preset": "diffusers"}

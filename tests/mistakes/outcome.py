@@ -50,7 +50,7 @@ def look(values: dict[str, Any], between: Callable[[], object] = lambda: None) -
     tables = [table for _, table in expanded(prepared)]
     for table in tables:
         table.validate(full=True)
-        assert table.schema == expanded_schema(prepared.sources.extras)
+        assert table.schema == expanded_schema(prepared.expansion.passed)
     rows = [row for table in tables for row in table.to_pylist()]
     images = [row for row in rows if row["skip_code"] is None]
     skipped = [row for row in rows if row["skip_code"] is not None]

@@ -186,7 +186,7 @@ def test_43_some_rows_without_an_id(bad_row):
 
 def test_43_no_row_with_an_id(put, accepted):
     with_column = accepted(put({"prompt": ["x"], "id": pa.array([None], pa.string())}, "a.parquet"))
-    without = accepted(put({"prompt": ["x"]}, "b.parquet"))
+    without = accepted(put({"prompt": ["x"]}, "a.parquet"))
     assert with_column.images == without.images
 
 

@@ -106,5 +106,7 @@ def test_renamed_rows_get_the_seeds_of_their_names(manifest):
 def test_a_renamed_row_is_the_row_of_that_name(manifest):
     three = {"num_images_per_prompt": 3}
     unnamed = manifest({"prompt": ["x"]}, sampling=three)
-    named = manifest({"prompt": ["x"], "id": ["mine"]}, unnamed.path.with_name("named.parquet"), sampling=three)
+    elsewhere = unnamed.path.parent / "elsewhere"
+    elsewhere.mkdir()
+    named = manifest({"prompt": ["x"], "id": ["mine"]}, elsewhere / unnamed.path.name, sampling=three)
     assert naming.reidentify(unnamed.table(), ["mine"] * 3, unnamed.expansion).equals(named.table())

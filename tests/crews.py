@@ -32,7 +32,7 @@ def crew_of(monkeypatch: pytest.MonkeyPatch, console: Any) -> Callable[..., Run]
 
     monkeypatch.setattr(worker.os, "_exit", die)
     monkeypatch.setattr(worker, "ASK_S", 0.01)
-    monkeypatch.setattr(worker, "QUIET_S", 0.3)
+    monkeypatch.setattr(worker, "QUIET_S", 1.0)  # a busy machine may begin nothing for so long
     monkeypatch.setattr(graph, "gpus_per_renderer", lambda cluster: 1.0)
 
     def render(run: Run, prepared: Any, devices: dict[str, str]) -> Run:

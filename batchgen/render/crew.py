@@ -26,6 +26,7 @@ class Crew:
         self._devices: set[str] = set()
         self._aside: dict[str, str] = {}
         self._failed, self._why = 0, ""
+        self.finished: set[int] = set()  # shards; one that was doubted may be heard of twice
         self._last_done = now()
 
     def count(self, receipt: Receipt) -> str | None:
@@ -33,13 +34,15 @@ class Crew:
         self._devices.add(receipt.device)
         if receipt.is_done:
             self._last_done = self._now()
-            self._failed, self._why = self._failed + receipt.failed, receipt.why or self._why
+            self._failed += receipt.failed if receipt.shard not in self.finished else 0
+            self._why = receipt.why or self._why
+            self.finished.add(receipt.shard)
         if receipt.sick is None or receipt.device in self._aside:
             self._raise_if_lost()
             return None
         self._aside[receipt.device] = receipt.sick
         self._raise_if_lost()
-        return f"set aside: {receipt.sick}. Others do its work"
+        return _said(receipt.sick)
 
     def _raise_if_lost(self) -> None:
         waited = self._now() - self._last_done
@@ -48,11 +51,16 @@ class Crew:
             reasons = "\n".join(f"  - {why}" for why in self._aside.values())
             raise Infrastructure(f"No renderer is left that works:\n{reasons}\nMend or replace it and run this again.")
 
-    def know_aside(self, aside: dict[str, str]) -> None:
-        """Take note of devices that were set aside, and why. Raises Infrastructure if nobody is left."""
+    def know_aside(self, aside: dict[str, str]) -> list[str]:
+        """Take note of devices that were set aside, and why; returns what a person should read of those not known yet.
+
+        Raises Infrastructure if nobody is left.
+        """
+        news = [_said(why) for device, why in aside.items() if device not in self._aside]
         self._devices |= set(aside)
         self._aside |= aside
         self._raise_if_lost()
+        return news
 
     def aside(self, had_their_say: set[str]) -> frozenset[str]:
         """Marks of devices that leave the next execution to others. had_their_say: those with nothing new to say."""
@@ -73,3 +81,7 @@ class Crew:
             f"{self._why}. What is rendered is kept. Mend what is wrong, or raise max_failed_fraction, and run the "
             "same command again; --retry-failed tries the failed rows once more."
         )
+
+
+def _said(why: str) -> str:
+    return f"set aside: {why}. Others do its work"

@@ -98,7 +98,8 @@ def _render_plan(work: Work, display: Display, patience: Patience) -> None:
         if too_many := work.crew.too_many_failures():
             raise too_many
         blame(work.run.store, work.session, work.run.committed())
-        work.crew.know_aside(those_set_aside(work.run.store, work.session))
+        for news in work.crew.know_aside(those_set_aside(work.run.store, work.session)):
+            display.note(news)
         quiet = 0 if len(missing(work.run, work.plan)) < len(shards) else quiet + 1
 
 
@@ -162,9 +163,10 @@ def _execute(work: Work, shards: list[ShardRef], display: Display, patience: Pat
             work.budget.count(receipt)
             if work.budget.over():
                 return
+            is_new = receipt.is_done and receipt.shard not in work.crew.finished
             if note := work.crew.count(receipt):
                 display.note(note)
-            if receipt.is_done:
+            if is_new:
                 display.tally.add(receipt.images, receipt.failed, receipt.suspect)
                 display.update()
             if work.crew.too_many_failures():

@@ -80,7 +80,7 @@ class RenderShard:
         self._process = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:4]}"
         self._device = self._process
         self._made_nothing_of: int | None = None  # a shard of which another renderer should say whether it is the rows
-        self._alone_since: float | None = None  # kept from shard to shard: who is alone waits once, not for each
+        self._is_alone = False  # kept from shard to shard: who is alone waits once, not for each
         self._sick: str | None = None
         self._error: BatchgenError | None = None
         try:
@@ -237,14 +237,14 @@ class RenderShard:
 
     def _wait_for_others(self, shard: int) -> bool:
         """Wait while others are at work: until the shard is committed (True), or they are done or are to stop."""
+        began = time.monotonic()
         while not self._stop.asked():
             if self._store.exists(data_path(shard)):
                 return True
             if others_at_work(self._store, self._orders.session, self._process):
-                self._alone_since = None
-            elif self._alone_since is None:
-                self._alone_since = time.monotonic()
-            elif time.monotonic() - self._alone_since >= QUIET_S:
+                began, self._is_alone = time.monotonic(), False
+            elif self._is_alone or time.monotonic() - began >= QUIET_S:
+                self._is_alone = True
                 return False
             time.sleep(ASK_S)
         return False

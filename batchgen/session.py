@@ -24,7 +24,7 @@ from batchgen.plan.graph import make_plan
 from batchgen.plan.preflight import Prepared, prepare
 from batchgen.plan.preview import prepare_preview
 from batchgen.plan.retry import plan_retry
-from batchgen.render.progress import Display, Tally
+from batchgen.rendering.progress import Display, Tally
 from batchgen.run.directory import Run
 from batchgen.run.layout import CARD, SUCCESS
 from batchgen.words import say, size
@@ -133,7 +133,7 @@ def render_rest(run: Run, prepared: Prepared, console: Console, max_gpu_hours: f
     if done == total:
         return 0
     from batchgen.cluster.connection import check_room, connected
-    from batchgen.render.graph import render_missing
+    from batchgen.rendering.graph import render_missing
 
     job = prepared.job
     run.store.delete(SUCCESS)  # what it says is about to be no longer the whole truth

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from batchgen.engines.fake import DEVICE, SICK
-from batchgen.render import graph, worker
-from batchgen.render.progress import Display, Tally
-from batchgen.render.receipt import Receipt
-from batchgen.render.worker import Orders, RenderShard
+from batchgen.rendering import graph, worker
+from batchgen.rendering.progress import Display, Tally
+from batchgen.rendering.receipt import Receipt
+from batchgen.rendering.worker import Orders, RenderShard
 from batchgen.run.directory import Run
 from batchgen.run.doubts import mark
 from tests.in_process import calls

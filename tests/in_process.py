@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 
 from batchgen.finalize.proof import finalize
-from batchgen.render.receipt import Receipt, from_table
-from batchgen.render.worker import Orders, RenderShard
+from batchgen.rendering.receipt import Receipt, from_table
+from batchgen.rendering.worker import Orders, RenderShard
 from batchgen.run.directory import Run
 from batchgen.run.found_model import FoundModel
 from batchgen.run.layout import SUCCESS

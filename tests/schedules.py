@@ -223,7 +223,7 @@ def one_process():
 
     connection = types.SimpleNamespace(connected=connected, check_room=lambda job: None)
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setitem(sys.modules, "batchgen.render.graph", graph)
+        patch.setitem(sys.modules, "batchgen.rendering.graph", graph)
         patch.setitem(sys.modules, "batchgen.cluster.connection", connection)
         patch.setattr(directory, "ThreadPoolExecutor", InTurn)
         patch.setattr(doctor, "READERS", 1)

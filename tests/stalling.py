@@ -13,8 +13,8 @@ from batchgen.errors import BatchgenError
 from batchgen.job.file import load_job
 from batchgen.plan.graph import make_plan
 from batchgen.plan.preflight import prepare
-from batchgen.render import graph
-from batchgen.render.progress import Display, Tally
+from batchgen.rendering import graph
+from batchgen.rendering.progress import Display, Tally
 
 original = graph.in_order
 graph.in_order = lambda shards, order: original(shards)  # the same in every session, so that tests know which is first

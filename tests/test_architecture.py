@@ -19,7 +19,7 @@ storage job
 run cluster comfyui demo
 weights manifest
 engines rows
-plan render finalize
+plan rendering finalize
 cost look
 evaluate
 export
@@ -28,7 +28,7 @@ report
 cli
 """
 FLOORS = {room: floor for floor, line in enumerate(ORDER.strip().splitlines()) for room in line.split()}
-MAY_IMPORT_RAY = {"cluster.connection", "plan.graph", "render.graph", "evaluate.graph"}
+MAY_IMPORT_RAY = {"cluster.connection", "plan.graph", "rendering.graph", "evaluate.graph"}
 WITH_TORCH = ("engines.", "evaluate.scorers.")
 HEAVY = ("torch", "diffusers", "transformers", "ray", "accelerate")
 

@@ -8,7 +8,7 @@ import pytest
 from batchgen.engines.fake import FakeRenderer
 from batchgen.engines.protocol import ImageRow
 from batchgen.errors import Infrastructure, OutOfMemory, RendererBroken
-from batchgen.render.batches import Batches, Picture
+from batchgen.rendering.batches import Batches, Picture
 from batchgen.run.shard_file import Failure
 from tests.specs import spec_of
 

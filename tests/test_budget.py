@@ -6,11 +6,11 @@ import pytest
 
 from batchgen.plan.graph import make_plan
 from batchgen.plan.preflight import prepare
-from batchgen.render import worker
-from batchgen.render.budget import Budget
-from batchgen.render.receipt import Receipt
-from batchgen.render.stop import Stop
-from batchgen.render.worker import Orders, RenderShard
+from batchgen.rendering import worker
+from batchgen.rendering.budget import Budget
+from batchgen.rendering.receipt import Receipt
+from batchgen.rendering.stop import Stop
+from batchgen.rendering.worker import Orders, RenderShard
 from batchgen.run.attempts import Attempts
 from batchgen.run.layout import data_path
 from batchgen.storage.store import Store
@@ -70,7 +70,7 @@ def test_without_a_budget_nothing_is_ever_spent(store):
 
 
 def test_it_is_over_when_nothing_is_under_way(store, monkeypatch):
-    monkeypatch.setattr("batchgen.render.budget.SETTLED_S", 0.0)
+    monkeypatch.setattr("batchgen.rendering.budget.SETTLED_S", 0.0)
     budget = Budget(store, "s", Stop(store, "s"), 0.5, gpus=1)
     seen = []
     for found in (

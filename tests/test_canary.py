@@ -20,8 +20,8 @@ from batchgen.look import contact_page, contact_sheet, doctor, results
 from batchgen.look.status import status_of
 from batchgen.plan.graph import make_plan
 from batchgen.plan.preflight import prepare
-from batchgen.render import worker
-from batchgen.render.worker import Orders, RenderShard
+from batchgen.rendering import worker
+from batchgen.rendering.worker import Orders, RenderShard
 from batchgen.storage.store import Store
 from tests.in_process import call, render_here
 

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from batchgen.render.progress import Display, Tally
+from batchgen.rendering.progress import Display, Tally
 from batchgen.words import duration
 
 

@@ -19,8 +19,8 @@ from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.look import doctor
 from batchgen.plan import graph
 from batchgen.plan.preflight import prepare
-from batchgen.render import attempt, worker
-from batchgen.render.worker import Orders, RenderShard
+from batchgen.rendering import attempt, worker
+from batchgen.rendering.worker import Orders, RenderShard
 from batchgen.run import attempts
 from batchgen.run.directory import owned_footer
 from batchgen.run.layout import data_path
@@ -142,7 +142,7 @@ def test_a_broken_context_leaves_the_process_and_its_marker(made, tmp_path):
     """In a process of its own, because it ends that process."""
     run, _, _ = made(["a"])
     script = (
-        "import pyarrow as pa\nfrom batchgen.render import worker\nfrom batchgen.render.worker import Orders\n"
+        "import pyarrow as pa\nfrom batchgen.rendering import worker\nfrom batchgen.rendering.worker import Orders\n"
         "from batchgen.errors import RendererBroken\n"
         "class Broken:\n"
         "    device, versions = 'x', {}\n"
@@ -160,7 +160,7 @@ def test_a_broken_context_leaves_the_process_and_its_marker(made, tmp_path):
 def test_sigterm_marks_a_preemption_and_ends_the_process(made, tmp_path):
     run, _, _ = made(["fake:slow=30"])
     script = (
-        "import pyarrow as pa\nfrom batchgen.render import worker\nfrom batchgen.render.worker import Orders\n"
+        "import pyarrow as pa\nfrom batchgen.rendering import worker\nfrom batchgen.rendering.worker import Orders\n"
         f"actor = worker.RenderShard({orders(run)!r})\n"
         "actor(pa.table({'shard': [0]}))"
     )

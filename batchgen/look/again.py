@@ -12,8 +12,8 @@ import pyarrow as pa
 from batchgen.engines import load_renderer
 from batchgen.errors import Infrastructure
 from batchgen.look.doctor import Report
-from batchgen.render.attempt import image_rows
-from batchgen.render.batches import Batches, Picture
+from batchgen.rendering.attempt import image_rows
+from batchgen.rendering.batches import Batches, Picture
 from batchgen.run import images
 from batchgen.run.directory import Run, read_shard
 from batchgen.run.index import ShardRef

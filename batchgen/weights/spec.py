@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from batchgen.job import TEXT_ENCODERS, Job, Model, Refine, Sampling
 from batchgen.run import rules
 from batchgen.run.found_model import AdapterFile, FoundModel
-from batchgen.run.plans import Plan
+
+if TYPE_CHECKING:
+    from batchgen.run.plans import Plan
 
 # Settings that may change after a run has begun, because they only say where files lie and change no image.
 PLACES = (*TEXT_ENCODERS, "vae", "config", "offload")

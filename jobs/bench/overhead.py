@@ -106,7 +106,7 @@ def bare_process(out: Path) -> dict[str, Any]:
 def bare(out: str) -> dict[str, Any]:
     """The loop a careful person would write: one renderer, the planned batches, nothing else."""
     from batchgen.engines import load_renderer
-    from batchgen.render.attempt import image_rows
+    from batchgen.rendering.attempt import image_rows
     from batchgen.run.directory import Run
     from batchgen.storage.store import Store
     from batchgen.weights.spec import spec_of

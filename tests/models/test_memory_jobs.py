@@ -22,7 +22,8 @@ from batchgen.weights.spec import ModelSpec
 @pytest.fixture(params=["8gb", "nf4"])
 def job(request, tmp_path):
     where = [f"model.pretrained_model_name_or_path={DEMO_CHECKPOINT}", f"output.path={tmp_path / 'run'}"]
-    return load_job(f"jobs/configs/{request.param}.yaml", where)
+    largest = ["sampling.height=512", "sampling.width=512"]  # that this checkpoint can make
+    return load_job(f"jobs/configs/{request.param}.yaml", where + largest)
 
 
 def test_it_is_planned(job):

@@ -200,6 +200,7 @@ def test_the_job_file_of_the_repository_renders_tiny_files(folder, make_row, tmp
     tiny = settings(folder, text_encoder_3=str(folder / "text_encoders/t5xxl_fp8_e4m3fn.safetensors"))
     paths = {f"model.{name}": path for name, path in tiny.items() if name != "preset"}
     paths |= {"model.config": DEMO_CHECKPOINT, "input.path": tmp_path / "prompts.txt", "output.path": tmp_path / "run"}
+    paths |= {"sampling.height": 512, "sampling.width": 512}  # the largest that these weights can make
     job = load_job(JOB, [f"{name}={value}" for name, value in paths.items()])
     prepared = prepare(job)
     spec = ModelSpec.of(FoundModel.from_dict(json.loads(json.dumps(prepared.model.to_dict()))), prepared.job)

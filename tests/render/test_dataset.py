@@ -14,7 +14,7 @@ from batchgen.demo import PROMPTS, demo_job
 from batchgen.engines import load_renderer
 from batchgen.job.file import load_job
 from batchgen.look import again, doctor
-from batchgen.render.attempt import image_rows
+from batchgen.rendering.attempt import image_rows
 from batchgen.run import images
 from batchgen.weights.spec import spec_of
 

@@ -1,6 +1,6 @@
 """The order of work: a run that is stopped early is a fair sample, and no long shard is left for the end."""
 
-from batchgen.render.graph import TAIL, in_order
+from batchgen.rendering.graph import TAIL, in_order
 from batchgen.run.index import ShardRef
 
 

@@ -1,6 +1,7 @@
 """`--limit` and `--max-gpu-hours` on a local Ray, through the command line: what they leave behind, and go on from."""
 
 from pathlib import Path
+from uuid import UUID
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,7 +12,8 @@ from batchgen import session
 from batchgen.cli import app
 from batchgen.look import doctor
 from batchgen.look.status import status_of
-from batchgen.render.graph import in_order
+from batchgen.rendering import graph
+from batchgen.rendering.graph import in_order
 from batchgen.run.directory import Run
 from batchgen.storage.store import Store
 
@@ -59,7 +61,8 @@ def test_a_preview_with_too_many_failures_is_still_shown(make_job, tmp_path):
     assert any(line.startswith("To look at it") for line in said)
 
 
-def test_a_budget_stops_the_run_and_the_next_command_goes_on(make_job, tmp_path, console):
+def test_a_budget_stops_the_run_and_the_next_command_goes_on(make_job, tmp_path, console, monkeypatch):
+    monkeypatch.setattr(graph.uuid, "uuid4", lambda: UUID(int=7))  # a session's name is the seed of its order
     job = make_job(rows(60, "fake:slow=0.04"), output={"images_per_shard": 4})
     code, said = command(job, tmp_path, "--max-gpu-hours", str(0.5 / 3600))
     run = Run.open(Store.open(job.output.path))
@@ -70,7 +73,7 @@ def test_a_budget_stops_the_run_and_the_next_command_goes_on(make_job, tmp_path,
     assert f"{found.images} of 60 images are done, a fair sample" in said[-1]
     assert not Path(job.output.path, "_SUCCESS").exists()
     assert list(Path(job.output.path, ".batchgen").glob("stop-*")) == []
-    order = [shard.number for shard in in_order(run.shards(run.plans[0]))]
+    order = [shard.number for shard in in_order(run.shards(run.plans[0]), order=7)]
     assert run.committed() == set(order[: found.committed_shards]), "the first of the shuffled order"
     finished = session.render(job, console)
     assert finished.rendered == 60 - found.images

@@ -48,7 +48,7 @@ def test_a_run_on_s3_is_planned_rendered_resumed_and_proven(s3_url, tmp_path, mo
     assert doctor.examine(run).problems == []
     assert status_of(run).complete
     model = run.plans[0].model
-    assert (model["path"], model["digest"]) == (f"{s3_url}/model", locate(Model(preset="demo")).digest)
+    assert (model.path, model.digest) == (f"{s3_url}/model", locate(Model(preset="demo")).digest)
     assert len(list((tmp_path / "cache" / "batchgen" / "models").glob("*/model_index.json"))) == 1
     assert list((tmp_path / "cache").rglob("run_me.py")) == [], "code is never fetched"
     with run.store.open_file(data_path(0)) as opened:

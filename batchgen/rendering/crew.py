@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from batchgen.errors import Infrastructure, TooManyFailures
 from batchgen.job import Job
-from batchgen.render.receipt import Receipt
+from batchgen.rendering.receipt import Receipt
 from batchgen.run.doubts import mark
 
 FAILURES_ALLOWED = 100  # of a session, whatever fraction of the run that is

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import time
 
-from batchgen.render.receipt import Receipt
-from batchgen.render.stop import Stop
+from batchgen.rendering.receipt import Receipt
+from batchgen.rendering.stop import Stop
 from batchgen.run.attempts import running
 from batchgen.storage.store import Store
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from batchgen.engines.protocol import ImageRow
 from batchgen.job import Output
-from batchgen.render.batches import Batches, Outcome, Picture
+from batchgen.rendering.batches import Batches, Outcome, Picture
 from batchgen.run import images
 from batchgen.run.attempts import Attempts
 from batchgen.run.doubts import DEVICE, PROCESS, Doubt

@@ -19,12 +19,12 @@ from batchgen.cluster.connection import explain, gpus_per_renderer, restart
 from batchgen.cluster.watchdog import Patience, Stalled, watched
 from batchgen.errors import BudgetSpent, Infrastructure
 from batchgen.job import Job
-from batchgen.render.budget import Budget
-from batchgen.render.crew import Crew
-from batchgen.render.progress import Display
-from batchgen.render.receipt import Receipt, from_table
-from batchgen.render.stop import Stop
-from batchgen.render.worker import Orders, RenderShard
+from batchgen.rendering.budget import Budget
+from batchgen.rendering.crew import Crew
+from batchgen.rendering.progress import Display
+from batchgen.rendering.receipt import Receipt, from_table
+from batchgen.rendering.stop import Stop
+from batchgen.rendering.worker import Orders, RenderShard
 from batchgen.run.attempts import bury, marked, running
 from batchgen.run.directory import Run
 from batchgen.run.found_model import FoundModel

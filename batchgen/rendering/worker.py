@@ -24,11 +24,11 @@ import pyarrow as pa
 
 from batchgen.engines import device_of, load_renderer
 from batchgen.errors import BatchgenError, Infrastructure, RendererBroken
-from batchgen.render import receipt
-from batchgen.render.attempt import Attempt, Renderer
-from batchgen.render.batches import Batches
-from batchgen.render.receipt import Receipt
-from batchgen.render.stop import Stop
+from batchgen.rendering import receipt
+from batchgen.rendering.attempt import Attempt, Renderer
+from batchgen.rendering.batches import Batches
+from batchgen.rendering.receipt import Receipt
+from batchgen.rendering.stop import Stop
 from batchgen.run.attempts import Attempts, is_busy, others_at_work
 from batchgen.run.directory import Run, commit, owned_footer
 from batchgen.run.doubts import Doubt, doubted, doubts_of, mark, record, settle

@@ -27,7 +27,7 @@ pytest_plugins = ["tests.seaweed"]
 if find_spec("pyarrow"):  # a machine that is there to measure a GPU may have nothing but torch and diffusers
     pytest_plugins += ["tests.expanding"]
 
-RAY, S3 = "tests/render/", "tests/storage/"
+RAY, S3, ALONE = "tests/render/", "tests/storage/", "tests/test_schedules.py"
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the marks
@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items):
     """Divide the tests between the workers of pytest-xdist, the longest first, so that none is left alone with one."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(shared_by(item)))
-    items.sort(key=lambda item: not item.nodeid.startswith((RAY, S3)))
+    items.sort(key=lambda item: not item.nodeid.startswith((RAY, S3, ALONE)))
 
 
 def pytest_collection_finish(session):
@@ -45,10 +45,15 @@ def pytest_collection_finish(session):
 
 
 def shared_by(item):
-    """What runs with Ray stays together: two clusters are too much for two cores. So does the rest of a file."""
+    """What runs with Ray stays together: two clusters are too much for two cores. So does the rest of a file.
+
+    But schedules, which take long and share nothing.
+    """
     if item.nodeid.startswith(RAY) or "ray_session" in item.fixturenames:
         return "ray"
-    return "s3" if item.nodeid.startswith(S3) or "seaweed" in item.fixturenames else item.nodeid.split("::")[0]
+    if item.nodeid.startswith(S3) or "seaweed" in item.fixturenames:
+        return "s3"
+    return item.nodeid if item.nodeid.startswith(ALONE) else item.nodeid.split("::")[0]
 
 
 @pytest.fixture(scope="session")

@@ -49,6 +49,17 @@ def test_a_log_gets_a_line_every_ten_seconds():
     assert lines[-1].startswith("10/10 images (100%)")
 
 
+def test_before_the_first_shard_it_says_how_long_that_takes():
+    clock = Clock()
+    tally = Tally(10, 4, 0, clock)
+    clock.now = 25
+    assert tally.line() == "4/10 images; no shard is finished yet, 25 s since renderers were started"
+    out = io.StringIO()
+    with Display(tally, Console(file=out, force_terminal=True, width=120), clock) as display:
+        display.update()
+    assert "no shard is finished yet, 25 s" in out.getvalue()
+
+
 def test_a_terminal_gets_a_live_bar():
     out = io.StringIO()
     tally = Tally(10, 0, 0, Clock())

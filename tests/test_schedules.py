@@ -4,7 +4,7 @@ import pytest
 
 from tests.schedules import violations_of
 
-SCHEDULES, AT_ONCE = 50, 25
+SCHEDULES, AT_ONCE = 200, 25
 
 
 @pytest.mark.parametrize("first", range(0, SCHEDULES, AT_ONCE))

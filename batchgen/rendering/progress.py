@@ -26,7 +26,7 @@ class Tally:
 
     def __init__(self, total: int, done: int, failed: int, now: Callable[[], float] = time.monotonic) -> None:
         self.total, self.done, self.failed, self.suspect = total, done, failed, 0
-        self._now = now
+        self._now, self._began, self._before = now, now(), done
         self._recent: deque[tuple[float, int]] = deque([(now(), done)])
 
     def add(self, images: int, failed: int, suspect: int) -> None:
@@ -44,6 +44,9 @@ class Tally:
         return (now - before) / elapsed if elapsed > 0 else 0.0
 
     def line(self) -> str:
+        if self.done == self._before < self.total:  # a bar that stands at 0 looks like one that hangs
+            waited = duration(self._now() - self._began)
+            return f"{self.done}/{self.total} images; no shard is finished yet, {waited} since renderers were started"
         speed = self.images_per_s
         left = duration((self.total - self.done) / speed) if speed > 0 else "unknown"
         suspect = f", {self.suspect} suspect" if self.suspect else ""
@@ -84,8 +87,9 @@ class Display:
     def update(self) -> None:
         """Show the tally; in a log at most once in ten seconds. Call it also while nothing happens."""
         if self._bar is not None:
-            line = self.tally.line().partition("), ")[2]
-            self._bar.update(self._task, completed=self.tally.done, description=line)
+            line = self.tally.line()
+            description = line.partition("), ")[2] or line.partition("; ")[2]
+            self._bar.update(self._task, completed=self.tally.done, description=description)
         elif self._now() - self._printed >= LINE_EVERY_S:
             self._print(self.tally.line())
 

@@ -1,0 +1,163 @@
+"""Selections: images of a run that an expression over their metadata and scores chooses, kept by name.
+
+An expression is SQL of DuckDB, such as `score_clip > 26 and suspect is null and not overflow_t5`. It sees one table,
+`images`: the columns of metadata/ and, of each scorer, `score_<name>`. It can reach no file and no network, and has a
+limit of time. A selection is created once and deletes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from batchgen.errors import Refused
+from batchgen.evaluate.scores import NAME, read_scores
+from batchgen.look.results import Results
+from batchgen.run.directory import Run
+from batchgen.words import visible
+
+SELECTIONS = "selections"
+PATIENCE_S = 60.0
+SETTINGS = (
+    "memory_limit = '2GB'",
+    "python_enable_replacements = false",
+    "enable_external_access = false",
+    "lock_configuration = true",
+)
+HASH_BITS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """name: of the saved file. where, dedupe: what chose. planned: images of the run; chosen: of the expression;
+    images: what is left without near duplicates."""
+
+    name: str
+    where: str
+    dedupe: int | None
+    planned: int
+    chosen: int
+    images: int
+    image_ids: tuple[str, ...]
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+
+def select(run: Run, where: str, name: str, dedupe: int | None = None) -> Selection:
+    """Choose images and keep the choice as `name`. dedupe: of pictures whose hashes differ in at most so many bits,
+    the first in the order of the plan stays.
+
+    Raises Refused for an expression that is none, and where another selection has that name.
+    """
+    if not NAME.fullmatch(name):
+        raise Refused(f"--name {name!r}: use small letters, digits, '-', '_' and '.'.")
+    if dedupe is not None and not 0 <= dedupe <= HASH_BITS // 4:
+        raise Refused(f"--dedupe phash:{dedupe}: write 0 to {HASH_BITS // 4} bits of {HASH_BITS}.")
+    rows = table_of(run)
+    chosen = rows[rows["image_id"].isin(_filtered(rows, where)) & (rows["status"] == "ok")]
+    kept = chosen if dedupe is None else chosen[~near_duplicates(chosen["phash"], dedupe)]
+    found = Selection(
+        name=name,
+        where=where,
+        dedupe=dedupe,
+        planned=len(rows),
+        chosen=len(chosen),
+        images=len(kept),
+        image_ids=tuple(kept["image_id"]),
+    )
+    if not run.store.create(_path(name), found.to_json()):
+        there = read_selection(run, name)
+        if there != found:
+            raise Refused(
+                f"{run.store}: has another selection {name} already ({there.images} images where "
+                f"{visible(there.where)}). Give this one another name: --name {name}-2"
+            )
+    return found
+
+
+def read_selection(run: Run, name: str) -> Selection:
+    """Raises Refused where there is none of that name."""
+    try:
+        values = json.loads(run.store.read(_path(name)))
+    except FileNotFoundError as error:
+        there = [entry.path.split("/")[-1].removesuffix(".json") for entry in run.store.list(SELECTIONS)]
+        raise Refused(
+            f"{run.store}: has no selection {name}; there are {', '.join(there) or 'none'}. "
+            f'Make it: batchgen select {run.store} "..." --name {name}'
+        ) from error
+    return Selection(**values | {"image_ids": tuple(values["image_ids"])})
+
+
+def table_of(run: Run) -> pd.DataFrame:
+    """What an expression sees: metadata with a column for each scorer."""
+    rows = Results(run.store.url).to_pandas()
+    for name, scores in read_scores(run.store).items():
+        column = scores.table.set_index("image_id")["score"].rename(column_of(name))
+        rows = rows.join(column, on="image_id")
+    return rows
+
+
+def column_of(scorer: str) -> str:
+    """A scorer's column: what is no letter or digit of its name becomes '_', so that it needs no quotes."""
+    return "score_" + "".join(letter if letter.isalnum() else "_" for letter in scorer)
+
+
+def _filtered(rows: pd.DataFrame, where: str) -> set[str]:
+    """image_ids of the rows for which the expression is true."""
+    import duckdb
+
+    with duckdb.connect(":memory:") as connection:
+        connection.register("images", pa.Table.from_pandas(rows, preserve_index=False))
+        for setting in SETTINGS:
+            connection.execute(f"SET {setting}")
+        watch = threading.Timer(PATIENCE_S, connection.interrupt)
+        watch.start()
+        try:
+            # A relation takes one expression and no statement: nothing can be closed, ended or commented out in it.
+            found = connection.table("images").filter(duckdb.SQLExpression(where)).project("image_id").fetchall()
+        except duckdb.InterruptException as error:
+            raise Refused(f"the expression took more than {PATIENCE_S:.0f} s: write a simpler one.") from error
+        except duckdb.Error as error:
+            lines = str(error).splitlines()
+            columns = ", ".join(visible(str(name)) for name in rows.columns)
+            raise Refused(
+                f"{visible(where)!r} cannot be used: {visible(lines[0])}\nThe columns are {columns}. Text stands "
+                "in single quotes: cell = 'default'."
+            ) from error
+        finally:
+            watch.cancel()
+    return {image_id for (image_id,) in found}
+
+
+def near_duplicates(hashes: pd.Series[Any], bits: int) -> npt.NDArray[np.bool_]:
+    """Which of these pictures are like one before them that stays: at most `bits` of 64 bits differ.
+
+    Two hashes that differ in so few bits agree in at least one of bits + 1 bands, so only those are compared.
+    """
+    values = np.array([int(text, 16) for text in hashes], np.uint64)
+    dropped = np.zeros(len(values), np.bool_)
+    edges = np.linspace(0, HASH_BITS, bits + 2).astype(int)
+    bands = [(values >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1) for low, high in pairwise(edges)]
+    kept: list[dict[int, list[int]]] = [{} for _ in bands]
+    for at in range(len(values)):
+        keys = [int(band[at]) for band in bands]
+        near = np.unique(np.array([i for seen, key in zip(kept, keys, strict=True) for i in seen.get(key, ())], int))
+        if len(near) and int(np.bitwise_count(values[near] ^ values[at]).min()) <= bits:
+            dropped[at] = True
+            continue
+        for seen, key in zip(kept, keys, strict=True):
+            seen.setdefault(key, []).append(at)
+    return dropped
+
+
+def _path(name: str) -> str:
+    return f"{SELECTIONS}/{name}.json"

@@ -1,0 +1,6 @@
+"""The command line: parse, call, print, exit code. No logic of its own, no heavy import before a command needs it."""
+
+from batchgen.cli import beginnings, runs
+from batchgen.cli.program import Interrupted, app, main
+
+__all__ = ["Interrupted", "app", "beginnings", "main", "runs"]

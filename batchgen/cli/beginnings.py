@@ -1,0 +1,103 @@
+"""Commands that begin something: init, import, schema, demo."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from batchgen.cli.program import app, console, errors, examples
+from batchgen.words import say
+
+PANEL = "Begin"
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog=examples(
+        "batchgen init prompts.parquet --out s3://bucket/run-17",
+        'batchgen init "captions/*.jsonl" --preset demo --job try.yaml',
+    ),
+)
+def init(
+    manifest: Annotated[str, typer.Argument(help="Table of prompts: a file, a glob, a directory, a URL.")],
+    job: Annotated[Path, typer.Option(help="The job file to write.")] = Path("job.yaml"),
+    out: Annotated[str, typer.Option(help="Where the pictures will go.")] = "out/run",
+    preset: Annotated[str, typer.Option(help="The model.")] = "sd3.5-medium",
+) -> None:
+    """Look at a table and write a commented job file for it. Overwrites nothing."""
+    from batchgen.errors import Refused
+    from batchgen.job.presets import PRESETS
+    from batchgen.manifest.first_job import job_text
+
+    with errors():
+        if preset not in PRESETS:
+            raise Refused(f"--preset {preset}: is not known. Presets: {', '.join(PRESETS)}.")
+        text = job_text(manifest, out, preset)
+        try:
+            with job.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise Refused(f"--job {job}: cannot be written ({error.strerror}). Name another file.") from error
+        say(console(), f"Wrote {job}. Look at it, then: batchgen plan {job}")
+
+
+import_app = typer.Typer(help="Make a job file of what another program wrote.", no_args_is_help=True)
+app.add_typer(
+    import_app, name="import", rich_help_panel=PANEL, epilog=examples("batchgen import comfyui workflow.json")
+)
+
+
+@import_app.command(
+    epilog=examples(
+        "batchgen import comfyui workflow.json",
+        "batchgen import comfyui picture.png",
+        "batchgen import comfyui workflow.json --models ~/ComfyUI/models --job castle.yaml --out out/castle",
+    )
+)
+def comfyui(
+    workflow: Annotated[
+        Path,
+        typer.Argument(help="Workflow of ComfyUI, in API or UI format, or a PNG that it saved.", metavar="WORKFLOW"),
+    ],
+    job: Annotated[Path, typer.Option(help="The job file to write; its prompts go beside it.")] = Path("job.yaml"),
+    out: Annotated[str, typer.Option(help="Where the pictures will go.")] = "out/run",
+    models: Annotated[
+        Path | None, typer.Option(help="ComfyUI's folder of models, with checkpoints/, text_encoders/, vae/, loras/.")
+    ] = None,
+) -> None:
+    """Write a job file and a prompt table for a ComfyUI workflow of SD3.5, and list what they cannot say."""
+    from batchgen.comfyui import writing
+
+    with errors():
+        imported, manifest = writing.run(workflow, job, out, models)
+        for line in writing.summary(imported, job, manifest):
+            say(console(), line)
+
+
+@app.command(rich_help_panel=PANEL, epilog=examples("batchgen schema > job.schema.json"))
+def schema() -> None:
+    """Print the JSON Schema of the job file, for editors."""
+    from batchgen.job.file import schema
+
+    print(json.dumps(schema(), indent=1))
+
+
+@app.command(rich_help_panel=PANEL, epilog=examples("batchgen demo --out /tmp/demo"))
+def demo(
+    out: Annotated[str, typer.Option(help="Where to put the dataset.")] = "out/demo",
+) -> None:
+    """Render the small prompt table that ships with batchgen, on the CPU, with a tiny checkpoint."""
+    from batchgen import report, session
+    from batchgen.demo import demo_job
+    from batchgen.look import contact_sheet
+    from batchgen.look.results import truncated
+
+    with errors():
+        finished = session.render(demo_job(out), console())
+        sheet = contact_sheet.write(finished.run)
+        report.print_truncated(console(), truncated(finished.run))
+        report.print_finished(console(), finished)
+        report.print_sheet(console(), sheet)

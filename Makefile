@@ -6,7 +6,7 @@ SLOW := tests/models tests/render tests/storage
 export HF_HUB_OFFLINE := 1
 export RAY_AUTH_MODE := disabled
 
-.PHONY: demo test slow test-all check chaos fuzz gpu bench clean
+.PHONY: demo test slow slow-again test-all check chaos fuzz gpu bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -19,6 +19,10 @@ test: .venv/installed check
 
 slow: .venv/installed
 	$(PYTEST) $(SLOW)
+
+# What failed when it last ran, in one process. pytest-xdist names tests by their groups, also where it remembers them.
+slow-again: .venv/installed
+	$(PYTEST:2=1) --last-failed $(SLOW)
 
 test-all: test slow chaos fuzz gpu
 

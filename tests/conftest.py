@@ -28,6 +28,7 @@ if find_spec("pyarrow"):  # a machine that is there to measure a GPU may have no
     pytest_plugins += ["tests.expanding"]
 
 RAY, S3, ALONE = "tests/render/", "tests/storage/", "tests/test_schedules.py"
+COMMANDS = ("tests/render/test_stall.py", "tests/render/test_submission.py")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the marks
@@ -45,10 +46,12 @@ def pytest_collection_finish(session):
 
 
 def shared_by(item):
-    """What runs with Ray stays together: two clusters are too much for two cores. So does the rest of a file.
+    """What runs with Ray stays together: two clusters are much for two cores. So does the rest of a file.
 
-    But schedules, which take long and share nothing.
+    Whole commands, which bring a Ray of their own and mostly wait, may run beside it. Schedules share nothing.
     """
+    if item.nodeid.startswith(COMMANDS):
+        return "commands"
     if item.nodeid.startswith(RAY) or "ray_session" in item.fixturenames:
         return "ray"
     if item.nodeid.startswith(S3) or "seaweed" in item.fixturenames:

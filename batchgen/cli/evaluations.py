@@ -44,8 +44,10 @@ def compare(
     out: Annotated[Path, typer.Option(help="The page to write, of --format html.")] = Path("comparison.html"),
 ) -> None:
     """Compare cells of a sweep, or runs: which is better, by how much, and how sure that is."""
+    from batchgen import report
     from batchgen.evaluate import page, tables
     from batchgen.evaluate.comparison import compare as compared
+    from batchgen.evaluate.document import to_json
     from batchgen.evaluate.labels import labelled
     from batchgen.evaluate.scores import by_image
     from batchgen.evaluate.selection import selected
@@ -56,13 +58,14 @@ def compare(
         chosen = selected([run for _, run in runs], selection) if selection else None
         found = compared(runs, names, baseline, all_pairs, chosen)
         if form is not Format.html:
-            print(getattr(tables, form.value)(found))
+            print({"json": to_json, "latex": tables.latex, "markdown": tables.markdown}[form](found))
             return
-        print(tables.markdown(found))
-        scores = {
-            at: by_image(run.store, [one.about.scorer for one in found.rankings]) for at, (_, run) in enumerate(runs)
-        }
+        by = [ranking.about.scorer for ranking in found.rankings]
+        scores = {at: by_image(run.store, by) for at, (_, run) in enumerate(runs)}
         path = page.write(found, runs, scores, out, shlex.join(["batchgen", *sys.argv[1:]]))
+        report.print_tables(console(), tables.tables(found))
+        for line in found.left_out:
+            say(console(), f"note: {line}")
         say(console(), f"To look at it: {path}")
 
 

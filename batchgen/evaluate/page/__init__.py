@@ -21,7 +21,8 @@ import pyarrow as pa
 from batchgen.errors import Refused
 from batchgen.evaluate.charts import charts
 from batchgen.evaluate.compared import Comparison
-from batchgen.evaluate.page.numbers import provenance, tables
+from batchgen.evaluate.page.beside import cut_prompts, provenance
+from batchgen.evaluate.tables import tables
 from batchgen.evaluate.thumbnails import thumbnails
 from batchgen.finalize.metadata import metadata
 from batchgen.run.directory import Run
@@ -88,7 +89,7 @@ def html(
     return jinja.from_string(_beside("page.html")).render(
         title="Comparison of " + " and ".join(visible(run) for run in runs),
         notes=comparison.left_out,
-        tables=[asdict(table) for table in tables(comparison, facts, scores)],
+        tables=[asdict(table) for table in [*tables(comparison), cut_prompts(comparison, facts, scores)] if table.rows],
         charts=[asdict(chart) for chart in charts(comparison, _seconds(comparison, facts))],
         provenance=provenance(comparison, redact(command)),
         data=data,

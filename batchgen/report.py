@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from batchgen.job.steps import refine_steps
@@ -18,6 +18,9 @@ from batchgen.plan.sharding import Summary
 from batchgen.run.directory import Run
 from batchgen.session import Finished
 from batchgen.words import duration, say, visible
+
+if TYPE_CHECKING:
+    from batchgen.evaluate import tables  # brings scipy along
 
 OVERFLOW = {
     "overflow_clip_l": "longer than CLIP-L reads (77 tokens)",
@@ -152,3 +155,15 @@ def print_doctor(console: Console, report: Report) -> None:
 
 def _short(text: str) -> str:
     return text if len(text) <= SHOWN_CUT else text[: SHOWN_CUT - 3] + "..."
+
+
+def print_tables(console: Console, tables: Iterable[tables.Table]) -> None:
+    """Of a comparison; what stands out is bold."""
+    for table in tables:
+        shown = Table(*(Column(Text(visible(name))) for name in table.header), title=Text(table.title), box=None)
+        for number, row in enumerate(table.rows):
+            shown.add_row(*(Text(visible(value)) for value in row), style="bold" if number in table.strong else None)
+        console.print(shown)
+        for note in table.notes:
+            say(console, note)
+        say(console, "")

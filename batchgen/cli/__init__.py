@@ -3,4 +3,7 @@
 from batchgen.cli import beginnings, runs
 from batchgen.cli.program import Interrupted, app, main
 
-__all__ = ["Interrupted", "app", "beginnings", "main", "runs"]
+# isort: split
+from batchgen.cli import evaluations  # below the others in --help
+
+__all__ = ["Interrupted", "app", "beginnings", "evaluations", "main", "runs"]

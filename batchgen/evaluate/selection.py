@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -95,6 +96,21 @@ def read_selection(run: Run, name: str) -> Selection:
             f'Make it: batchgen select {run.store} "..." --name {name}'
         ) from error
     return Selection(**values | {"image_ids": tuple(values["image_ids"])})
+
+
+def selected(runs: Sequence[Run], name: str) -> set[str]:
+    """image_ids of the selections of this name, of all runs."""
+    return {image_id for run in runs for image_id in read_selection(run, name).image_ids}
+
+
+def bits_of(dedupe: str | None) -> int | None:
+    """4 of 'phash:4'. Raises Refused for anything else."""
+    if dedupe is None:
+        return None
+    kind, _, bits = dedupe.partition(":")
+    if kind != "phash" or not bits.isdecimal():
+        raise Refused(f"--dedupe {dedupe!r}: write phash: and the bits in which hashes may differ, such as phash:4.")
+    return int(bits)
 
 
 def table_of(run: Run) -> pd.DataFrame:

@@ -11,10 +11,14 @@ from tests.in_process import render_here
 
 @pytest.fixture
 def scored(make_job):
-    """scored(prompts=8, **sections): guidance 1 and 4.5, and a score of `oracle` that is higher for the second."""
+    """scored(prompts=8, **sections): guidance 1 and 4.5, and a score of `oracle` that is higher for the second.
+
+    prompts: how many, or their texts.
+    """
 
     def make(prompts=8, out="run", scores=True, **sections):
-        rows = [{"prompt": f"prompt {i}", "category": f"kind {i % 2}", "seed": i} for i in range(prompts)]
+        texts = [f"prompt {i}" for i in range(prompts)] if isinstance(prompts, int) else prompts
+        rows = [{"prompt": text, "category": f"kind {i % 2}", "seed": i} for i, text in enumerate(texts)]
         job = make_job(rows, out=out, **{"sweep": {"guidance_scale": [1.0, 4.5]}} | sections)
         run = render_here(make_plan(prepare(job))[0])
         if scores:

@@ -30,8 +30,9 @@ NO_CATEGORY = "all"
 class Cell:
     """One column of a comparison. name: for people, unique. run: the label of its run, number: its place among runs.
 
-    cell: its name in that run. swept: what its run varies. settings: all of its job's sampling, with that. planned,
-    failed: images. unpartnered: planned images that not all cells have; repeated: with prompt and seed of another one.
+    cell: its name in that run. swept: what its run varies. settings: all of its job's sampling, with that. seconds: of
+    the device for an image, on average. planned, failed: images. unpartnered: planned images that not all cells have;
+    repeated: with prompt and seed of another one.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Cell:
     model_digest: str
     fingerprint: str
     versions: Mapping[str, Any]
+    seconds: float | None
     planned: int = 0
     failed: int = 0
     unpartnered: int = 0
@@ -145,7 +147,8 @@ def _all_rows(runs: Sequence[tuple[str, Run]]) -> tuple[pd.DataFrame, list[Cell]
 def _cell(run: Run, rows: pd.DataFrame, label: str, number: int, name: str, *, several: bool, swept: bool) -> Cell:
     plan = next((plan for plan in reversed(run.plans) if name in plan.job.sweep.cells()), run.plans[-1])
     values = plan.job.sweep.cells().get(name, {})
-    versions = rows["versions"][rows["cell"] == name].dropna()
+    own = rows[rows["cell"] == name]
+    versions, seconds = own["versions"].dropna(), own["render_seconds"].mean()
     full = f"{label}: {name}" if several else name
     return Cell(
         name=full if swept else label,
@@ -158,6 +161,7 @@ def _cell(run: Run, rows: pd.DataFrame, label: str, number: int, name: str, *, s
         model_digest=plan.model.digest,
         fingerprint=plan.fingerprint,
         versions=json.loads(versions.iloc[0]) if len(versions) else {},
+        seconds=None if pd.isna(seconds) else float(seconds),
     )
 
 
@@ -166,7 +170,10 @@ def _ordered(run: Run) -> list[str]:
     return [*dict.fromkeys(name for plan in run.plans for name in plan.job.sweep.cells())]
 
 
-COLUMNS = ["image_id", "cell", "status", "prompt", "seed", "sample_index", "versions", "source_row", *BENCHMARK]
+COLUMNS = [
+    *("image_id", "cell", "status", "prompt", "seed", "sample_index"),
+    *("versions", "render_seconds", "source_row", *BENCHMARK),
+]
 
 
 def planned_rows(run: Run) -> pd.DataFrame:

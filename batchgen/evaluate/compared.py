@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from batchgen.evaluate.aligned import Aligned, Cell
 from batchgen.evaluate.intervals import Interval
 from batchgen.evaluate.scores import About
+from batchgen.evaluate.weighing import Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,15 +90,17 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """aligned: the images side by side. baseline: the cell that others are held against; None with all pairs.
+    """aligned: the images side by side; values: of each scorer their scores, (images, cells), NaN where there is none.
 
-    left_out: sentences on what could not be compared, for people.
+    baseline: the cell that others are held against; None with all pairs. left_out: sentences on what could not be
+    compared, for people.
     """
 
     cells: tuple[Cell, ...]
     baseline: str | None
     rankings: tuple[Ranking, ...]
     aligned: Aligned
+    values: Mapping[str, Floats]
     left_out: Sequence[str] = ()
 
     def ranking(self, scorer: str) -> Ranking:

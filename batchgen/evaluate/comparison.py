@@ -58,6 +58,7 @@ def compare(
         baseline=None if all_pairs else aligned.cells[column].name,
         rankings=ranked,
         aligned=aligned,
+        values={one.about.scorer: one.values for one in scored},
         left_out=tuple(_left_out(aligned, scored, selection)),
     )
 

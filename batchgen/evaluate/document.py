@@ -7,7 +7,7 @@
     benchmark       {name, sha256, licence} of the prompts; null where they belong to none or to several
     left_out        sentences on what could not be compared
     cells           [{name, run, cell, swept, settings, model, model_digest, fingerprint, versions,
-                      planned, failed, unpartnered, repeated}]
+                      seconds, planned, failed, unpartnered, repeated}]
     scorers         [{scorer, version, weights_sha256, source, low, high, higher_is_better, settings,
                       total, formula, results, family, differences, categories_family, category_differences,
                       leader, best, detectable}]

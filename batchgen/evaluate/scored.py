@@ -16,7 +16,7 @@ from batchgen.evaluate.aligned import Aligned
 from batchgen.evaluate.intervals import Images, Scale
 from batchgen.evaluate.part import Part
 from batchgen.evaluate.scores import About
-from batchgen.evaluate.totals import Formula, bounds, formula_of, title_of
+from batchgen.evaluate.totals import Formula, bounds, formula_of, is_official, title_of
 from batchgen.evaluate.weighing import Floats, Ints, Weights
 
 
@@ -84,7 +84,8 @@ class Scored:
         images: dict[str, Counter[int]] = {}
         for name, count in zip(self.categories[self.used], counts, strict=True):
             images.setdefault(str(name), Counter())[int(count)] += 1
-        return title_of(self.formula, self.aligned.benchmark, self.about.scorer, images, self.expected)
+        official = is_official(self.aligned.benchmark, self.about.scorer, self.about.source)
+        return title_of(self.formula, self.aligned.benchmark, images, self.expected, official=official)
 
     def bounds(self) -> list[tuple[float, float] | None]:
         """Of each cell's total; None where nothing is missing, or nobody knows how wrong an image can be."""

@@ -78,11 +78,11 @@ def formula_of(benchmark: str | None) -> Formula:
 
 
 def title_of(
-    formula: Formula, benchmark: str | None, scorer: str, images: Mapping[str, Counter[int]], expected: int
+    formula: Formula, benchmark: str | None, images: Mapping[str, Counter[int]], expected: int, *, official: bool
 ) -> str:
     """What a total may be called. images: category → number of images → prompts that have so many, of those expected.
 
-    scorer: a name that begins with the benchmark's is that of its own scorer's output.
+    official: whether the scores are those of the benchmark's own scorer.
     """
     count = sum(sum(prompts.values()) for prompts in images.values())
     if count < expected:
@@ -95,12 +95,12 @@ def title_of(
     found = {category: sum(prompts.values()) for category, prompts in images.items()}
     if formula.categories is not None and found != formula.categories:
         return f"other categories, {count} prompts"
-    whole = formula.prompts is not None and benchmark is not None
-    return benchmark if whole and benchmark is not None and _is_of(scorer, benchmark) else f"all {count} prompts"
+    return benchmark if benchmark and official and formula.prompts is not None else f"all {count} prompts"
 
 
-def _is_of(scorer: str, benchmark: str) -> bool:
-    return scorer == benchmark or scorer.startswith(f"{benchmark}-")
+def is_official(benchmark: str | None, scorer: str, source: str | None) -> bool:
+    """Whether scores came from a file, and under a name that begins with the benchmark's."""
+    return source is not None and benchmark is not None and (scorer == benchmark or scorer.startswith(f"{benchmark}-"))
 
 
 def bounds(

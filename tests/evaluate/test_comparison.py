@@ -7,6 +7,7 @@ import pytest
 from batchgen.errors import Refused
 from batchgen.evaluate.aligned import align
 from batchgen.evaluate.comparison import compare
+from batchgen.evaluate.interaction import interaction
 from batchgen.evaluate.scores import About, write_part
 from batchgen.look.results import Results
 from batchgen.plan.graph import make_plan
@@ -224,3 +225,28 @@ def test_a_cell_of_one_image_a_prompt_has_mcnemars_test(make_job):
     rows = pd.DataFrame(Results(run.store.url).to_pandas())
     better = sum(0.2 <= chance(row) < 0.8 for row in rows.query("guidance_scale == 4.0").to_dict("records"))
     assert difference.p == pytest.approx(min(1.0, 2 * 0.5**better))
+
+
+def test_an_interaction_is_a_difference_of_differences(make_job):
+    """More guidance helps with many steps only."""
+    sweep = {"guidance_scale": [1.0, 4.0], "num_inference_steps": [2, 8]}
+    run = render(make_job([f"p{n}" for n in range(40)], sweep=sweep, sampling={"num_images_per_prompt": 2}))
+    score(
+        run, lambda row: float(chance(row) < (0.8 if row["guidance_scale"] * row["num_inference_steps"] > 20 else 0.3))
+    )
+    found = compare([("run", run)])
+    few, many = (
+        tuple(f"num_inference_steps={steps},guidance_scale={guidance}" for guidance in (1.0, 4.0)) for steps in (2, 8)
+    )
+    one = interaction(found, "oracle", many, few)
+    value = {cell.cell: cell.value for cell in found.rankings[0].standings}
+    assert one.value == pytest.approx(value[many[1]] - value[many[0]] - value[few[1]] + value[few[0]])
+    rows = Results(run.store.url).to_pandas()
+    means = rows.assign(right=[0.3 <= chance(row) < 0.8 for row in rows.to_dict("records")])
+    means = means[means["cell"] == many[0]].groupby("prompt")["right"].mean()
+    assert one.stderr == pytest.approx(means.std(ddof=1) / np.sqrt(40))
+    assert one.interval.low > 0
+    assert one.decided
+    assert interaction(found, "oracle", few, few).p == 1.0
+    with pytest.raises(Refused, match="fast: no such cell; there are"):
+        interaction(found, "oracle", few, (few[0], "fast"))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from batchgen.evaluate.totals import FORMULAS, PLAIN, bounds, formula_of, title_of
+from batchgen.evaluate.totals import FORMULAS, PLAIN, bounds, formula_of, is_official, title_of
 
 TAGS = {"single_object": 80, "two_object": 99, "counting": 80, "colors": 94, "position": 100, "color_attr": 100}
 
@@ -50,34 +50,41 @@ def images(**changes):
 
 
 @pytest.mark.parametrize(
-    ("scorer", "found", "expected", "title"),
+    ("found", "expected", "title"),
     [
-        ("geneval", images(), 553, "geneval"),
-        ("geneval-mask2former", images(), 553, "geneval-mask2former"),
-        ("clip-l14", images(), 553, "all 553 prompts"),
-        ("geneval2", images(), 553, "all 553 prompts"),
-        ("geneval", images(counting=71), 553, "subset 544/553"),
-        ("geneval", images(counting=87), 560, "extra prompts 560/553"),
-        ("geneval", images(counting=79, colors=95), 553, "other categories, 553 prompts"),
-        ("geneval", images() | {"colors": Counter({4: 93, 8: 1})}, 553, "uneven or extra images, 553 prompts"),
+        (images(), 553, "geneval"),
+        (images(counting=71), 553, "subset 544/553"),
+        (images(counting=87), 560, "extra prompts 560/553"),
+        (images(counting=79, colors=95), 553, "other categories, 553 prompts"),
+        (images() | {"colors": Counter({4: 93, 8: 1})}, 553, "uneven or extra images, 553 prompts"),
     ],
 )
-def test_only_what_is_complete_has_the_benchmarks_name(scorer, found, expected, title):
-    expected_title = "geneval" if title.startswith("geneval") else title
-    assert title_of(FORMULAS["geneval"], "geneval", scorer, found, expected) == expected_title
+def test_only_what_is_complete_has_the_benchmarks_name(found, expected, title):
+    assert title_of(FORMULAS["geneval"], "geneval", found, expected, official=True) == title
+
+
+def test_only_the_benchmarks_own_scorer_has_its_name():
+    assert title_of(FORMULAS["geneval"], "geneval", images(), 553, official=False) == "all 553 prompts"
+    assert is_official("geneval", "geneval", "results.jsonl")
+    assert is_official("geneval", "geneval-2", "results.jsonl")
+    assert not is_official("geneval", "geneval2", "results.jsonl")
+    assert not is_official("geneval", "geneval-like-owlv2", None)  # made here
+    assert not is_official(None, "geneval", "results.jsonl")
 
 
 def test_a_benchmark_of_one_image_a_prompt_takes_no_more():
     found = {"all": Counter({2: 800})}
-    assert title_of(FORMULAS["geneval2"], "geneval2", "geneval2", found, 800) == "uneven or extra images, 800 prompts"
-    assert title_of(FORMULAS["geneval2"], "geneval2", "geneval2", {"all": Counter({1: 800})}, 800) == "geneval2"
+    assert (
+        title_of(FORMULAS["geneval2"], "geneval2", found, 800, official=True) == "uneven or extra images, 800 prompts"
+    )
+    assert title_of(FORMULAS["geneval2"], "geneval2", {"all": Counter({1: 800})}, 800, official=True) == "geneval2"
 
 
 def test_other_prompts_have_no_benchmark():
     assert formula_of(None) is PLAIN
     assert formula_of("partiprompts") is PLAIN
-    assert title_of(PLAIN, None, "clip", {"all": Counter({1: 7})}, 7) == "all 7 prompts"
-    assert title_of(PLAIN, None, "clip", {"all": Counter({1: 7})}, 9) == "subset 7/9"
+    assert title_of(PLAIN, None, {"all": Counter({1: 7})}, 7, official=False) == "all 7 prompts"
+    assert title_of(PLAIN, None, {"all": Counter({1: 7})}, 9, official=False) == "subset 7/9"
 
 
 def test_bounds_are_what_missing_images_could_be():

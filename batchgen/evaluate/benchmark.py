@@ -1,0 +1,130 @@
+"""What a benchmark is to batchgen: how its prompts are read, where its scorer looks for images, what the scorer says.
+
+Data only. Knows no benchmark by name, no run and no Parquet. A benchmark's `place` says where files go, and its `find`
+and `check` say what its scorer accepts; the two share no constants, so that one proves the other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from batchgen.evaluate.prompt_file import PromptFile
+from batchgen.storage.store import Store
+
+ALL = "all"  # the category of benchmarks whose total is made of none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A question of a benchmark. answer: what counts as right. parents: ids of questions that must be right before."""
+
+    id: str
+    question: str
+    answer: str = "yes"
+    parents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A prompt of a benchmark. benchmark_id: as its scorer names it. category: of those that its total is made of.
+
+    record: where it came from, a line byte for byte.
+    """
+
+    benchmark_id: str
+    prompt: str
+    record: str
+    category: str = ALL
+    questions: tuple[Question, ...] = ()
+
+    def questions_json(self) -> str | None:
+        """As the manifest keeps them; None where it has none."""
+        return json.dumps([asdict(one) for one in self.questions], ensure_ascii=False) if self.questions else None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An image of a run that shows a benchmark's prompt. sample: its number among those of the prompt, from 0."""
+
+    image_id: str
+    sample: int
+    prompt: Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a scorer wants its pictures. columns, rows: several in a grid. lossless: of WebP."""
+
+    format: Literal["png", "jpeg", "webp"] = "png"
+    columns: int = 1
+    rows: int = 1
+
+    @property
+    def tiles(self) -> int:
+        return self.columns * self.rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A file of the folder that a scorer reads: a picture of images, or text.
+
+    path: in that folder. images: the image of each tile, row by row; None is a tile without a picture.
+    """
+
+    path: str
+    images: tuple[str | None, ...] = ()
+    form: Form = Form()
+    text: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An image that a scorer would find in a folder. tile: which of those that `grid` (columns, rows) cuts it into."""
+
+    path: str
+    benchmark_id: str
+    sample: int
+    grid: tuple[int, int] = (1, 1)
+    tile: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a scorer's output says of a picture. path: as it stands there. score: None where it has none."""
+
+    path: str
+    score: float | None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    tile: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """title, scorer: for people. files: what its prompt files are. size: how many prompts it has, where
+    there is one set of them. images, seed: of a prompt, where it says so.
+
+    read: its files → prompts; raises WrongFile. place: images of one setting, and the name of their model → files.
+    find: paths of a folder → what its scorer takes for images. check: a folder, and the prompts that should be there →
+    what is wrong. read_scores: the scorer's output, and the paths of the export that it may be about → scores.
+    low, high: ends of their scale. total: how its own total is made of an image's score, for people.
+    """
+
+    name: str
+    title: str
+    scorer: str
+    licence: str
+    files: str
+    size: int | None = None
+    images: int | None = None
+    seed: int | None = None
+    read: Callable[[Sequence[PromptFile]], Sequence[Prompt]]
+    place: Callable[[Sequence[Shown], str], Iterator[Place]]
+    find: Callable[[Sequence[str]], Iterator[Found]]
+    check: Callable[[Store, Sequence[Prompt]], Iterator[str]]
+    read_scores: Callable[[bytes, Sequence[str]], Iterator[Judged]] | None = None
+    low: float = 0.0
+    high: float = 1.0
+    total: str

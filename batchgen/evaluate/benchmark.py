@@ -47,7 +47,10 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """An image of a run that shows a benchmark's prompt. sample: its number among those of the prompt, from 0."""
+    """An image of a run that shows a benchmark's prompt. sample: its number among those of the prompt, from 0.
+
+    Where a benchmark takes one image of a prompt, each sample is placed by itself, and all are 0.
+    """
 
     image_id: str
     sample: int
@@ -56,7 +59,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a scorer wants its pictures. columns, rows: several in a grid. lossless: of WebP."""
+    """How a scorer wants its pictures. columns, rows: several in a grid. webp: without loss."""
 
     format: Literal["png", "jpeg", "webp"] = "png"
     columns: int = 1
@@ -103,13 +106,16 @@ class Judged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
-    """title, scorer: for people. files: what its prompt files are. size: how many prompts it has, where
-    there is one set of them. images, seed: of a prompt, where it says so.
+    """title, scorer, total: for people; total says how the benchmark's own is made of the images' scores.
 
-    read: its files → prompts; raises WrongFile. place: images of one setting, and the name of their model → files.
-    find: paths of a folder → what its scorer takes for images. check: a folder, and the prompts that should be there →
-    what is wrong. read_scores: the scorer's output, and the paths of the export that it may be about → scores.
-    low, high: ends of their scale. total: how its own total is made of an image's score, for people.
+    files: what its prompt files are. size: how many prompts it has, where there is one set of them. images, seed: of a
+    prompt, where it says so.
+    read: its files → prompts; raises WrongFile.
+    place: images of one setting, and the name of their model → files.
+    find: a folder, and the prompts → what its scorer takes for images of them.
+    check: a folder, and the prompts that should be there → what is wrong.
+    read_scores: the scorer's output, and the paths of the export that it may be about → scores; raises WrongFile.
+    low, high: ends of their scale.
     """
 
     name: str
@@ -122,7 +128,7 @@ class Benchmark:
     seed: int | None = None
     read: Callable[[Sequence[PromptFile]], Sequence[Prompt]]
     place: Callable[[Sequence[Shown], str], Iterator[Place]]
-    find: Callable[[Sequence[str]], Iterator[Found]]
+    find: Callable[[Store, Sequence[Prompt]], Iterator[Found]]
     check: Callable[[Store, Sequence[Prompt]], Iterator[str]]
     read_scores: Callable[[bytes, Sequence[str]], Iterator[Judged]] | None = None
     low: float = 0.0

@@ -52,12 +52,6 @@ class Record:
         said = json.dumps(asdict(self), sort_keys=True)
         return f"{self.target}-{digest(said.encode())[:16]}"
 
-    def under(self, root: str) -> list[str]:
-        """Paths of the pictures in the folder of one cell, relative to it, in the order in which they were placed."""
-        prefix = f"{root}/" if root else ""
-        paths = dict.fromkeys(one.path for one in self.shows)
-        return [path.removeprefix(prefix) for path in paths if path.startswith(prefix)]
-
 
 def write_record(store: Store, record: Record) -> str:
     """Its path below the run. The map is there before the file that says so."""

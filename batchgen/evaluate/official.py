@@ -44,7 +44,7 @@ class Taken:
 def score_from(run: Run, kind: str, file: str, name: str | None = None, of: str | None = None) -> Taken:
     """Keep the scores of a file beside the run. kind: a benchmark, `csv` or `evalscope`. name: of the scorer.
 
-    of: which folder of an export of several cells was scored, where the output does not say. Raises Refused.
+    of: which folder of the export was scored, where the output does not say. Raises Refused.
     """
     scores, unknown = read_official(run, kind, file, name, of)
     parts = [write_part(run.store, about, rows) for about, rows in scores]
@@ -117,23 +117,24 @@ def _tie(images: Images, judged: Iterator[Judged]) -> tuple[Rows, tuple[str, ...
 
 
 class Images:
-    """Which image a path shows, by the records of a run's exports. of: the folder of one cell only."""
+    """Which image a path shows, by the records of a run's exports. of: a folder of them that alone was scored."""
 
     def __init__(self, records: Sequence[Record], of: str | None = None) -> None:
-        roots = {root for record in records for root in record.roots}
-        if of is not None and of not in roots:
-            raise Refused(f"the export has no folder {of!r}; there are {', '.join(sorted(roots)) or 'none'}.")
+        prefix = f"{of}/" if of else ""
         self._known: dict[tuple[str, int], set[str]] = {}
-        taken = [(record, root) for record in records for root in record.roots if of in (None, root)]
-        for record, root in taken:
-            for one in record.shows:
-                inside = one.path.removeprefix(f"{root}/") if root else one.path
-                if root and inside == one.path:
-                    continue
-                for path in {inside, one.path, f"{record.dest}/{one.path}"}:
-                    self._known.setdefault((path, one.tile), set()).add(one.image_id)
-        paths = {tuple(record.under(root)) for record, root in taken}
-        self.paths: tuple[str, ...] = max(paths, key=len, default=())
+        orders = set[tuple[str, ...]]()
+        for record in records:
+            for root in record.roots:
+                start = f"{root}/" if root else ""
+                inside = [one for one in record.shows if one.path.startswith(start) and one.path.startswith(prefix)]
+                for one in inside:
+                    for path in {one.path.removeprefix(start), one.path, f"{record.dest}/{one.path}"}:
+                        self._known.setdefault((path, one.tile), set()).add(one.image_id)
+                orders.add(tuple(dict.fromkeys(one.path.removeprefix(start) for one in inside)))
+        if not self._known:
+            roots = sorted({root for record in records for root in record.roots})
+            raise Refused(f"the export has no folder {of!r} with images; its folders are {', '.join(roots)}.")
+        self.paths: tuple[str, ...] = max(orders, key=len)
 
     def named(self, path: str, tile: int = 0) -> str | None:
         """The image that a path shows, whatever folders stand before it. Raises WrongFile where there are several."""
@@ -154,12 +155,13 @@ def _of_table(
     """Each column of numbers is a score; a row names its image by image_id or by a path."""
     table = _lines(file) if file.name.endswith((".jsonl", ".json")) or kind == "evalscope" else _csv(file)
     ids = set(Results(run.store.url).to_pandas()["image_id"])
-    images = Images(read_records(run.store))
+    records = read_records(run.store)
+    images = Images(records) if records else None
     scores: dict[str, Rows] = {}
     unknown = []
     for row in table:
         said = _name_of(row)
-        image_id = said if said in ids else images.named(said)
+        image_id = said if said in ids else images.named(said) if images else None
         image_id = image_id or (PurePosixPath(said).stem if PurePosixPath(said).stem in ids else None)
         if image_id is None:
             unknown.append(said)

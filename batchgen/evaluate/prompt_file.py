@@ -84,6 +84,13 @@ def record_of(row: Any) -> str:
     return json.dumps(row, ensure_ascii=False)
 
 
+def the_only(files: Sequence[PromptFile]) -> PromptFile:
+    """Raises WrongFile where there are several."""
+    if len(files) != 1:
+        raise WrongFile(f"{len(files)} files were given")
+    return files[0]
+
+
 def read_files(places: Sequence[str]) -> list[PromptFile]:
     """Files, and all files of folders, by path or URL. Raises Refused where one is missing."""
     found, missing = list[PromptFile](), list[str]()

@@ -32,23 +32,30 @@ class BenchmarkFolder:
         return self.benchmark.name
 
     def roots(self, rows: Sequence[Row]) -> Sequence[str]:
-        cells = dict.fromkeys(str(row.values["cell"]) for row in rows)
-        if len(cells) <= 1:
-            return [""]
-        names = [plain(cell) for cell in cells]
-        return names if len(set(names)) == len(names) else [f"{at}-{name}" for at, name in enumerate(names)]
+        return list(self._folders(rows))
 
     def files(self, rows: Sequence[Row]) -> Iterator[File]:
-        cells: dict[str, list[Row]] = {}
-        for row in rows:
-            cells.setdefault(str(row.values["cell"]), []).append(row)
-        for root, members in zip(self.roots(rows), cells.values(), strict=True):
+        for root, members in self._folders(rows).items():
             by_id = {row.image_id: row for row in members}
             for place in self.benchmark.place([self._shown(row.values) for row in members], self.model):
                 yield File(f"{root}/{place.path}".lstrip("/"), place.images, partial(_bytes, place, by_id))
 
+    def _folders(self, rows: Sequence[Row]) -> dict[str, list[Row]]:
+        """Rows by the folder that a scorer is pointed at: of a cell, and of a sample where it takes one a prompt."""
+        cells = {cell: plain(cell) for cell in dict.fromkeys(str(row.values["cell"]) for row in rows)}
+        if len(set(cells.values())) < len(cells):
+            cells = {cell: f"{at}-{name}" for at, (cell, name) in enumerate(cells.items())}
+        several = self.benchmark.images == 1 and len({row.values["sample_index"] for row in rows}) > 1
+        found: dict[str, list[Row]] = {}
+        for row in rows:
+            names = [cells[str(row.values["cell"])]] * (len(cells) > 1)
+            names += [f"sample-{row.values['sample_index']}"] * several
+            found.setdefault("/".join(names), []).append(row)
+        return found
+
     def _shown(self, values: Mapping[str, Any]) -> Shown:
-        return Shown(str(values["image_id"]), int(values["sample_index"]), prompt_of(self.benchmark, values))
+        sample = 0 if self.benchmark.images == 1 else int(values["sample_index"])
+        return Shown(str(values["image_id"]), sample, prompt_of(self.benchmark, values))
 
 
 def prompt_of(benchmark: Benchmark, values: Mapping[str, Any]) -> Prompt:

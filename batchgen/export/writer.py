@@ -55,6 +55,8 @@ def export(run: Run, dest: str, target: Target, selection: set[str] | None = Non
     if not rows:
         raise Refused(f"{run.store}: has no images to export. {len(failed)} failed or are not rendered.")
     files = list(target.files(rows))
+    if not files:
+        raise Refused(f"{run.store}: no file of {target.name} can be made of these {len(rows)} images.")
     _refuse_doubled(files)
     there = {entry.path: entry.size for entry in store.list()}
     _refuse_foreign(store, files, there)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from batchgen.errors import Refused
 from batchgen.evaluate.benchmark import Benchmark
+from batchgen.evaluate.benchmarks.dpg import DPG
+from batchgen.evaluate.benchmarks.genai_bench import GENAI_BENCH
 from batchgen.evaluate.benchmarks.geneval import GENEVAL
+from batchgen.evaluate.benchmarks.geneval2 import GENEVAL2
+from batchgen.evaluate.benchmarks.t2i_compbench import T2I_COMPBENCH
 from batchgen.words import nearest
 
-BENCHMARKS: tuple[Benchmark, ...] = (GENEVAL,)
+BENCHMARKS: tuple[Benchmark, ...] = (GENEVAL, GENEVAL2, DPG, GENAI_BENCH, T2I_COMPBENCH)
 
 
 def benchmark_named(name: str) -> Benchmark:

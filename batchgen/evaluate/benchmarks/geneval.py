@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from batchgen.evaluate.benchmark import Benchmark, Found, Judged, Place, Prompt, Shown
-from batchgen.evaluate.prompt_file import PromptFile, WrongFile, text_of
+from batchgen.evaluate.prompt_file import PromptFile, WrongFile, text_of, the_only
 from batchgen.storage.store import Store
 
 TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
@@ -20,7 +20,7 @@ SAMPLE = re.compile(r"\d+\.png")  # the scorer's re.match: what follows the name
 
 
 def read(files: Sequence[PromptFile]) -> list[Prompt]:
-    (file,) = _one(files)
+    file = the_only(files)
     prompts = []
     for number, (line, row) in enumerate(file.lines()):
         where = f"{file.name}, line {number + 1}"
@@ -42,8 +42,8 @@ def place(images: Sequence[Shown], model: str) -> Iterator[Place]:
         yield Place(path=f"{folder}/samples/{shown.sample:04}.png", images=(shown.image_id,))
 
 
-def find(paths: Sequence[str]) -> Iterator[Found]:
-    folders = _folders(paths)
+def find(store: Store, prompts: Sequence[Prompt]) -> Iterator[Found]:
+    folders = _folders([entry.path for entry in store.list()])
     for folder in sorted(folders, key=int):
         samples = sorted(name for name in folders[folder] if re.match(r"samples/\d+\.png", name))
         for sample, name in enumerate(samples):
@@ -108,12 +108,6 @@ def _folders(paths: Sequence[str]) -> dict[str, list[str]]:
         if name and folder.isdigit():
             found.setdefault(folder, []).append(name)
     return found
-
-
-def _one(files: Sequence[PromptFile]) -> Sequence[PromptFile]:
-    if len(files) != 1:
-        raise WrongFile(f"{len(files)} files were given")
-    return files
 
 
 GENEVAL = Benchmark(

@@ -96,12 +96,16 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a scorer's output says of a picture. path: as it stands there. score: None where it has none."""
+    """What a scorer's output says of a picture. path: as it stands there. score: None where it has none.
+
+    tile: None where it is of a whole file, whose images may be several. metric: where a scorer has several.
+    """
 
     path: str
     score: float | None
     detail: Mapping[str, Any] = field(default_factory=dict)
-    tile: int = 0
+    tile: int | None = 0
+    metric: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +118,8 @@ class Benchmark:
     place: images of one setting, and the name of their model → files.
     find: a folder, and the prompts → what its scorer takes for images of them.
     check: a folder, and the prompts that should be there → what is wrong.
-    read_scores: the scorer's output, and the paths of the export that it may be about → scores; raises WrongFile.
+    read_scores: a file of the scorer's output, and the paths of the export that it may be about → scores; raises
+    WrongFile.
     low, high: ends of their scale.
     """
 
@@ -130,7 +135,7 @@ class Benchmark:
     place: Callable[[Sequence[Shown], str], Iterator[Place]]
     find: Callable[[Store, Sequence[Prompt]], Iterator[Found]]
     check: Callable[[Store, Sequence[Prompt]], Iterator[str]]
-    read_scores: Callable[[bytes, Sequence[str]], Iterator[Judged]] | None = None
+    read_scores: Callable[[PromptFile, Sequence[str]], Iterator[Judged]] | None = None
     low: float = 0.0
     high: float = 1.0
     total: str

@@ -60,9 +60,13 @@ class PromptFile:
             raise WrongFile(f"{self.name} is not JSON") from error
 
     def rows(self, columns: Sequence[str], delimiter: str = ",") -> list[dict[str, str]]:
-        """Rows of a table with a header, which must have these columns."""
+        """Rows of a table with a header, which must have these columns. Between tabs a quote is a letter."""
+        text = io.StringIO(self.text(), newline="")
         try:
-            reader = csv.DictReader(io.StringIO(self.text(), newline=""), delimiter=delimiter, strict=True)
+            if delimiter == "\t":
+                reader = csv.DictReader(text, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
+            else:
+                reader = csv.DictReader(text, delimiter=delimiter, strict=True)
             missing = [name for name in columns if name not in (reader.fieldnames or [])]
             if missing:
                 raise WrongFile(f"{self.name} has no column {', '.join(missing)}")

@@ -9,9 +9,13 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An image of the run. values: its row of metadata/. picture: reads it, encoded as it is stored."""
+    """An image of the run. values: its row of metadata/. file_name: of the picture, which says its format.
+
+    picture: reads it, encoded as it is stored.
+    """
 
     values: Mapping[str, Any]
+    file_name: str
     picture: Callable[[], bytes]
 
     @property

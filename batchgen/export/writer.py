@@ -19,6 +19,7 @@ from batchgen.evaluate.exported import Record, Shows, write_record
 from batchgen.export.pictures import Pictures
 from batchgen.export.target import File, Row, Target
 from batchgen.look.results import Results
+from batchgen.run import images
 from batchgen.run.directory import Run
 from batchgen.storage.store import Store
 
@@ -91,14 +92,16 @@ def rows_of(run: Run, selection: set[str] | None = None) -> tuple[list[Row], dic
     rows, failed = list[Row](), dict[str, str]()
     for values in frame.astype(object).where(frame.notna(), None).to_dict("records"):
         if values["status"] == "ok":
-            rows.append(_row(pictures, {str(name): value for name, value in values.items()}))
+            rows.append(_row(run, pictures, {str(name): value for name, value in values.items()}))
         else:
             failed[values["image_id"]] = f"{values['error_code']}: {values['error_message']}"
     return rows, failed
 
 
-def _row(pictures: Pictures, values: dict[str, Any]) -> Row:
-    return Row(values, partial(pictures.read, values["file"], values["image_id"]))
+def _row(run: Run, pictures: Pictures, values: dict[str, Any]) -> Row:
+    image_format = images.FORMATS[run.plans[0].stored["output"]["image_format"]]
+    name = f"{values['image_id']}.{image_format.extension}"
+    return Row(values, name, partial(pictures.read, values["file"], values["image_id"]))
 
 
 def _refuse_place(run: Run, store: Store) -> None:

@@ -1,5 +1,6 @@
 """An export is written once, goes on where it ended, and holds what its reader reads and nothing else."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,14 +12,20 @@ import pytest
 import batchgen
 from batchgen.errors import Refused
 from batchgen.evaluate.benchmarks.geneval import GENEVAL
+from batchgen.evaluate.benchmarks.geneval2 import GENEVAL2
 from batchgen.evaluate.exported import read_records
+from batchgen.evaluate.importing import import_benchmark
 from batchgen.export.benchmark_folder import BenchmarkFolder
 from batchgen.export.checking import check_export
 from batchgen.export.writer import export
+from batchgen.job.file import job_from
 from batchgen.look import doctor
+from batchgen.plan.graph import make_plan
+from batchgen.plan.preflight import prepare
 from batchgen.run.directory import Run
 from batchgen.storage.store import Store
 from tests.evaluate.rendered import SAMPLES, rendered
+from tests.in_process import render_here
 
 TARGET = BenchmarkFolder(GENEVAL, "fake")
 
@@ -112,11 +119,21 @@ def test_places_that_are_the_run_are_refused(run):
             export(run, place, TARGET)
 
 
-def test_rows_of_no_benchmark_are_refused(make_job, tmp_path):
-    from batchgen.plan.graph import make_plan
-    from batchgen.plan.preflight import prepare
-    from tests.in_process import render_here
+def test_the_benchmarks_own_prompt_is_written_whatever_was_rendered(tmp_path):
+    line = {"prompt": "two drums", "vqa_list": [["How many drums are in the image?", "two"]]}
+    (tmp_path / "p.jsonl").write_text(json.dumps(line))
+    import_benchmark("geneval2", [str(tmp_path / "p.jsonl")], str(tmp_path / "m.parquet"))
+    table = pq.read_table(tmp_path / "m.parquet")
+    at = table.schema.get_field_index("prompt")
+    pq.write_table(table.set_column(at, "prompt", [["two drums, studio photo"]]), tmp_path / "m.parquet")
+    values = {"input": {"path": str(tmp_path / "m.parquet")}, "model": {"preset": "fake"}}
+    values |= {"sampling": {"height": 32, "width": 32}, "output": {"path": str(tmp_path / "run")}}
+    run = render_here(make_plan(prepare(job_from(values)))[0])
+    export(run, str(tmp_path / "out"), BenchmarkFolder(GENEVAL2, "fake"))
+    assert json.loads((tmp_path / "out" / "image_paths.json").read_text()) == {"two drums": "images/00000.png"}
 
+
+def test_rows_of_no_benchmark_are_refused(make_job, tmp_path):
     plain = render_here(make_plan(prepare(make_job(["a", "b"])))[0])
     with pytest.raises(Refused, match=r"is not of GenEval[\s\S]*batchgen import geneval"):
         export(plain, str(tmp_path / "out"), TARGET)

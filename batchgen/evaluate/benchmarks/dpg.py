@@ -87,10 +87,10 @@ def _size(store: Store, path: str) -> tuple[int, int] | None:
         return None
 
 
-def read_scores(data: bytes, paths: Sequence[str]) -> Iterator[Judged]:
+def read_scores(file: PromptFile, paths: Sequence[str]) -> Iterator[Judged]:
     """Lines 'path, score of each tile, their mean', and a summary after them."""
     found = False
-    for line in PromptFile("results", data).text().splitlines():
+    for line in file.text().splitlines():
         path, *values = line.split(", ")
         try:
             scores = [float(value) for value in values]

@@ -70,11 +70,11 @@ def check(store: Store, prompts: Sequence[Prompt]) -> Iterator[str]:
         yield f"{path}: the scorer passes over it; it reads <gen_model>/<number of five digits>.jpeg"
 
 
-def read_scores(data: bytes, paths: Sequence[str]) -> Iterator[Judged]:
+def read_scores(file: PromptFile, paths: Sequence[str]) -> Iterator[Judged]:
     """A list of a score for each prompt, in the order of their numbers, as the scorer's tensor has them."""
-    if data.startswith(b"PK"):
+    if file.data.startswith(b"PK"):
         raise WrongFile(f"it is torch's; make JSON of it: python3 -c '{AS_JSON}' scores.pt > scores.json")
-    rows = PromptFile("scores.json", data).json()
+    rows = file.json()
     scores = [row[0] if isinstance(row, list) and row else row for row in rows] if isinstance(rows, list) else []
     if not scores or not all(isinstance(score, int | float) for score in scores):
         raise WrongFile("it is no list of scores")

@@ -92,8 +92,8 @@ def _folder_problems(store: Store, folder: str, names: list[str], wanted: dict[s
             yield f"{folder}/{name}: the scorer passes over it; images lie in samples/"
 
 
-def read_scores(data: bytes, paths: Sequence[str]) -> Iterator[Judged]:
-    for _, row in PromptFile("results.jsonl", data).lines():
+def read_scores(file: PromptFile, paths: Sequence[str]) -> Iterator[Judged]:
+    for _, row in file.lines():
         if not isinstance(row.get("correct"), bool) or not isinstance(row.get("filename"), str):
             raise WrongFile("a line has no 'filename' and 'correct', as evaluate_images.py writes them")
         detail: dict[str, Any] = {name: row[name] for name in ("tag", "reason") if name in row}

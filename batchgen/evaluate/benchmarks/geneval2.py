@@ -82,9 +82,9 @@ def check(store: Store, prompts: Sequence[Prompt]) -> Iterator[str]:
         yield f"{path}: no prompt has this image, and the scorer passes over it"
 
 
-def read_scores(data: bytes, paths: Sequence[str]) -> Iterator[Judged]:
+def read_scores(file: PromptFile, paths: Sequence[str]) -> Iterator[Judged]:
     """A list for each prompt, in the order of the prompts: the probabilities of its answers, by soft-TIFA."""
-    lists = PromptFile("scores", data).json()
+    lists = file.json()
     images = sorted(path for path in paths if path != MAP)
     if not isinstance(lists, list) or not all(isinstance(one, list) and one for one in lists):
         raise WrongFile("it is no list of lists")

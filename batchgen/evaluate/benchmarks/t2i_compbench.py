@@ -90,9 +90,9 @@ def _missing(texts: Mapping[str, set[str]], images: Mapping[tuple[str, str], int
                 yield f"{category}: {text!r} has {count} images; the 3-in-1 score takes ten a prompt as given"
 
 
-def read_scores(data: bytes, paths: Sequence[str]) -> Iterator[Judged]:
+def read_scores(file: PromptFile, paths: Sequence[str]) -> Iterator[Judged]:
     """vqa_result.json: a number for each image of a category, counted in the order of their numbers."""
-    rows = PromptFile("vqa_result.json", data).json()
+    rows = file.json()
     if not isinstance(rows, list) or not all(isinstance(row, dict) and "answer" in row for row in rows):
         raise WrongFile("it is no list of objects with question_id and answer")
     categories: dict[str, list[str]] = {}

@@ -115,10 +115,10 @@ def print_truncated(console: Console, cuts: Mapping[tuple[str, str], list[str]])
 
 
 def print_image(console: Console, run: Run, row: dict[str, Any]) -> None:
-    """Every fact of one image, then how to make it again."""
+    """Every fact of one image, then how to make it again where batchgen made it."""
     for name, value in show.facts(row):
         say(console, f"{name}: {value}")
-    if row["status"] != "ok":
+    if row["status"] != "ok" or run.is_adopted:
         return
     say(console, "")
     say(console, f"To render it again and compare: batchgen show {run.store} {row['image_id']} --rerender")

@@ -28,7 +28,7 @@ def dataset_card(run: Run, totals: Totals | None = None) -> str:
 {yaml.safe_dump(_FRONT, sort_keys=False).strip()}
 ---
 
-# Images made with batchgen
+# {_title(run)}
 
 {_state(run.planned, totals)}
 
@@ -48,6 +48,10 @@ images = load_dataset("path/of/this/directory", split="train")
 
 Values of the table are the job's defaults; a row may say otherwise, and its own columns are what was used.
 """
+
+
+def _title(run: Run) -> str:
+    return f"Images of {model_name(run.plans[0])}, made elsewhere" if run.is_adopted else "Images made with batchgen"
 
 
 def model_name(plan: Plan) -> str:

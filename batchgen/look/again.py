@@ -21,7 +21,11 @@ from batchgen.weights.spec import spec_of
 
 
 def rerender(run: Run, count: int, report: Report, seed: int = 0) -> None:
-    """Render `count` committed images again from their rows alone, in batches of their shape, and compare pixels."""
+    """Render `count` committed images again from their rows alone, in batches of their shape, and compare pixels.
+
+    Raises Refused where they were made elsewhere.
+    """
+    run.refuse_adopted("rendered again")
     committed = run.committed()
     if not committed:
         report.problems.append("nothing is rendered yet, so nothing can be rendered again")
@@ -39,7 +43,11 @@ def rerender(run: Run, count: int, report: Report, seed: int = 0) -> None:
 
 
 def render_again(run: Run, row: pa.Table, versions: dict[str, str]) -> str | None:
-    """Render one stored row again on this machine. Returns what is wrong, or None. versions: as it was rendered."""
+    """Render one stored row again on this machine. Returns what is wrong, or None. versions: as it was rendered.
+
+    Raises Refused where it was made elsewhere.
+    """
+    run.refuse_adopted("rendered again")
     batches = Batches(load_renderer(spec_of(run.plans[-1])))
     _as_then(versions)
     return compare(row, batches)

@@ -191,7 +191,8 @@ def _model(job: Job, look_only: bool) -> FoundModel:
 
 
 def find_run(store: Store) -> Run | None:
-    """The run that lies there, looked for with little patience. Raises Refused where something else lies."""
+    """The run that lies there, looked for with little patience. Raises Refused where something else lies,
+    or images that were made elsewhere."""
     quick = Store.open(store.url, PROBE_SECONDS)
     run = Run.find(quick)
     if run is None:
@@ -201,7 +202,10 @@ def find_run(store: Store) -> Run | None:
             run = Run.find(quick)  # another driver may have begun in this very moment
             if run is None:
                 raise
-    return None if run is None else Run(store, run.plans)
+    if run is None:
+        return None
+    run.refuse_adopted("rendered, extended or tried again")
+    return Run(store, run.plans)
 
 
 def _output(job: Job) -> Store:

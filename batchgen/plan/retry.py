@@ -34,6 +34,7 @@ class Group:
 
 def plan_retry(run: Run) -> Run:
     """The run with a new generation of what failed, or as it is where nothing did, or a retry is not done yet."""
+    run.refuse_adopted("tried again")
     newest = run.plans[-1]
     if newest.kind == "retry" and not {shard.number for shard in run.shards(newest)} <= run.committed():
         return run

@@ -67,6 +67,19 @@ class Run:
         return sum(plan.replaced.rows for plan in self.plans if plan.replaced)
 
     @property
+    def is_adopted(self) -> bool:
+        """Whether its images were made elsewhere and brought in."""
+        return self.plans[0].facts.adopted is not None
+
+    def refuse_adopted(self, what: str) -> None:
+        """Raises Refused where its images cannot be rendered. what: 'extended', for people."""
+        if self.is_adopted:
+            raise Refused(
+                f"{self.store}: holds images that were made elsewhere ({self.plans[0].model.path}) and adopted, so it "
+                f"cannot be {what}. It can be opened, scored, compared and exported; render into another directory."
+            )
+
+    @property
     def elsewhere(self) -> str:
         """What the user can type to make another run beside this one."""
         return f"--set output.path={self.store}-2"

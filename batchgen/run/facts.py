@@ -25,8 +25,8 @@ def _says(label: str, *, extensible: bool = False, optional: bool = False) -> di
 class Facts:
     """Facts by name. loop: keys of `sampling` that are one value for all generations; sampling: its other keys.
 
-    rules: of run.rules, those that the run keeps. limit: of a preview. unknown: facts that another version wrote into
-    a plan.
+    rules: of run.rules, those that the run keeps. limit: of a preview. adopted: of images that were made elsewhere.
+    unknown: facts that another version wrote into a plan.
     """
 
     identity: int = field(metadata=_says("identity"))
@@ -46,6 +46,7 @@ class Facts:
     sweep: dict[str, Any] = field(metadata=_says("sweep.*", extensible=True))
     rules: dict[str, int] = field(default_factory=dict, metadata=_says("rules.*"))
     limit: int | None = field(default=None, metadata=_says("--limit", optional=True))
+    adopted: str | None = field(default=None, metadata=_says("adopted (content of the images)", optional=True))
     unknown: dict[str, Any] = field(default_factory=dict, metadata=_says("*"))
 
     def _each(self) -> Iterator[tuple[str, Any, bool]]:

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import importlib
 import os
+import shutil
 import socket
 import stat
 import threading
@@ -171,6 +172,11 @@ class Local:
                     if item.stat().st_mtime < oldest:
                         os.unlink(item.path)
 
+    def remove_temporary(self) -> None:
+        shutil.rmtree(os.path.join(self.root, TMP), ignore_errors=True)
+        with contextlib.suppress(OSError):  # not empty: a run lies here
+            os.rmdir(os.path.join(self.root, os.path.dirname(TMP)))
+
     def _in_folders(self, write: Callable[[], T]) -> T:
         """Write, again where a folder vanishes meanwhile: another planner takes back folders that it made, if empty."""
         for _ in range(FOLDER_TRIES):
@@ -291,6 +297,9 @@ class Remote:
 
     def remove_made_folders(self) -> None:
         """There are no folders."""
+
+    def remove_temporary(self) -> None:
+        """There is none."""
 
     def sweep(self) -> None:
         """Nothing to do: one PUT leaves nothing behind."""

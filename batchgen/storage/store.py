@@ -137,6 +137,13 @@ class Store:
         """Remove the folders that this process made and that are empty again, after what it wrote was deleted."""
         self._call("delete", "", lambda backend: backend.remove_made_folders())
 
+    def remove_temporary(self) -> None:
+        """Remove the folder of files that are being written, and what killed writers left there.
+
+        For a place that is to hold nothing but its files. Who writes there at this moment, writes again.
+        """
+        self._call("delete", "", lambda backend: backend.remove_temporary())
+
     def refuse_unfit(self) -> None:
         """Places that no dataset can lie in, by their names alone: listing a whole disk would take long."""
         if "?versionid=" in self.url.lower() and not self.is_local:  # s3fs would cut off each file's name behind it

@@ -1,0 +1,169 @@
+"""Writes an export: all files of a target into one folder, each once, and the map file → image_id below the run.
+
+Running it again continues. What lies in the folder already must be, byte for byte, what would be written; the folder
+holds nothing else. Knows no target.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from batchgen.errors import Refused
+from batchgen.evaluate.exported import Record, Shows, write_record
+from batchgen.export.pictures import Pictures
+from batchgen.export.target import File, Row, Target
+from batchgen.look.results import Results
+from batchgen.run import images
+from batchgen.run.directory import Run
+from batchgen.storage.store import Store
+
+AT_ONCE = 8  # files that are written at the same time: a disk syncs each, and an object store is far away
+SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """written, there: files of this command, and of earlier ones. images: in how many images they show.
+
+    failed: image_id → why there is no picture. left_out: images that the target has no place for. record: its path
+    below the run.
+    """
+
+    dest: str
+    roots: tuple[str, ...]
+    written: int
+    there: int
+    images: int
+    failed: dict[str, str]
+    left_out: tuple[str, ...]
+    record: str
+
+
+def export(run: Run, dest: str, target: Target, selection: set[str] | None = None) -> Exported:
+    """Write what a target makes of a run's images, or of some of them.
+
+    Raises Refused where dest holds other files, lies in the run, or there is nothing to write.
+    """
+    store = Store.open(dest)
+    _refuse_place(run, store)
+    rows, failed = rows_of(run, selection)
+    if not rows:
+        raise Refused(f"{run.store}: has no images to export. {len(failed)} failed or are not rendered.")
+    files = list(target.files(rows))
+    if not files:
+        raise Refused(f"{run.store}: no file of {target.name} can be made of these {len(rows)} images.")
+    _refuse_doubled(files)
+    there = {entry.path: entry.size for entry in store.list()}
+    _refuse_foreign(store, files, there)
+    record = _record(run, store, target, rows, files, selection)
+    path = write_record(run.store, record)
+    written = _write(store, files, there.keys())
+    store.remove_temporary()
+    shown = {one.image_id for one in record.shows}
+    return Exported(
+        dest=str(store),
+        roots=record.roots,
+        written=written,
+        there=len(files) - written,
+        images=len(shown),
+        failed=failed,
+        left_out=tuple(row.image_id for row in rows if row.image_id not in shown),
+        record=path,
+    )
+
+
+def rows_of(run: Run, selection: set[str] | None = None) -> tuple[list[Row], dict[str, str]]:
+    """The images of a run in order of their files, and image_id → why of those that have none.
+
+    Raises Refused where images of the selection are not in the run.
+    """
+    frame = Results(run.store.url).to_pandas()
+    if selection is not None:
+        if unknown := sorted(selection - set(frame["image_id"])):
+            raise Refused(f"{run.store}: has no image {', '.join(unknown[:SHOWN])} of the selection ({len(unknown)}).")
+        frame = frame[frame["image_id"].isin(selection)]
+    pictures = Pictures(run)
+    rows, failed = list[Row](), dict[str, str]()
+    for values in frame.astype(object).where(frame.notna(), None).to_dict("records"):
+        if values["status"] == "ok":
+            rows.append(_row(run, pictures, {str(name): value for name, value in values.items()}))
+        else:
+            failed[values["image_id"]] = f"{values['error_code']}: {values['error_message']}"
+    return rows, failed
+
+
+def _row(run: Run, pictures: Pictures, values: dict[str, Any]) -> Row:
+    image_format = images.FORMATS[run.plans[0].stored["output"]["image_format"]]
+    name = f"{values['image_id']}.{image_format.extension}"
+    return Row(values, name, partial(pictures.read, values["file"], values["image_id"]))
+
+
+def _refuse_place(run: Run, store: Store) -> None:
+    inside, outside = f"{store.url}/", f"{run.store.url}/"
+    if inside.startswith(outside) or outside.startswith(inside):
+        raise Refused(f"{store}: and the run {run.store} lie in one another. Export to a folder of its own.")
+    store.refuse_unfit()
+
+
+def _refuse_doubled(files: Sequence[File]) -> None:
+    doubled = [path for path, count in Counter(file.path for file in files).items() if count > 1]
+    if doubled:
+        raise Refused(
+            f"{len(doubled)} files would show several images, such as {doubled[0]}. The run has a prompt of the "
+            "benchmark in several rows; export a selection that has each once."
+        )
+
+
+def _refuse_foreign(store: Store, files: Sequence[File], there: dict[str, int]) -> None:
+    if foreign := sorted(there.keys() - {file.path for file in files}):
+        shown = ", ".join(foreign[:SHOWN]) + (", ..." if len(foreign) > SHOWN else "")
+        raise Refused(
+            f"{store}: holds {len(foreign)} files that this export does not make ({shown}), and whoever reads the "
+            "folder would find them. Export to a new folder, or delete them."
+        )
+
+
+def _record(
+    run: Run, store: Store, target: Target, rows: Sequence[Row], files: Sequence[File], selection: set[str] | None
+) -> Record:
+    shows = [
+        Shows(file.path, tile, image_id)
+        for file in files
+        for tile, image_id in enumerate(file.images)
+        if image_id is not None
+    ]
+    chosen = None if selection is None else hashlib.sha256("\n".join(sorted(selection)).encode()).hexdigest()
+    return Record(
+        target=target.name,
+        dest=str(store),
+        fingerprint=run.plans[-1].fingerprint,
+        selection=chosen,
+        roots=tuple(target.roots(rows)),
+        files=len(files),
+        shows=tuple(shows),
+    )
+
+
+def _write(store: Store, files: Sequence[File], there: Collection[str]) -> int:
+    """How many were written. Pictures are read in turn, and written several at a time."""
+    written = 0
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for start in range(0, len(files), AT_ONCE):
+            made = [(file.path, file.data()) for file in files[start : start + AT_ONCE]]
+            written += sum(pool.map(lambda one: _put(store, one[0], one[1], one[0] in there), made))
+    return written
+
+
+def _put(store: Store, path: str, data: bytes, there: bool) -> bool:
+    """Write a file, or see that what lies there is the same."""
+    if not there and store.create(path, data):
+        return True
+    if hashlib.sha256(store.read(path)).digest() != hashlib.sha256(data).digest():
+        raise Refused(f"{store}/{path}: is there and is another file. Delete it, or export to a new folder.")
+    return False

@@ -72,7 +72,11 @@ def _explain(detail: Any, source: str) -> Problem:
     path = [str(part) for part in detail["loc"] if part not in KINDS]
     where = f"{source}: {'.'.join(path)}" if path else source
     if detail["type"] == "extra_forbidden":
-        return Problem(f"unknown key.{_known(path[-1], _keys_at(path[:-1]))}", where)
+        keys = _keys_at(path[:-1])
+        found = f"unknown key.{_known(path[-1], keys)}"
+        if path[0] == "sweep" and not found.endswith(listed := _listed(keys)):
+            found += listed  # which settings may vary, nobody knows by heart
+        return Problem(found, where)
     if detail["type"] == "missing":
         return Problem("is required.", where)
     message = detail["msg"].removeprefix("Value error, ")
@@ -86,7 +90,11 @@ def _known(key: str, keys: list[str]) -> str:
     ours = meant(key)
     if ours in keys:
         return f" Did you mean {ours}?"
-    return nearest(key, keys) or (f" There are: {', '.join(keys)}." if keys else "")
+    return nearest(key, keys) or _listed(keys)
+
+
+def _listed(keys: list[str]) -> str:
+    return f" There are: {', '.join(keys)}." if keys else ""
 
 
 def _together(problems: list[Problem]) -> list[Problem]:

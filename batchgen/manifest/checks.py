@@ -30,8 +30,13 @@ SECRET_SHOWN = 50  # characters of a URL without its secret
 Ints = npt.NDArray[np.int64]
 
 
-def check_rows(rows: Rows, sampling: Sampling, own_ids: bool, adapters: Sequence[str] = ()) -> None:
-    """Everything that a row alone decides; sizes depend on the job and its cells too and follow in size_cell()."""
+def check_rows(
+    rows: Rows, sampling: Sampling, own_ids: bool, adapters: Sequence[str] = (), *, layers: bool = True
+) -> None:
+    """Everything that a row alone decides; sizes depend on the job and its cells too and follow in size_cell().
+
+    layers: whether skip-layer guidance has layers in every cell.
+    """
     _check_adapters(rows, adapters)
     _check_prompts(rows)
     for column in TEXTS:
@@ -39,7 +44,7 @@ def check_rows(rows: Rows, sampling: Sampling, own_ids: bool, adapters: Sequence
     _check_ids(rows, own_ids)
     for column, (low, high) in LIMITS.items():
         _check_range(rows, column, low, high)
-    if not sampling.skip_guidance_layers:
+    if not layers:
         scales = rows.ours["skip_layer_guidance_scale"]
         text = "is {value}, but no layers are named: write sampling.skip_guidance_layers"
         reject(rows, "skip_layer_guidance_scale", pc.greater(scales, 0), "BAD_GUIDANCE", text)

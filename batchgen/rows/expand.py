@@ -56,11 +56,13 @@ def expand_in_parts(source: Source, expansion: Expansion, counter: TokenCounter)
     rows = read_rows(source, expansion.columns, expansion.extras)
     if expansion.pipeline is not None:
         check_taken(rows, expansion.pipeline)
-    check_rows(rows, expansion.sampling, source.own_ids, [*expansion.adapters])
+    layers = all(cell.sampling.skip_guidance_layers for cell in expansion.cells.values())
+    check_rows(rows, expansion.sampling, source.own_ids, [*expansion.adapters], layers=layers)
     if rules.IDLE in expansion.rules:
-        check_windows(rows, expansion.sampling, expansion.cells.values())
+        check_windows(rows, expansion.cells)
     sizes = [
-        size_cell(rows, expansion.sampling, values, expansion.limits, cell) for cell, values in expansion.cells.items()
+        size_cell(rows, expansion.sampling, cell.values, expansion.limits, name)
+        for name, cell in expansion.cells.items()
     ]
     if expansion.pipeline is not None:
         check_sides(rows, sizes, expansion.pipeline)
@@ -95,6 +97,7 @@ class _Prompts:
         """sizes: of all rows, cell by cell."""
         self._rows, self._sizes, self._expansion, self._source = rows, sizes, expansion, source
         self._samples = samples_of(rows, expansion.sampling)
+        self._guided_again = np.array([cell.guided_again for cell in expansion.cells.values()])
         self._bytes = _text_bytes(rows)
         self._check_bulk()
         self._good = np.ones(len(rows), np.bool_)
@@ -135,6 +138,9 @@ class _Prompts:
         columns["prompt_id"] = pa.array(self._ids[good]).take(pa.array(images.row))
         columns["sample_index"] = images.sample
         columns["cell"] = pa.array([*self._expansion.cells]).take(pa.array(images.cell))
+        for position, field in enumerate(self._expansion.swept):
+            values = pa.array([cell.columns[position][1] for cell in self._expansion.cells.values()], field.type)
+            columns[field.name] = values.take(pa.array(images.cell))
         columns["prompt_row"] = self._rows.numbers[good[images.row]]
         columns["bucket"] = bucket_labels(self._expansion, grid)[images.row, images.cell]
         columns |= self._seeds(prompts["seed"], images, columns["prompt_id"])
@@ -163,7 +169,7 @@ class _Prompts:
         counts = counter.count(texts, grid.max_sequence_length[read.row, read.cell])
         counts = counts.take(pa.array(read.kind[images.row, images.cell]))
         found = {name: counts[name].combine_chunks() for name in counts.column_names}
-        guided = (grid.guidance_scale[images.row, images.cell] > 1) | self._expansion.guided_again
+        guided = (grid.guidance_scale[images.row, images.cell] > 1) | self._guided_again[images.cell]
         found["negative_overflow"] = pc.and_(found["negative_overflow"], pa.array(guided))  # nobody reads it otherwise
         return found
 
@@ -171,9 +177,9 @@ class _Prompts:
         """What rows ask for and guidance that is off does not do."""
         off = grid.guidance_scale <= 1
         fields = images.row, images.cell
-        stop = self._expansion.sampling.negative_prompt_stop
+        stop = np.array([cell.sampling.negative_prompt_stop for cell in self._expansion.cells.values()])
         never = (stop * grid.num_inference_steps).astype(np.int64) == 0  # zeros take its place in all steps
-        unread = (never | (off & (not self._expansion.guided_again))) & grid.has_negative()
+        unread = (never | (off & ~self._guided_again)) & grid.has_negative()
         return {"idle_skip_layers": (off & (grid.asked_to_skip > 0))[fields], "idle_negative": unread[fields]}
 
     def _finished(self, columns: dict[str, Any], size: int) -> pa.Table:

@@ -75,7 +75,7 @@ class Grid:
     @classmethod
     def of(cls, expansion: Expansion, prompts: Mapping[str, pa.Array], sizes: Sequence[Sizes]) -> Self:
         """prompts: the manifest's columns, only of rows without a complaint. sizes: of the same rows, cell by cell."""
-        sampling, cells = expansion.sampling, [*expansion.cells.values()]
+        sampling, cells = expansion.sampling, [cell.values for cell in expansion.cells.values()]
         own = {name: np.asarray(prompts[name].fill_null(getattr(sampling, name))) for name in NUMBERS}
         numbers = {name: swept(own[name], [cell.get(name) for cell in cells]) for name in NUMBERS}
         # Skip-layer guidance exists only under guidance: pipeline_stable_diffusion_3.py, diffusers 0.42.1

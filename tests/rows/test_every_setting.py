@@ -4,19 +4,18 @@ Two jobs differ in one setting: then names, the run's fingerprint and the fake r
 adds a setting adds a value for it here.
 """
 
-from dataclasses import fields
-
+import pyarrow as pa
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from batchgen import columns
 from batchgen.engines.fake import FakeRenderer
-from batchgen.engines.protocol import ImageRow
 from batchgen.errors import Refused
 from batchgen.job import Model, Refine, Sampling, Sweep
 from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.plan.graph import expanded, survey
 from batchgen.plan.preflight import prepare
+from batchgen.render.attempt import image_rows
 from batchgen.weights.spec import ModelSpec
 
 ROW = {"prompt": "a", "seed": 3}
@@ -70,7 +69,7 @@ class Outcome:
         self.facts = prepared.fingerprint
         self.names = [row["image_id"] for row in rows]
         renderer = FakeRenderer(ModelSpec.of(prepared.model, prepared.job, prepared.facts.rules))
-        row = ImageRow(**{field.name: rows[0][field.name] for field in fields(ImageRow)})
+        (row, *_) = image_rows(pa.Table.from_pylist(rows), prepared.job)
         self.pixels = renderer.denoise([row], renderer.encode([row]))[0].tobytes()
 
 

@@ -42,7 +42,7 @@ class TwoPassRenderer:
         rows, texts = self.again(rows), [two for _, two in embeds]
         dtype, size = texts[0].positive.text.dtype, (rows[0].height // 8, rows[0].width // 8)
         enlarged = functional.interpolate(latents.float(), size=size, mode=self.refine.upscale_method).to(dtype)
-        sigmas, timesteps = self.second.schedule(self.refine.num_inference_steps, own=False)
+        sigmas, timesteps = self.second.schedule(rows[0], own=False)
         begin = first_step(len(timesteps), self.refine.strength)
         sigma = sigmas[begin].to(dtype)
         noised = sigma * self.second.noise(rows, dtype, generators) + (1.0 - sigma) * enlarged
@@ -56,12 +56,10 @@ class TwoPassRenderer:
             self.second.placement.rest()
         return self.first.decode(latents, rows, upcast=upcast)
 
-    def sigmas(self, num_inference_steps: int) -> list[float]:
+    def sigmas(self, row: ImageRow) -> list[float]:
         """Of both passes, one after the other: the second begins after the first 0."""
-        sigmas, timesteps = self.second.schedule(self.refine.num_inference_steps, own=False)
-        return (
-            self.first.sigmas(num_inference_steps) + sigmas[first_step(len(timesteps), self.refine.strength) :].tolist()
-        )
+        sigmas, timesteps = self.second.schedule(*self.again([row]), own=False)
+        return self.first.sigmas(row) + sigmas[first_step(len(timesteps), self.refine.strength) :].tolist()
 
     def peak_memory(self) -> int:
         return self.first.peak_memory()

@@ -1,0 +1,98 @@
+"""What cells of a sweep say becomes columns, names and buckets of image rows, and leaves runs without it alone."""
+
+import pytest
+
+from batchgen import columns
+from batchgen.errors import Refused
+from batchgen.plan.graph import expanded, make_plan, survey
+from batchgen.plan.preflight import prepare
+from batchgen.run import rules
+from batchgen.run.directory import Run
+from batchgen.storage.store import Store
+from tests.in_process import render_here
+
+LOOP = {"height": 32, "width": 32, "num_inference_steps": 20}
+
+
+@pytest.fixture
+def rows_of(make_job):
+    def of(rows=("a",), **sections):
+        prepared = prepare(make_job(rows, **{"sampling": LOOP} | sections))
+        return [row for _, table in expanded(prepared) for row in table.to_pylist()]
+
+    return of
+
+
+def test_a_swept_setting_is_a_column_and_part_of_the_bucket(rows_of):
+    rows = rows_of(sweep={"sampler": ["euler", "dpmpp_2m"], "skip_guidance_layers": [[1, 2]]})
+    assert [(row["sampler"], row["skip_guidance_layers"]) for row in rows] == [("euler", "1,2"), ("dpmpp_2m", "1,2")]
+    assert rows[0]["bucket"].endswith(" sampler=euler skip_guidance_layers=1,2")
+    assert len({row["bucket"] for row in rows}) == len({row["image_id"] for row in rows}) == 2
+    assert len({row["seed"] for row in rows}) == 1
+    assert "shift" not in rows[0]
+
+
+def test_without_a_sweep_no_run_has_these_columns_and_a_tables_own_are_its_own(rows_of, make_job):
+    assert not {*columns.OF_CELLS} & {*rows_of()[0]}
+    run = render_here(make_plan(prepare(make_job([{"prompt": "a", "sampler": "mine", "shift": "x"}])))[0])
+    rows = [row for shard in run.shards(run.plans[0]) for row in run.rows(run.plans[0], shard).to_pylist()]
+    assert [(row["sampler"], row["shift"]) for row in rows] == [("mine", "x")]
+
+
+def test_a_column_of_the_table_that_is_swept_too_is_refused(rows_of):
+    with pytest.raises(Refused, match="is swept, but the manifest has a column sampler too"):
+        rows_of([{"prompt": "a", "sampler": "mine"}], sweep={"sampler": ["euler"]})
+
+
+def test_a_window_without_a_step_names_its_cell(rows_of):
+    with pytest.raises(Refused, match=r"cell skip_layer_guidance_stop=0.05: skip-layer guidance, from 0.01 to 0.05"):
+        rows_of(sampling=LOOP | {"skip_layer_guidance_scale": 2.0}, sweep={"skip_layer_guidance_stop": [0.05, 0.5]})
+    (row,) = rows_of([{"prompt": "a", "num_inference_steps": 2}], sweep={"guidance_stop": [0.3, 1.0]})
+    assert "holds none of the 2 steps" in row["skip_message"]  # a row's own steps, in one cell of two
+
+
+def test_a_cell_is_named_as_a_job_that_says_it_but_for_the_cell(rows_of):
+    """What decides an image is the same: only the cell's own name is added to it."""
+    swept = rows_of(sweep={"schedule": ["normal", "simple"]})
+    assert rows_of(sweep={"schedule": ["simple"]})[0]["image_id"] == swept[1]["image_id"]
+    assert len({row["image_id"] for row in swept}) == 2
+
+
+def test_the_levels_of_simple_are_todays_in_every_run_that_may_come_to_it(make_job):
+    prepared = prepare(make_job(["a"], sampling=LOOP, sweep={"schedule": ["normal", "beta"]}))
+    assert prepared.facts.rules[rules.SIMPLE] == rules.NOW
+    named = {name: cell.decides for name, cell in prepared.expansion.cells.items()}
+    assert not any("rule: levels of simple" in decides for decides in named.values())
+
+
+def test_a_value_more_is_an_extension(make_job):
+    first = {"sampling": LOOP, "sweep": {"shift": [1.0, 3.0]}}
+    run = render_here(make_plan(prepare(make_job(["a"], **first)))[0])
+    more = make_job(["a"], **first | {"sweep": {"shift": [1.0, 3.0, 6.0]}})
+    run, summary = make_plan(prepare(more, extend=True))
+    assert summary.images == 1
+    assert len(render_here(Run.open(run.store)).plans) == 2
+
+
+def test_cells_are_shown_in_the_jobs_order(make_job, console):
+    from batchgen import report
+
+    prepared = prepare(make_job(["a"], sampling=LOOP, sweep={"guidance_scale": [10.0, 2.0, 4.5]}))
+    report.print_plan(console, prepared, survey(prepared), [])
+    assert "guidance_scale=10.0: 1, guidance_scale=2.0: 1, guidance_scale=4.5: 1" in console.file.getvalue()
+
+
+def test_settings_that_a_sweep_says_in_vain_are_told(make_job):
+    off = LOOP | {"guidance_scale": 1.0}
+    notices = prepare(make_job(["a"], sampling=off, sweep={"guidance_stop": [0.5, 1.0]})).notices
+    assert "sweep.guidance_stop changes no image: guidance_scale is not above 1." in notices
+    notices = prepare(make_job(["a"], sampling=LOOP, sweep={"skip_layer_guidance_stop": [0.5, 1.0]})).notices
+    assert "sweep.skip_layer_guidance_stop changes no image: skip_layer_guidance_scale is 0." in notices
+
+
+def test_rendered_again_from_its_row(make_job):
+    from batchgen.look import again, doctor
+
+    run = render_here(make_plan(prepare(make_job(["a"], sampling=LOOP, sweep={"sampler": ["euler", "dpmpp_2m"]})))[0])
+    again.rerender(Run.open(Store.open(run.store.url)), 2, report := doctor.Report())
+    assert (report.rerendered, report.problems) == (2, [])

@@ -67,7 +67,7 @@ COLUMNS = (
     _name("sample_index", "int32"),
     _name("cell"),
     Column(name="id", type="string", turn=0, planned=False),
-    _text("prompt", 1),
+    _text("prompt", 1, swept=True),
     _text("prompt_2", 3),
     _text("prompt_3", 4),
     _text("negative_prompt", 2, swept=True),

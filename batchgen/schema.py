@@ -61,6 +61,9 @@ SOURCE_FIELDS = [
     pa.field("source_row", pa.int64()),  # its row (Parquet) or line in that file, from 1
 ]
 
+# The prompt as it stands in the manifest, where a sweep says others: what an image is judged by, however it was asked.
+BENCHMARK_PROMPT = pa.field("benchmark_prompt", pa.string())
+
 IMAGE_TYPE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
 
 # What rendering adds to an image. batch_size is the shape that was used, planned_batch_size the plan's.

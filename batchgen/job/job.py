@@ -191,7 +191,7 @@ class Job(Section):
 
     @model_validator(mode="after")
     def check_sweep(self) -> Self:
-        mapped = {ours for ours in self.input.columns.values() if ours in self.sweep.keys}
+        mapped = {ours for ours in self.input.columns.values() if ours in self.sweep.keys and ours != "prompt"}
         if mapped:
             raise ValueError(
                 f"sweep and input.columns both set {', '.join(sorted(mapped))}: a swept value cannot also be a column."

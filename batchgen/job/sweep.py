@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from batchgen.columns import OF_CELLS
 from batchgen.job.sampling import Layers, Sampler, Schedule, Shift
 from batchgen.job.section import Guidance, Section, Share, Side, Steps, Tokens
+from batchgen.job.wording import Wording
 
 
 class Sweep(Section):
@@ -30,6 +31,7 @@ class Sweep(Section):
     negative_prompt: list[str] | None = None
     skip_layer_guidance_scale: list[Guidance] | None = None
     adapter: list[str] | None = None  # "" is no adapter
+    prompt: list[str] | None = None  # a column of the table, or a template: "{prompt}, studio photo"
     sampler: list[Sampler] | None = None
     schedule: list[Schedule] | None = None
     shift: list[Shift] | None = None
@@ -45,6 +47,8 @@ class Sweep(Section):
         for name, values in self.axes().items():
             if not values or any(value in values[:at] for at, value in enumerate(values)):
                 raise ValueError(f"{name} needs at least one value and none twice.")
+        for text in self.prompt or []:
+            Wording.of(text)
         return self
 
     def axes(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def check_rows(
     _check_adapters(rows, adapters)
     _check_prompts(rows)
     for column in TEXTS:
-        _check_text(rows, column)
+        rows.ours[column] = check_text(rows, column, rows.ours[column])
     _check_ids(rows, own_ids)
     for column, (low, high) in LIMITS.items():
         _check_range(rows, column, low, high)
@@ -84,20 +84,20 @@ def _missing(rows: Rows, column: str) -> pa.Array:
     return pa.array(absent)
 
 
-def _check_text(rows: Rows, column: str) -> None:
-    texts = rows.ours[column]
+def check_text(rows: Rows, column: str, texts: pa.Array) -> pa.Array:
+    """The texts that encoders can read, null where one cannot. column: where they come from."""
     if texts.null_count == len(texts):
-        return
+        return texts
     long = pc.greater(pc.utf8_length(texts), MAX_CHARACTERS)
     for row in flagged(long):
         text = f"has {len(texts[row].as_py()):,} characters: write at most {MAX_CHARACTERS:,}"
         rows.complaints.about(row, column, "PROMPT_TOO_LONG", text)
-    rows.ours[column] = without(texts, np.asarray(long.fill_null(False)))
-    strange = pc.match_substring_regex(rows.ours[column], CONTROLS)
+    kept = without(texts, np.asarray(long.fill_null(False)))
+    strange = pc.match_substring_regex(kept, CONTROLS)
     for row in flagged(strange):
         found = re.findall(CONTROLS, texts[row].as_py())[0]
         rows.complaints.about(row, column, "BAD_CHARS", f"holds the control character {found!r}: take it out")
-    rows.ours[column] = without(rows.ours[column], np.asarray(strange.fill_null(False)))
+    return without(kept, np.asarray(strange.fill_null(False)))
 
 
 def _check_adapters(rows: Rows, adapters: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from batchgen.rows.expansion import Expansion, deciding
 from batchgen.rows.idle import refuse_idle
 from batchgen.rows.sizes import refuse_impossible_sizes
 from batchgen.rows.taken import pipeline_of
+from batchgen.rows.worded import refuse_unknown_columns
 from batchgen.run import images, rules
 from batchgen.run.directory import Run, refuse_foreign
 from batchgen.run.facts import Facts
@@ -90,6 +91,7 @@ def prepare(job: Job, *, extend: bool = False, look_only: bool = False) -> Prepa
     with refusals.gather():
         table = sources.find_sources(job.input)
         sources.refuse_swept_columns(job, table)
+        refuse_unknown_columns(job, table)
     with refusals.gather():
         model = _model(job, look_only)
         pipeline = pipeline_of(job, model.tokenizers)

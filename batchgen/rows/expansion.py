@@ -18,7 +18,7 @@ from batchgen.job.sweep import as_column
 from batchgen.rows.sizes import Limits, limits, refuse_impossible_sizes
 from batchgen.run import rules
 from batchgen.run.found_model import FoundModel
-from batchgen.schema import SOURCE_FIELDS
+from batchgen.schema import BENCHMARK_PROMPT, SOURCE_FIELDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,8 @@ class Expansion:
     """All that turns prompt rows into image rows. Small, frozen, picklable: it travels to every task.
 
     cells: by name, in order. extras: the user's own columns. sourced: of schema.SOURCE_FIELDS, those that are added to
-    them. swept: columns of what cells say of the loop.
+    them. swept: columns of what cells say of the loop, and that of the table's own prompt
+    where they say another.
     adapters: sha256 and scale of each alias. rules: of run.rules, those that the run keeps.
     pipeline: what one call of diffusers takes, where that is the engine.
     """
@@ -100,13 +101,20 @@ class Expansion:
             columns=job.input.columns,
             extras=tuple(extras),
             sourced=_sourced(extras, before),
-            swept=tuple(pa.field(name, pa.type_for_alias(OF_CELLS[name])) for name in job.sweep.columns),
+            swept=_swept(job, extras),
             limits=limits(job, model),
             on_overflow=job.errors.on_overflow,
             adapters={alias: [adapter.sha256, adapter.scale] for alias, adapter in model.adapters.items()},
             rules=kept,
             pipeline=pipeline,
         )
+
+
+def _swept(job: Job, extras: Sequence[pa.Field]) -> tuple[pa.Field, ...]:
+    found = [pa.field(name, pa.type_for_alias(OF_CELLS[name])) for name in job.sweep.columns]
+    if "prompt" in job.sweep.keys and BENCHMARK_PROMPT.name not in {field.name for field in extras}:
+        found.append(BENCHMARK_PROMPT)
+    return tuple(found)
 
 
 def _sourced(extras: Sequence[pa.Field], before: pa.Schema | None) -> tuple[pa.Field, ...]:

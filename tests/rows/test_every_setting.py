@@ -123,8 +123,9 @@ def test_sampling(outcome, name):
 
 @pytest.mark.parametrize("name", Sweep.model_fields)
 def test_sweep(outcome, name):
-    base, changed = outcome(), outcome(sweep={name: [SAMPLING[name]]})
-    assert check(base, changed, SAMPLING[name]) == (name != "adapter")
+    value = (SAMPLING | {"prompt": "{prompt}, in oil"})[name]
+    base, changed = outcome(), outcome(sweep={name: [value]})
+    assert check(base, changed, value) == (name != "adapter")
 
 
 @pytest.mark.parametrize("name", REFINE)

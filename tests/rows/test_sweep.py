@@ -96,3 +96,81 @@ def test_rendered_again_from_its_row(make_job):
     run = render_here(make_plan(prepare(make_job(["a"], sampling=LOOP, sweep={"sampler": ["euler", "dpmpp_2m"]})))[0])
     again.rerender(Run.open(Store.open(run.store.url)), 2, report := doctor.Report())
     assert (report.rerendered, report.problems) == (2, [])
+
+
+# --- prompts
+
+TWO = [
+    {"prompt": "a cat", "rewritten_prompt": "a tabby cat on a sofa", "id": "1", "place": "Rome"},
+    {"prompt": "a dog", "rewritten_prompt": "a hound in the snow", "id": "2", "place": "Oslo"},
+]
+
+
+def test_a_prompt_is_a_column_or_a_template(rows_of):
+    sweep = {
+        "prompt": ["prompt", "rewritten_prompt", "{prompt} in {place}, {{studio}} photo"],
+        "guidance_scale": [1, 4],
+    }
+    rows = rows_of(TWO, sweep=sweep)
+    assert [row["prompt"] for row in rows if row["guidance_scale"] == 4] == [
+        "a cat", "a tabby cat on a sofa", "a cat in Rome, {studio} photo",
+        "a dog", "a hound in the snow", "a dog in Oslo, {studio} photo",
+    ]  # fmt: skip
+    assert {(row["prompt_id"], row["seed"], row["benchmark_prompt"]) for row in rows} == {
+        ("1", rows[0]["seed"], "a cat"), ("2", rows[-1]["seed"], "a dog"),
+    }  # fmt: skip
+    assert [row["cell"] for row in rows[:2]] == [
+        "guidance_scale=1.0,prompt=prompt",
+        "guidance_scale=1.0,prompt=rewritten_prompt",
+    ]
+    assert len({row["image_id"] for row in rows}) == len(rows)
+    assert rows[0]["tokens_clip_l"] < rows[1]["tokens_clip_l"]  # each prompt is counted for itself
+    assert len({row["bucket"] for row in rows if row["guidance_scale"] == 4}) == 1
+
+
+def test_only_a_run_that_sweeps_prompts_has_another_one(rows_of):
+    assert "benchmark_prompt" not in rows_of(TWO)[0]
+    own = [row | {"benchmark_prompt": "mine"} for row in TWO]
+    assert {row["benchmark_prompt"] for row in rows_of(own, sweep={"prompt": ["{prompt}, ink"]})} == {"mine"}
+
+
+def test_a_row_without_the_text_is_complained_about(rows_of):
+    rows = [
+        TWO[0],
+        TWO[1] | {"rewritten_prompt": " "},
+        {"prompt": "a fox", "id": "3", "rewritten_prompt": "x" * 20_001},
+    ]
+    found = rows_of(rows, sweep={"prompt": ["prompt", "rewritten_prompt"]})
+    assert [row["skip_code"] for row in found] == [None, None, "EMPTY_PROMPT", "PROMPT_TOO_LONG"]
+    assert "column rewritten_prompt is empty, and sweep.prompt makes a prompt of it" in found[2]["skip_message"]
+    assert found[2]["benchmark_prompt"] == "a dog"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rewriten_prompt", "no text column 'rewriten_prompt'. Did you mean rewritten_prompt? There are: prompt, "),
+        ("{promt}", "no text column 'promt'. Did you mean prompt?"),
+        ("{prompt", "is no template"),
+        ("{prompt:>9}", "between braces stands the name of a column and no more"),
+        ("{}", "between braces stands the name of a column"),
+        ("{{x}}", "names no column: all rows would have one prompt"),
+    ],
+)
+def test_a_prompt_that_no_table_has_is_refused(rows_of, text, message):
+    with pytest.raises(Refused) as refusal:
+        rows_of(TWO, sweep={"prompt": ["prompt", text]})
+    assert message in str(refusal.value)
+
+
+def test_the_metadata_says_both_prompts(make_job):
+    import batchgen
+
+    run = render_here(
+        make_plan(prepare(make_job(TWO, sampling=LOOP, sweep={"prompt": ["prompt", "{prompt}, ink"]})))[0]
+    )
+    frame = batchgen.open(run.store.url).to_pandas()
+    assert sorted(zip(frame["benchmark_prompt"], frame["prompt"], strict=True)) == [
+        ("a cat", "a cat"), ("a cat", "a cat, ink"), ("a dog", "a dog"), ("a dog", "a dog, ink"),
+    ]  # fmt: skip
+    assert frame["pixel_sha256"].nunique() == 4

@@ -7,7 +7,8 @@ from dataclasses import fields
 
 from batchgen import columns
 from batchgen.engines.protocol import ImageRow
-from batchgen.job import LOOP, Sampling, Sweep
+from batchgen.job import LOOP, Sampling
+from batchgen.job.sweep import Axes, CellSettings
 from batchgen.rows.buckets import Bucket
 from batchgen.rows.grid import Grid
 
@@ -22,7 +23,7 @@ def test_the_job_says_what_a_row_does_not_say():
 
 
 def test_the_axes_of_a_sweep_are_the_swept_columns():
-    assert set(Sweep.model_fields) == {*columns.SWEPT, *columns.OF_CELLS}
+    assert Axes.model_fields.keys() == CellSettings.model_fields.keys() == {*columns.SWEPT, *columns.OF_CELLS}
 
 
 def test_a_cell_may_say_all_of_the_loop_but_its_own_levels():

@@ -62,6 +62,23 @@ def test_an_empty_section_is_as_good_as_none(tmp_path, section):
         ({"bogus": {}}, "job: bogus: unknown key. There are: input, model, sampling, sweep, refine, output"),
         ({"sampling": {"steps": 4}}, "job: sampling.steps: unknown key. Did you mean num_inference_steps?"),
         ({"sampling": {"cfg": 4}}, "job: sampling.cfg: unknown key. Did you mean guidance_scale?"),
+        (
+            {"sweep": {"zip": {"shift": [1.0], "guidance_scale": [1.0, 2.0]}}},
+            "sweep: zip takes lists of one length: guidance_scale has 2, shift has 1.",
+        ),
+        ({"sweep": {"zip": {"shift": [1.0]}, "shift": [1.0, 2.0]}}, "sweep: shift stands in zip too: keep one."),
+        ({"sweep": {"zip": {"shift": [1.0, 1.0]}}}, "sweep: two cells say the same"),
+        ({"sweep": {"cells": {"a": {"shift": 1}}, "height": [512]}}, "cells says all that varies: say height in each"),
+        ({"sweep": {"cells": {"a": {"shift": 1}, "b": {"shift": 1}}}}, "sweep: two cells say the same"),
+        (
+            {"sweep": {"cells": {"a": {"sampelr": "euler"}}}},
+            "job: sweep.cells.a.sampelr: unknown key. Did you mean sampler? There are: height, width,",
+        ),
+        (
+            {"sweep": {"cells": {"a": {"guidance_stop": 0.0}}}},
+            "sweep: cell a: guidance_start to guidance_stop holds",
+        ),
+        ({"sweep": {"cells": {"a": {"adapter": "ink"}}}}, "adapter 'ink' is not in model.adapters"),
         ({"sweep": {"sigmas": [1.0]}}, "job: sweep.sigmas: unknown key. There are: height, width,"),
         (
             {"sweep": {"cfg": [4]}},

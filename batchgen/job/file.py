@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -108,7 +108,11 @@ def _together(problems: list[Problem]) -> list[Problem]:
 def _keys_at(path: list[str]) -> list[str]:
     """Names of the fields of the section that a path leads to."""
     section: Any = Job
+    annotation: Any = None
     for part in path:
+        if get_origin(annotation) is dict:  # the part is a name that the user gave: the section of its value stays
+            annotation = None
+            continue
         field = section.model_fields.get(part)
         annotation = getattr(field, "annotation", None)
         kinds = [annotation, *_kinds(annotation)]

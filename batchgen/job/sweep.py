@@ -16,12 +16,12 @@ from batchgen.job.sampling import Layers, Sampler, Schedule, Shift
 from batchgen.job.section import Guidance, Section, Share, Side, Steps, Tokens
 from batchgen.job.wording import Wording
 
+SomeLayers = Annotated[Layers, Field(min_length=1)]
+CellName = Annotated[str, Field(min_length=1, max_length=100)]
 
-class Sweep(Section):
-    """Axes over settings; every combination is a cell, rendered with the same seeds.
 
-    A cell is named by its values, in the order of these keys: a new one comes last.
-    """
+class Axes(Section):
+    """Values of settings that vary. A cell is named by its values in the order of these keys: a new one comes last."""
 
     height: list[Side] | None = None
     width: list[Side] | None = None
@@ -38,27 +38,76 @@ class Sweep(Section):
     guidance_start: list[Share] | None = None
     guidance_stop: list[Share] | None = None
     negative_prompt_stop: list[Share] | None = None
-    skip_guidance_layers: list[Annotated[Layers, Field(min_length=1)]] | None = None
+    skip_guidance_layers: list[SomeLayers] | None = None
     skip_layer_guidance_start: list[Share] | None = None
     skip_layer_guidance_stop: list[Share] | None = None
 
+    def lists(self) -> dict[str, list[Any]]:
+        """What varies, by setting."""
+        found = ((name, getattr(self, name)) for name in Axes.model_fields)
+        return {name: values for name, values in found if values is not None}
+
+
+class CellSettings(Section):
+    """What a cell says that has a name of its own; the same keys, one value each."""
+
+    height: Side | None = None
+    width: Side | None = None
+    num_inference_steps: Steps | None = None
+    guidance_scale: Guidance | None = None
+    max_sequence_length: Tokens | None = None
+    negative_prompt: str | None = None
+    skip_layer_guidance_scale: Guidance | None = None
+    adapter: str | None = None
+    prompt: str | None = None
+    sampler: Sampler | None = None
+    schedule: Schedule | None = None
+    shift: Shift | None = None
+    guidance_start: Share | None = None
+    guidance_stop: Share | None = None
+    negative_prompt_stop: Share | None = None
+    skip_guidance_layers: SomeLayers | None = None
+    skip_layer_guidance_start: Share | None = None
+    skip_layer_guidance_stop: Share | None = None
+
+
+class Sweep(Axes):
+    """Every combination of the axes is a cell, rendered with the same seeds.
+
+    zip: lists of one length, whose first values belong together, and so on. cells: named ones instead of combinations.
+    """
+
+    zip: Axes | None = None
+    cells: dict[CellName, CellSettings] = Field(default_factory=dict)
+
     @model_validator(mode="after")
     def check_axes(self) -> Self:
-        for name, values in self.axes().items():
-            if not values or any(value in values[:at] for at, value in enumerate(values)):
+        crossed, paired = self.lists(), self.zip.lists() if self.zip else {}
+        for name, values in [*crossed.items(), *paired.items()]:
+            if not values or (name in crossed and _repeats(values)):
                 raise ValueError(f"{name} needs at least one value and none twice.")
-        for text in self.prompt or []:
+        if self.cells and (crossed or paired):
+            raise ValueError(f"cells says all that varies: say {', '.join([*crossed, *paired])} in each of them.")
+        if both := [name for name in paired if name in crossed]:
+            raise ValueError(f"{', '.join(both)} stands in zip too: keep one.")
+        if len({len(values) for values in paired.values()}) > 1:
+            counts = ", ".join(f"{name} has {len(values)}" for name, values in paired.items())
+            raise ValueError(f"zip takes lists of one length: {counts}.")
+        if _repeats([cell.model_dump() for cell in self.cells.values()] or [*zip(*paired.values(), strict=True)]):
+            raise ValueError("two cells say the same: leave one out.")
+        for text in self.values_of("prompt"):
             Wording.of(text)
         return self
 
     def axes(self) -> dict[str, Any]:
         """What is swept, as it is written."""
-        return self.model_dump(exclude_none=True)
+        return {name: said for name, said in self.model_dump(exclude_none=True).items() if said or name != "cells"}
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The settings that vary."""
-        return tuple(self.axes())
+        said = {name for values in self.by_cell().values() for name in values}
+        return tuple(name for name in Axes.model_fields if name in said)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -71,9 +120,21 @@ class Sweep(Section):
 
     def by_cell(self) -> dict[str, dict[str, Any]]:
         """Cell name → the settings that it says, in order. Without axes: one cell, 'default'."""
-        axes = self.axes()
-        combinations = (dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values()))
-        return {cell_name(values): values for values in combinations}
+        if self.cells:
+            return {name: cell.model_dump(exclude_none=True) for name, cell in self.cells.items()}
+        crossed, paired = self.lists(), self.zip.lists() if self.zip else {}
+        pairs = [dict(zip(paired, values, strict=True)) for values in zip(*paired.values(), strict=True)]
+        combinations = (
+            dict(zip(crossed, values, strict=True)) | pair
+            for values in itertools.product(*crossed.values())
+            for pair in pairs or [{}]
+        )
+        ordered = ({name: said[name] for name in Axes.model_fields if name in said} for said in combinations)
+        return {cell_name(values): values for values in ordered}
+
+
+def _repeats(values: Sequence[Any]) -> bool:
+    return any(value in values[:at] for at, value in enumerate(values))
 
 
 def cell_name(values: Mapping[str, Any]) -> str:

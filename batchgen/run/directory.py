@@ -57,6 +57,11 @@ class Run:
         return run
 
     @property
+    def cells(self) -> list[str]:
+        """The cells of its sweep, in the order of the newest job, by which they are shown."""
+        return list(dict.fromkeys(cell for plan in reversed(self.plans) for cell in plan.job.sweep.by_cell()))
+
+    @property
     def planned(self) -> int:
         """Image rows of all plans, those that are skipped included, each once."""
         return sum(plan.images + plan.skipped_images for plan in self.plans) - self.replacements

@@ -11,8 +11,9 @@ from safetensors.numpy import load_file, save_file
 from batchgen import columns
 from batchgen.engines.fake import FakeRenderer
 from batchgen.errors import Refused
-from batchgen.job import Model, Refine, Sampling, Sweep
+from batchgen.job import Model, Refine, Sampling
 from batchgen.job.presets import DEMO_CHECKPOINT
+from batchgen.job.sweep import Axes
 from batchgen.plan.graph import expanded, survey
 from batchgen.plan.preflight import prepare
 from batchgen.render.attempt import image_rows
@@ -121,10 +122,19 @@ def test_sampling(outcome, name):
         assert changed.names != base.names
 
 
-@pytest.mark.parametrize("name", Sweep.model_fields)
-def test_sweep(outcome, name):
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda name, value: {name: [value]},
+        lambda name, value: {"zip": {name: [value]}},
+        lambda name, value: {"cells": {"mine": {name: value}}},
+    ],
+    ids=["axis", "zip", "cells"],
+)
+@pytest.mark.parametrize("name", Axes.model_fields)
+def test_sweep(outcome, name, way):
     value = (SAMPLING | {"prompt": "{prompt}, in oil"})[name]
-    base, changed = outcome(), outcome(sweep={name: [value]})
+    base, changed = outcome(), outcome(sweep=way(name, value))
     assert check(base, changed, value) == (name != "adapter")
 
 

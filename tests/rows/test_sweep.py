@@ -174,3 +174,65 @@ def test_the_metadata_says_both_prompts(make_job):
         ("a cat", "a cat"), ("a cat", "a cat, ink"), ("a dog", "a dog"), ("a dog", "a dog, ink"),
     ]  # fmt: skip
     assert frame["pixel_sha256"].nunique() == 4
+
+
+# --- cells that are paired, or have names
+
+
+def test_zip_pairs_its_lists_and_crosses_the_rest(rows_of):
+    zipped = {"num_inference_steps": [10, 20], "sampler": ["dpmpp_2m", "euler"]}
+    rows = rows_of(sweep={"guidance_scale": [4.0, 1.0], "zip": zipped})
+    assert [row["cell"] for row in rows] == [
+        "num_inference_steps=10,guidance_scale=4.0,sampler=dpmpp_2m",
+        "num_inference_steps=20,guidance_scale=4.0,sampler=euler",
+        "num_inference_steps=10,guidance_scale=1.0,sampler=dpmpp_2m",
+        "num_inference_steps=20,guidance_scale=1.0,sampler=euler",
+    ]
+    assert [(row["num_inference_steps"], row["sampler"]) for row in rows[:2]] == [(10, "dpmpp_2m"), (20, "euler")]
+
+
+def test_cells_have_names_and_what_they_do_not_say_is_the_jobs(rows_of):
+    cells = {
+        "usual": {},
+        "fast": {"num_inference_steps": 10, "sampler": "dpmpp_2m"},
+        "ink": {"prompt": "{prompt}, ink"},
+    }
+    rows = rows_of(sampling=LOOP | {"sampler": "euler_ancestral"}, sweep={"cells": cells})
+    assert [(row["cell"], row["num_inference_steps"], row["sampler"], row["prompt"]) for row in rows] == [
+        ("usual", 20, "euler_ancestral", "a"), ("fast", 10, "dpmpp_2m", "a"), ("ink", 20, "euler_ancestral", "a, ink"),
+    ]  # fmt: skip
+    assert len({row["seed"] for row in rows}) == 1
+
+
+@pytest.mark.parametrize("sweep", [
+    {"zip": {"guidance_scale": [1.0, 4.0], "shift": [1.0, 3.0]}},
+    {"cells": {"z": {"shift": 1.0}, "a": {"skip_guidance_layers": [1]}}},
+    {"prompt": ["prompt", "{prompt}, ink"], "sampler": ["euler", "dpmpp_2m"]},
+])  # fmt: skip
+def test_a_run_is_continued_by_its_job_and_knows_its_cells(make_job, sweep):
+    job = make_job(["a", "b"], sampling=LOOP, sweep=sweep)
+    run = render_here(make_plan(prepare(job))[0])
+    again = prepare(job)
+    assert again.run is not None
+    assert not again.extends
+    stored = Run.open(run.store).plans[0].job.sweep
+    assert stored.by_cell() == job.sweep.by_cell()
+    assert Run.open(run.store).cells == [*job.sweep.by_cell()]
+
+
+def test_a_cell_more_is_an_extension_and_keeps_the_order_of_the_newest_job(make_job):
+    cells = {"slow": {"num_inference_steps": 20}, "fast": {"num_inference_steps": 10}}
+    run = render_here(make_plan(prepare(make_job(["a"], sampling=LOOP, sweep={"cells": cells})))[0])
+    more = {"slow": cells["slow"], "middle": {"num_inference_steps": 15}, "fast": cells["fast"]}
+    run, summary = make_plan(prepare(make_job(["a"], sampling=LOOP, sweep={"cells": more}), extend=True))
+    assert summary.images == 1
+    assert run.cells == ["slow", "middle", "fast"]
+
+
+def test_the_card_names_the_cells_in_the_jobs_order(make_job):
+    from batchgen.finalize.card import dataset_card
+
+    sweep = {"cells": {"slow": {"num_inference_steps": 20}, "a|b": {"num_inference_steps": 10}}}
+    run = make_plan(prepare(make_job(["a"], sampling=LOOP, sweep=sweep)))[0]
+    assert "| cell | slow |\n| cell | a\\|b |\n" in dataset_card(run)
+    assert "| cell |" not in dataset_card(make_plan(prepare(make_job(["a"], out="other")))[0])

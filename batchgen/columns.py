@@ -103,8 +103,9 @@ COLUMNS = (
     Column(name="seed", type="int64", turn=7, limits=(0, MAX_SEED), code="BAD_SEED", decides=True),
 )  # fmt: skip
 
-# Settings of the loop that a cell of a sweep may say. A run that sweeps one has a column of it, and no other run has: a
-# table's own column of this name stays its own where it is not swept. All decide pictures, and batches agree in them.
+# Settings that a cell of a sweep may say: of the loop, and whether there is a second pass. A run that sweeps one has a
+# column of it, and no other run has: a table's own column of this name stays its own where it is not swept. All decide
+# pictures, and batches agree in them.
 OF_CELLS = {
     "sampler": "string",
     "schedule": "string",
@@ -115,6 +116,7 @@ OF_CELLS = {
     "skip_guidance_layers": "string",  # 7,8,9
     "skip_layer_guidance_start": "float64",
     "skip_layer_guidance_stop": "float64",
+    "refine": "bool",
 }
 
 _OF_MANIFESTS = sorted((column.turn, column) for column in COLUMNS if column.turn is not None)

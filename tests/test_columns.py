@@ -14,7 +14,7 @@ from batchgen.rows.grid import Grid
 
 
 def test_a_renderer_is_told_what_decides_an_image_and_its_name():
-    assert {field.name for field in fields(ImageRow)} == {"image_id", "sampling", *columns.DECIDING}
+    assert {field.name for field in fields(ImageRow)} == {"image_id", "sampling", "refine", *columns.DECIDING}
 
 
 def test_the_job_says_what_a_row_does_not_say():
@@ -26,8 +26,8 @@ def test_the_axes_of_a_sweep_are_the_swept_columns():
     assert Axes.model_fields.keys() == CellSettings.model_fields.keys() == {*columns.SWEPT, *columns.OF_CELLS}
 
 
-def test_a_cell_may_say_all_of_the_loop_but_its_own_levels():
-    assert {*columns.OF_CELLS} == {*LOOP} - {"sigmas"}
+def test_a_cell_may_say_all_of_the_loop_but_levels_and_whether_there_is_a_second_pass():
+    assert {*columns.OF_CELLS} == {*LOOP, "refine"} - {"sigmas"}
 
 
 def test_each_swept_column_has_a_matrix():

@@ -66,6 +66,10 @@ def test_an_empty_section_is_as_good_as_none(tmp_path, section):
             {"sweep": {"zip": {"shift": [1.0], "guidance_scale": [1.0, 2.0]}}},
             "sweep: zip takes lists of one length: guidance_scale has 2, shift has 1.",
         ),
+        (
+            {"sweep": {"refine": [True, False]}},
+            "sweep.refine turns the second pass on and off: say in a section refine",
+        ),
         ({"sweep": {"zip": {"shift": [1.0]}, "shift": [1.0, 2.0]}}, "sweep: shift stands in zip too: keep one."),
         ({"sweep": {"zip": {"shift": [1.0, 1.0]}}}, "sweep: two cells say the same"),
         ({"sweep": {"cells": {"a": {"shift": 1}}, "height": [512]}}, "cells says all that varies: say height in each"),

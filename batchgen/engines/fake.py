@@ -84,7 +84,7 @@ class FakeRenderer:
         """Blocky noise whose seed is everything that decides the image; the corner marks a VAE that gives NaN."""
         if "fake:nan" in row.prompt:
             return None
-        height, width = refined_size(self.spec.refine, row.height, row.width)
+        height, width = refined_size(self.spec.refine if row.refine else None, row.height, row.width)
         if "fake:flat" in row.prompt:
             return np.full((height, width, 3), 128, np.uint8)
         decides: tuple[Any, ...] = (
@@ -131,7 +131,7 @@ def _changed(spec: ModelSpec, row: ImageRow) -> list[tuple[str, Any]]:
     names = [name for name in LOOP if not name.startswith(idle)]
     sampling = row.sampling or spec.sampling
     found = [(name, value) for name in names if (value := getattr(sampling, name)) != usual[name]]
-    again = spec.refine.model_dump(exclude={"model"}).items() if spec.refine else ()
+    again = spec.refine.model_dump(exclude={"model"}).items() if spec.refine and row.refine else ()
     fields = Refine.model_fields
     return found + [(f"refine.{name}", value) for name, value in again if value != fields[name].default]
 

@@ -19,6 +19,7 @@ class ImageRow:
     """All of an image row that a renderer needs. Rows of one batch agree on everything that the bucket key holds.
 
     sampling: what its cell says of the loop, with what the job says beside; None where all rows have the job's.
+    refine: whether it has the job's second pass, if there is one.
     """
 
     image_id: str
@@ -37,6 +38,7 @@ class ImageRow:
     negative_prompt_3: str | None = None
     adapter: str | None = None
     sampling: Sampling | None = None
+    refine: bool = True
 
 
 class Renderer(Protocol):

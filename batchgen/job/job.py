@@ -109,9 +109,10 @@ class Job(Section):
         return self.model, (self.refine and self.refine.model) or self.model
 
     def in_cell(self, values: Mapping[str, Any]) -> Job:
-        """The job as if its own sections said what a cell says of the loop."""
+        """The job as if its own sections said what a cell says of the loop and of a second pass."""
         loop = {name: values[name] for name in LOOP if name in values}
-        return self.model_copy(update={"sampling": self.sampling.model_copy(update=loop)}) if loop else self
+        refine = self.refine if values.get("refine", True) else None
+        return self.model_copy(update={"sampling": self.sampling.model_copy(update=loop), "refine": refine})
 
     @model_validator(mode="before")
     @classmethod
@@ -187,6 +188,12 @@ class Job(Section):
     def check_steps_of_sigmas(self) -> Self:
         if self.sampling.sigmas is not None and "num_inference_steps" in self.sweep.keys:
             raise ValueError("sampling.sigmas says how many steps there are: leave sweep.num_inference_steps out.")
+        return self
+
+    @model_validator(mode="after")
+    def check_second_pass(self) -> Self:
+        if "refine" in self.sweep.keys and self.refine is None:
+            raise ValueError("sweep.refine turns the second pass on and off: say in a section refine what it is.")
         return self
 
     @model_validator(mode="after")

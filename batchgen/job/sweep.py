@@ -41,6 +41,7 @@ class Axes(Section):
     skip_guidance_layers: list[SomeLayers] | None = None
     skip_layer_guidance_start: list[Share] | None = None
     skip_layer_guidance_stop: list[Share] | None = None
+    refine: list[bool] | None = None  # whether there is the second pass that `refine:` says
 
     def lists(self) -> dict[str, list[Any]]:
         """What varies, by setting."""
@@ -69,6 +70,7 @@ class CellSettings(Section):
     skip_guidance_layers: SomeLayers | None = None
     skip_layer_guidance_start: Share | None = None
     skip_layer_guidance_stop: Share | None = None
+    refine: bool | None = None
 
 
 class Sweep(Axes):
@@ -138,7 +140,12 @@ def _repeats(values: Sequence[Any]) -> bool:
 
 
 def cell_name(values: Mapping[str, Any]) -> str:
-    return ",".join(f"{key}={value}" for key, value in values.items()) or "default"
+    return ",".join(f"{key}={shown(value)}" for key, value in values.items()) or "default"
+
+
+def shown(value: Any) -> str:
+    """A setting in a name."""
+    return str(value) if not isinstance(value, bool) else "on" if value else "off"
 
 
 def as_column(value: Any) -> Any:

@@ -84,8 +84,9 @@ def snippet(row: dict[str, Any]) -> str:
     What diffusers' pipeline cannot do stands in it as a comment.
     """
     settings = json.loads(row["settings"])
-    model, sampling = settings["model"], settings["sampling"] | from_columns(row, settings.get("swept", []))
-    refine = stored_section(Refine, settings["refine"]) if settings["refine"] else None
+    swept = from_columns(row, settings.get("swept", []))
+    model, sampling = settings["model"], settings["sampling"] | swept
+    refine = stored_section(Refine, settings["refine"]) if settings["refine"] and swept.get("refine", True) else None
     pipeline = settings.get("pipeline", SD3)
     lacks = Pipeline.named(pipeline).lacks if pipeline != SD3 else []
     arguments = {name: row[name] for name in ARGUMENTS if name not in lacks and (name not in OPTIONAL or row[name])}

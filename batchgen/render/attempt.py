@@ -171,7 +171,10 @@ def image_rows(rows: pa.Table, job: Job) -> list[ImageRow]:
     swept, found = job.sweep.columns, []
     for row in rows.select([*names, *swept]).to_pylist():
         said = {name: row[name] for name in names} | {"negative_prompt": row["negative_prompt"] or ""}
-        found.append(ImageRow(**said, sampling=job.in_cell(from_columns(row, swept)).sampling if swept else None))
+        if swept:
+            here = job.in_cell(from_columns(row, swept))
+            said |= {"sampling": here.sampling, "refine": here.refine is not None}
+        found.append(ImageRow(**said))
     return found
 
 

@@ -19,6 +19,7 @@ from batchgen.columns import SHARED
 from batchgen.job import Model, Refine, Sampling
 from batchgen.job.presets import Preset
 from batchgen.job.steps import CLIP_TOKENS, SNAP, guidance_window, refine_steps, refined_size, skip_layer_steps
+from batchgen.job.sweep import shown
 from batchgen.rows.expansion import Expansion
 from batchgen.rows.grid import Distinct, Grid
 
@@ -96,6 +97,11 @@ class Bucket:
             swept=swept,
         )
 
+    @property
+    def refined(self) -> bool:
+        """Whether its images have the job's second pass, if it has one."""
+        return bool(dict(self.swept).get("refine", True))
+
     def __str__(self) -> str:
         layers = ",".join(map(str, self.skip_layers))
         skipping = f"{layers}@{self.skip_start:g}-{self.skip_stop:g}" if layers else "off"
@@ -103,7 +109,7 @@ class Bucket:
         said = (
             f"{self.height}x{self.width} steps={self.num_inference_steps} guidance={guidance} "
             f"slg={skipping} t5={self.max_sequence_length}" + (f" adapter={self.adapter}" if self.adapter else "")
-        ) + "".join(f" {name}={value}" for name, value in self.swept)
+        ) + "".join(f" {name}={shown(value)}" for name, value in self.swept)
         if self.one_call is None:
             return said
         scale, negative = self.one_call

@@ -39,12 +39,13 @@ class Cell:
     def of(cls, job: Job, values: Mapping[str, Any], model: FoundModel, kept: Mapping[str, int]) -> Self:
         """job: the whole one. kept: the rules of the run."""
         here = job.in_cell(values)
+        said = here.sampling.model_dump() | {"refine": here.refine is not None}
         return cls(
             values=values,
             sampling=here.sampling,
-            columns=tuple((name, as_column(getattr(here.sampling, name))) for name in job.sweep.columns),
+            columns=tuple((name, as_column(said[name])) for name in job.sweep.columns),
             decides={"model_digest": model.digest, "dtype": job.model.dtypes}
-            | ({"refiner": model.refiner.digest} if model.refiner else {})
+            | ({"refiner": model.refiner.digest} if model.refiner and here.refine else {})
             | deciding(here)
             | rules.deciding(kept, here.sampling),
             guided_again=here.refine is not None and here.refine.guidance_scale > 1,

@@ -101,7 +101,8 @@ def notices(job: Job, columns: Collection[str]) -> Iterator[str]:
     """Settings of the job that decide nothing in any image. columns: of the table."""
     sampling, sweep = job.sampling, job.sweep
     guided = "guidance_scale" in columns or max([sampling.guidance_scale, *sweep.values_of("guidance_scale")]) > 1
-    again = job.refine is not None and job.refine.guidance_scale > 1
+    refined = [values.get("refine", True) for values in sweep.by_cell().values()]
+    again = job.refine is not None and any(refined) and job.refine.guidance_scale > 1
     if not guided and (asked := _asked(job, ("guidance_start", "guidance_stop", "negative_prompt_stop"))):
         yield f"{_change(asked)} no image: guidance_scale is not above 1."
     if not skips_layers(job, columns) and (asked := _asked(job, SKIP_WINDOW)):

@@ -96,3 +96,16 @@ def test_a_run_records_what_was_used_and_shows_its_code(prepared):
     for row in map(results.row, frame["image_id"]):
         assert ("the sampler dpmpp_2m" in show.snippet(row)) == (row["sampler"] == "dpmpp_2m")
         assert f"sampler: {row['sampler']}" in {f"{name}: {value}" for name, value in show.facts(row)}
+
+
+@pytest.mark.parametrize("model", [None, {"preset": "demo"}], ids=["same", "another"])
+def test_a_cell_with_and_without_a_second_pass_draws_what_a_job_draws(prepared, model):
+    refine = {"scale": 1.5, "strength": 0.5, "num_inference_steps": 4} | ({"model": model} if model else {})
+    whole = prepared({}, refine=refine, sweep={"refine": [True, False]})
+    renderer = load_renderer(ModelSpec.of(whole.model, whole.job, whole.facts.rules))
+    for row, section in zip(rows_of(whole), ({"refine": refine}, {}), strict=True):
+        alone = prepared({}, **section)
+        (same,) = rows_of(alone)
+        assert drawn(renderer, row) == drawn(load_renderer(ModelSpec.of(alone.model, alone.job)), same)
+    with pytest.raises(ValueError, match="differ in refine"):
+        renderer.denoise(rows_of(whole), [*renderer.encode(rows_of(whole)[:1])] * 2)

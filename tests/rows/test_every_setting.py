@@ -133,8 +133,8 @@ def test_sampling(outcome, name):
 )
 @pytest.mark.parametrize("name", Axes.model_fields)
 def test_sweep(outcome, name, way):
-    value = (SAMPLING | {"prompt": "{prompt}, in oil"})[name]
-    base, changed = outcome(), outcome(sweep=way(name, value))
+    value = (SAMPLING | {"prompt": "{prompt}, in oil", "refine": False})[name]
+    base, changed = outcome(refine={}), outcome(refine={}, sweep=way(name, value))
     assert check(base, changed, value) == (name != "adapter")
 
 

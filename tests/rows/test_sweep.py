@@ -236,3 +236,41 @@ def test_the_card_names_the_cells_in_the_jobs_order(make_job):
     run = make_plan(prepare(make_job(["a"], sampling=LOOP, sweep=sweep)))[0]
     assert "| cell | slow |\n| cell | a\\|b |\n" in dataset_card(run)
     assert "| cell |" not in dataset_card(make_plan(prepare(make_job(["a"], out="other")))[0])
+
+
+# --- a second pass
+
+
+def test_a_second_pass_is_on_and_off(make_job):
+    import json
+
+    import batchgen
+    from batchgen.look import show
+
+    refine = {"scale": 2.0, "strength": 0.5}
+    job = make_job(["a"], sampling=LOOP, refine=refine, sweep={"refine": [True, False]})
+    run, summary = make_plan(prepare(job))
+    assert list(summary.cells) == ["refine=on", "refine=off"]
+    assert [label.rpartition(" ")[2] for label in summary.buckets] == ["refine=on", "refine=off"]
+    on, off = summary.buckets.values()
+    assert (on.pixels, off.pixels) == (64 * 64, 32 * 32)
+    assert on.tflop > off.tflop
+    results = batchgen.open(render_here(run).store.url)
+    frame = results.to_pandas().set_index("cell")
+    assert frame["image_height"].to_dict() == {"refine=on": 64, "refine=off": 32}
+    assert frame["refine"].to_dict() == {"refine=on": True, "refine=off": False}
+    codes = {row["cell"]: show.snippet(row) for row in map(results.row, frame["image_id"])}
+    assert "Img2Img" in codes["refine=on"]
+    assert "Img2Img" not in codes["refine=off"]
+    assert json.loads(results.row(frame["image_id"].iloc[0])["settings"])["swept"] == ["refine"]
+
+
+def test_without_its_second_pass_a_cell_is_as_a_job_without_one(make_job, rows_of):
+    refine = {"scale": 2.0, "strength": 0.5, "guidance_scale": 6.0}
+    cell = rows_of(refine=refine, sweep={"refine": [False]}, sampling=LOOP | {"guidance_scale": 1.0})
+    prepared = prepare(make_job(["a"], refine=refine, sampling=LOOP, sweep={"refine": [True, False]}))
+    on, off = prepared.expansion.cells.values()
+    assert off.decides == prepare(make_job(["a"], out="other", sampling=LOOP)).expansion.cells["default"].decides
+    assert "refine" in on.decides
+    assert (on.guided_again, off.guided_again) == (True, False)
+    assert cell[0]["bucket"].endswith("refine=off")

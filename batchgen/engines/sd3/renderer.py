@@ -30,7 +30,8 @@ from batchgen.run.rules import SIMPLE
 from batchgen.weights.spec import ModelSpec
 
 Tensor = torch.Tensor
-SHARED = ("height", "width", "num_inference_steps", "max_sequence_length", "adapter", "sampling")  # of the bucket key
+# Of the bucket key.
+SHARED = ("height", "width", "num_inference_steps", "max_sequence_length", "adapter", "sampling", "refine")
 
 
 class SD3Renderer:

@@ -36,6 +36,12 @@ SHOWN_BUCKETS = 64
 SHOWN_CUT = 90  # characters of a cut text
 
 
+def print_name(console: Console, name: str) -> None:
+    """Before what is said of one of several models."""
+    if name:
+        say(console, f"model {name}:")
+
+
 def print_plan(console: Console, prepared: Prepared, summary: Summary, cost: Iterable[str]) -> None:
     """All that is known before the run uses a GPU. cost: lines of cost.estimate."""
     say(console, f"{summary.images} images of {summary.prompts} prompts, model {prepared.model.path}")

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from batchgen.errors import Problem, Refused
 from batchgen.job.job import Job
 from batchgen.job.names import meant
+from batchgen.job.several import MODELS, names_several, several
 from batchgen.words import nearest
 
 # What pydantic puts into a key's path where a key may be of several kinds.
@@ -23,6 +24,16 @@ KINDS = ("literal['auto']", "constrained-int", "list[str]", "str", "all", "each"
 
 def load_job(path: str | Path, overrides: list[str] | None = None) -> Job:
     """Read a job file, apply `key.key=value` overrides, and validate. Raises Refused with every mistake in it."""
+    return job_from(_read(path, overrides), str(path))
+
+
+def load_jobs(path: str | Path, overrides: list[str] | None = None) -> dict[str, Job]:
+    """The same of a file that may name several models: a job for each by its name, or one job named ""."""
+    values = _read(path, overrides)
+    return several(values, str(path), job_from) if names_several(values) else {"": job_from(values, str(path))}
+
+
+def _read(path: str | Path, overrides: list[str] | None) -> Any:
     try:
         values = yaml.load(Path(path).read_text("utf-8"), Loader=_UniqueKeys)
     except OSError as error:
@@ -31,11 +42,15 @@ def load_job(path: str | Path, overrides: list[str] | None = None) -> Job:
         raise Refused(f"{path}: is not YAML: {error}") from error
     for override in overrides or []:
         _override(values, override)
-    return job_from(values, str(path))
+    return values
 
 
 def job_from(values: Any, source: str = "job") -> Job:
     """Validate a mapping of sections. Raises Refused with every mistake in it, each with its key."""
+    if names_several(values):
+        raise Refused(
+            Problem("one model is wanted here: name it in `model`, and its own output.path.", f"{source}: {MODELS}")
+        )
     try:
         return Job.model_validate(values)
     except ValidationError as error:
@@ -48,6 +63,7 @@ def schema() -> dict[str, Any]:
     found["title"], found["required"] = "batchgen job", ["input", "output"]
     for name in ("Model", "Sampling"):
         found["$defs"][name].pop("required", None)
+    found["properties"][MODELS] = {"type": "object", "additionalProperties": {"$ref": "#/$defs/Model"}}
     return found
 
 
@@ -119,7 +135,7 @@ def _keys_at(path: list[str]) -> list[str]:
         section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
         if section is None:
             return []
-    return list(section.model_fields)
+    return [*section.model_fields, *([] if path else [MODELS])]
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:

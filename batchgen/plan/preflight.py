@@ -6,7 +6,7 @@ Writes nothing but a probe of the output place, which it removes again. Imports 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -130,6 +130,16 @@ def prepare(job: Job, *, extend: bool = False, look_only: bool = False) -> Prepa
         notes=notes,
         notices=(*table.notices, *idle.notices(job, table.columns), *_left_out(model, facts)),
     )
+
+
+def prepare_all(jobs: Mapping[str, Job], *, extend: bool = False, look_only: bool = False) -> dict[str, Prepared]:
+    """prepare() of each; the mistakes of all together."""
+    refusals, found = Refusals(), dict[str, Prepared]()
+    for name, job in jobs.items():
+        with refusals.gather():
+            found[name] = prepare(job, extend=extend, look_only=look_only)
+    refusals.raise_any()
+    return found
 
 
 def _unseen(model: FoundModel, run: Run | None) -> Iterator[str]:

@@ -11,14 +11,13 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from batchgen.columns import OF_CELLS
 from batchgen.job import LOOP, Job, Model, OnOverflow, Sampling
 from batchgen.job.pipelines import Pipeline
 from batchgen.job.sweep import as_column
 from batchgen.rows.sizes import Limits, limits, refuse_impossible_sizes
 from batchgen.run import rules
 from batchgen.run.found_model import FoundModel
-from batchgen.schema import BENCHMARK_PROMPT, SOURCE_FIELDS
+from batchgen.schema import BENCHMARK_PROMPT, CELL_FIELDS, SOURCE_FIELDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ class Expansion:
 
 
 def _swept(job: Job, extras: Sequence[pa.Field]) -> tuple[pa.Field, ...]:
-    found = [pa.field(name, pa.type_for_alias(OF_CELLS[name])) for name in job.sweep.columns]
+    found = [field for field in CELL_FIELDS if field.name in job.sweep.columns]
     if "prompt" in job.sweep.keys and BENCHMARK_PROMPT.name not in {field.name for field in extras}:
         found.append(BENCHMARK_PROMPT)
     return tuple(found)

@@ -84,7 +84,7 @@ class Sweep(Axes):
 
     @model_validator(mode="after")
     def check_axes(self) -> Self:
-        crossed, paired = self.lists(), self.zip.lists() if self.zip else {}
+        crossed, paired = self.lists(), self.paired()
         for name, values in [*crossed.items(), *paired.items()]:
             if not values or (name in crossed and _repeats(values)):
                 raise ValueError(f"{name} needs at least one value and none twice.")
@@ -101,6 +101,10 @@ class Sweep(Axes):
             Wording.of(text)
         return self
 
+    def paired(self) -> dict[str, list[Any]]:
+        """What varies together, by setting."""
+        return self.zip.lists() if self.zip else {}
+
     def axes(self) -> dict[str, Any]:
         """What is swept, as it is written."""
         return {name: said for name, said in self.model_dump(exclude_none=True).items() if said or name != "cells"}
@@ -108,8 +112,7 @@ class Sweep(Axes):
     @property
     def keys(self) -> tuple[str, ...]:
         """The settings that vary."""
-        said = {name for values in self.by_cell().values() for name in values}
-        return tuple(name for name in Axes.model_fields if name in said)
+        return tuple(name for name in Axes.model_fields if self.values_of(name))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -117,14 +120,16 @@ class Sweep(Axes):
         return tuple(name for name in OF_CELLS if name in self.keys)
 
     def values_of(self, name: str) -> list[Any]:
-        """All that cells say of one setting."""
-        return [values[name] for values in self.by_cell().values() if name in values]
+        """All that cells say of one setting, each once."""
+        named = [value for cell in self.cells.values() if (value := getattr(cell, name)) is not None]
+        said = [*self.lists().get(name, []), *self.paired().get(name, []), *named]
+        return [value for at, value in enumerate(said) if value not in said[:at]]
 
     def by_cell(self) -> dict[str, dict[str, Any]]:
         """Cell name → the settings that it says, in order. Without axes: one cell, 'default'."""
         if self.cells:
             return {name: cell.model_dump(exclude_none=True) for name, cell in self.cells.items()}
-        crossed, paired = self.lists(), self.zip.lists() if self.zip else {}
+        crossed, paired = self.lists(), self.paired()
         pairs = [dict(zip(paired, values, strict=True)) for values in zip(*paired.values(), strict=True)]
         combinations = (
             dict(zip(crossed, values, strict=True)) | pair

@@ -105,7 +105,7 @@ def notices(job: Job, columns: Collection[str]) -> Iterator[str]:
     again = job.refine is not None and any(refined) and job.refine.guidance_scale > 1
     if not guided and (asked := _asked(job, ("guidance_start", "guidance_stop", "negative_prompt_stop"))):
         yield f"{_change(asked)} no image: guidance_scale is not above 1."
-    if not skips_layers(job, columns) and (asked := _asked(job, SKIP_WINDOW)):
+    if not skips_layers(job, columns) and (asked := _asked(job, (*SKIP_WINDOW, "skip_guidance_layers"))):
         yield f"{_change(asked)} no image: skip_layer_guidance_scale is 0."
     names = ("negative_prompt", "negative_prompt_2", "negative_prompt_3")
     negatives = [f"sampling.{name}" for name in names if getattr(sampling, name)]
@@ -122,9 +122,9 @@ def notices(job: Job, columns: Collection[str]) -> Iterator[str]:
 
 
 def _asked(job: Job, names: Iterable[str]) -> list[str]:
-    """Those that the job sets or sweeps, with their section."""
-    usual = Sampling.model_fields
-    said = [f"sampling.{name}" for name in names if getattr(job.sampling, name) != usual[name].get_default()]
+    """Those that the job sets or sweeps, with their section. What a preset says, nobody asked for."""
+    usual = {name: field.get_default() for name, field in Sampling.model_fields.items() if not field.is_required()}
+    said = [f"sampling.{name}" for name in names if name in usual and getattr(job.sampling, name) != usual[name]]
     return said + [f"sweep.{name}" for name in names if name in job.sweep.keys]
 
 

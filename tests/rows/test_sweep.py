@@ -3,7 +3,7 @@
 import pytest
 
 from batchgen import columns
-from batchgen.errors import Refused
+from batchgen.errors import Refused, RunMismatch
 from batchgen.plan.graph import expanded, make_plan, survey
 from batchgen.plan.preflight import prepare
 from batchgen.run import rules
@@ -88,6 +88,9 @@ def test_settings_that_a_sweep_says_in_vain_are_told(make_job):
     assert "sweep.guidance_stop changes no image: guidance_scale is not above 1." in notices
     notices = prepare(make_job(["a"], sampling=LOOP, sweep={"skip_layer_guidance_stop": [0.5, 1.0]})).notices
     assert "sweep.skip_layer_guidance_stop changes no image: skip_layer_guidance_scale is 0." in notices
+    notices = prepare(make_job(["a"], sampling=LOOP, sweep={"skip_guidance_layers": [[1], [2]]})).notices
+    assert "sweep.skip_guidance_layers changes no image: skip_layer_guidance_scale is 0." in notices
+    assert not any("skip" in notice for notice in prepare(make_job(["a"], sampling=LOOP)).notices)
 
 
 def test_rendered_again_from_its_row(make_job):
@@ -227,6 +230,10 @@ def test_a_cell_more_is_an_extension_and_keeps_the_order_of_the_newest_job(make_
     run, summary = make_plan(prepare(make_job(["a"], sampling=LOOP, sweep={"cells": more}), extend=True))
     assert summary.images == 1
     assert run.cells == ["slow", "middle", "fast"]
+    render_here(run)
+    cells["other"] = {"sampler": "dpmpp_2m"}  # the files of the run have no such column
+    with pytest.raises(RunMismatch, match=r"differ \(sweep.sampler\).*Keep the table's columns and the settings"):
+        make_plan(prepare(make_job(["a"], sampling=LOOP, sweep={"cells": cells}), extend=True))
 
 
 def test_the_card_names_the_cells_in_the_jobs_order(make_job):

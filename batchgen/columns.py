@@ -3,7 +3,8 @@
 Data only; knows no Arrow, no file and no job, so that all rooms can read it. To add a setting that a row may have:
 one line here, a field of `job.Sampling`, one of `engines.protocol.ImageRow`, and the engine that obeys it. If it may be
 swept, also a field of `job.Sweep` and a matrix of `rows.grid.Grid`; if images of one batch must agree in it, also a
-keyword of `rows.buckets.Bucket.of`. The tests say which of these is missing.
+keyword of `rows.buckets.Bucket.of`. A setting that a cell may say and a row may not: one line in OF_CELLS, and a field
+of `job.Sweep`. The tests say which of these is missing.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ COLUMNS = (
     _name("sample_index", "int32"),
     _name("cell"),
     Column(name="id", type="string", turn=0, planned=False),
-    _text("prompt", 1),
+    _text("prompt", 1, swept=True),
     _text("prompt_2", 3),
     _text("prompt_3", 4),
     _text("negative_prompt", 2, swept=True),
@@ -101,6 +102,22 @@ COLUMNS = (
     ),
     Column(name="seed", type="int64", turn=7, limits=(0, MAX_SEED), code="BAD_SEED", decides=True),
 )  # fmt: skip
+
+# Settings that a cell of a sweep may say: of the loop, and whether there is a second pass. A run that sweeps one has a
+# column of it, and no other run has: a table's own column of this name stays its own where it is not swept. All decide
+# pictures, and batches agree in them.
+OF_CELLS = {
+    "sampler": "string",
+    "schedule": "string",
+    "shift": "float64",  # null: the checkpoint's
+    "guidance_start": "float64",
+    "guidance_stop": "float64",
+    "negative_prompt_stop": "float64",
+    "skip_guidance_layers": "string",  # 7,8,9
+    "skip_layer_guidance_start": "float64",
+    "skip_layer_guidance_stop": "float64",
+    "refine": "bool",
+}
 
 _OF_MANIFESTS = sorted((column.turn, column) for column in COLUMNS if column.turn is not None)
 MANIFEST = tuple(column.name for _, column in _OF_MANIFESTS)  # `input.columns` maps the user's names to these

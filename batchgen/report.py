@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from batchgen.job import Job
 from batchgen.job.steps import refine_steps
 from batchgen.look import show
 from batchgen.look.doctor import Report
@@ -36,6 +37,12 @@ IDLE = {
 ENCODERS = {"clip_l": "CLIP-L", "clip_g": "CLIP-G", "t5": "T5"}
 SHOWN_BUCKETS = 64
 SHOWN_CUT = 90  # characters of a cut text
+
+
+def print_name(console: Console, name: str) -> None:
+    """Before what is said of one of several models."""
+    if name:
+        say(console, f"model {name}:")
 
 
 def print_plan(console: Console, prepared: Prepared, summary: Summary, cost: Iterable[str]) -> None:
@@ -69,7 +76,7 @@ def print_plan(console: Console, prepared: Prepared, summary: Summary, cost: Ite
         say(console, f"{summary.same_noise} seeds differ from others by multiples of 2^32, which torch does not see:")
         say(console, "  they draw the same noise.")
     if len(summary.cells) > 1:
-        say(console, "cells: " + ", ".join(f"{cell}: {count}" for cell, count in sorted(summary.cells.items())))
+        say(console, "cells: " + ", ".join(_by_cell(prepared.job, summary)))
     for name, text in OVERFLOW.items():
         if summary.overflow[name]:
             say(console, f"{summary.overflow[name]} images {text}")
@@ -89,6 +96,13 @@ def print_plan(console: Console, prepared: Prepared, summary: Summary, cost: Ite
     state = "continues the run in" if prepared.run is not None else "would go to"
     untried = "" if prepared.run is not None or prepared.store.is_local else ", where nothing was written yet to try it"
     say(console, f"{state} {prepared.store}{untried}")
+
+
+def _by_cell(job: Job, summary: Summary) -> Iterator[str]:
+    """How many images each cell has, in the job's order; bad rows are in none."""
+    for cell in dict.fromkeys([*job.sweep.by_cell(), *summary.cells]):
+        if summary.cells[cell]:
+            yield f"{cell}: {summary.cells[cell]}"
 
 
 def print_finished(console: Console, finished: Finished) -> None:

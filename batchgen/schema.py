@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from batchgen.columns import PLANNED
+from batchgen.columns import OF_CELLS, PLANNED
 
 TOKEN_FIELDS = [
     # Counts include the special tokens and are taken without truncation; the limits are 77, 77 and the row's for T5.
@@ -60,6 +60,12 @@ SOURCE_FIELDS = [
     pa.field("source_file", pa.string()),  # as short as tells the files of the manifest apart
     pa.field("source_row", pa.int64()),  # its row (Parquet) or line in that file, from 1
 ]
+
+# What cells of a sweep say, in runs that sweep it.
+CELL_FIELDS = [pa.field(name, pa.type_for_alias(kind)) for name, kind in OF_CELLS.items()]
+
+# The prompt as it stands in the manifest, where a sweep says others: what an image is judged by, however it was asked.
+BENCHMARK_PROMPT = pa.field("benchmark_prompt", pa.string())
 
 IMAGE_TYPE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
 

@@ -6,7 +6,7 @@ three is done.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -21,12 +21,14 @@ from batchgen.finalize.proof import finalize
 from batchgen.job import Job
 from batchgen.look import contact_page, contact_sheet
 from batchgen.plan.graph import make_plan
-from batchgen.plan.preflight import Prepared, prepare
+from batchgen.plan.preflight import Prepared, prepare, prepare_all
 from batchgen.plan.preview import prepare_preview
 from batchgen.plan.retry import plan_retry
 from batchgen.rendering.progress import Display, Tally
 from batchgen.run.directory import Run
 from batchgen.run.layout import CARD, SUCCESS
+from batchgen.run.siblings import name_below
+from batchgen.storage.store import Store
 from batchgen.words import say, size
 
 MOST_SHOWN = 200  # pictures of a contact sheet: more would be no preview, and too much for a mail
@@ -83,6 +85,40 @@ def render(job: Job, console: Console, options: Options | None = None) -> Finish
     if totals.failed > allowed * totals.planned:
         raise TooManyFailures(_too_many(run, totals, allowed))
     return Finished(run, totals, rendered)
+
+
+def render_all(jobs: Mapping[str, Job], console: Console, options: Options) -> Iterator[Finished]:
+    """Bring all jobs of a file to their end, one after the other; more than one are of several models.
+
+    All are checked before the first is rendered. Where too many images of one fail, the others are rendered all the
+    same. Raises as render() does.
+    """
+    if "" in jobs:
+        yield render(jobs[""], console, options)
+        return
+    if options.max_gpu_hours is not None:
+        raise Refused("--max-gpu-hours counts for one run: give it to a job with one `model`, which continues its run.")
+    failures = list[TooManyFailures]()
+    prepare_all(jobs, extend=options.extend)
+    if options.limit is None:
+        _name_all(jobs)
+    for name, job in jobs.items():
+        say(console, f"model {name}")
+        try:
+            yield render(job, console, options)
+        except TooManyFailures as failure:
+            say(console, str(failure))
+            failures.append(failure)
+    if failures:
+        raise failures[0]
+
+
+def _name_all(jobs: Mapping[str, Job]) -> None:
+    """Say above the runs which there are. Raises Refused where a run of one model lies in their place."""
+    parent = Store.open(next(iter(jobs.values())).output.path.rpartition("/")[0])
+    if Run.find(parent) is not None:
+        raise Refused(f"output.path {parent}: holds the run of one model. Name a directory for those of several.")
+    name_below(parent, jobs)
 
 
 def _planned(prepared: Prepared, console: Console, limit: int | None) -> Run:

@@ -7,13 +7,14 @@ from dataclasses import fields
 
 from batchgen import columns
 from batchgen.engines.protocol import ImageRow
-from batchgen.job import Sampling, Sweep
+from batchgen.job import LOOP, Sampling
+from batchgen.job.sweep import Axes, CellSettings
 from batchgen.rows.buckets import Bucket
 from batchgen.rows.grid import Grid
 
 
 def test_a_renderer_is_told_what_decides_an_image_and_its_name():
-    assert {field.name for field in fields(ImageRow)} == {"image_id", *columns.DECIDING}
+    assert {field.name for field in fields(ImageRow)} == {"image_id", "sampling", "refine", *columns.DECIDING}
 
 
 def test_the_job_says_what_a_row_does_not_say():
@@ -22,7 +23,11 @@ def test_the_job_says_what_a_row_does_not_say():
 
 
 def test_the_axes_of_a_sweep_are_the_swept_columns():
-    assert set(Sweep.model_fields) == set(columns.SWEPT)
+    assert Axes.model_fields.keys() == CellSettings.model_fields.keys() == {*columns.SWEPT, *columns.OF_CELLS}
+
+
+def test_a_cell_may_say_all_of_the_loop_but_levels_and_whether_there_is_a_second_pass():
+    assert {*columns.OF_CELLS} == {*LOOP, "refine"} - {"sigmas"}
 
 
 def test_each_swept_column_has_a_matrix():
@@ -30,7 +35,7 @@ def test_each_swept_column_has_a_matrix():
 
 
 def test_a_bucket_is_made_of_the_shared_columns():
-    assert set(inspect.signature(Bucket.of).parameters) == {"sampling", "one_call", *columns.SHARED}
+    assert set(inspect.signature(Bucket.of).parameters) == {"sampling", "one_call", "swept", *columns.SHARED}
 
 
 def test_numbers_of_a_manifest_have_a_code():

@@ -62,7 +62,57 @@ def test_an_empty_section_is_as_good_as_none(tmp_path, section):
         ({"bogus": {}}, "job: bogus: unknown key. There are: input, model, sampling, sweep, refine, output"),
         ({"sampling": {"steps": 4}}, "job: sampling.steps: unknown key. Did you mean num_inference_steps?"),
         ({"sampling": {"cfg": 4}}, "job: sampling.cfg: unknown key. Did you mean guidance_scale?"),
-        ({"sweep": {"sampler": ["euler"]}}, "job: sweep.sampler: unknown key. There are: height, width,"),
+        (
+            {"sweep": {"zip": {"shift": [1.0], "guidance_scale": [1.0, 2.0]}}},
+            "sweep: zip takes lists of one length: guidance_scale has 2, shift has 1.",
+        ),
+        (
+            {"sweep": {"refine": [True, False]}},
+            "sweep.refine turns the second pass on and off: say in a section refine",
+        ),
+        ({"sweep": {"zip": {"shift": [1.0]}, "shift": [1.0, 2.0]}}, "sweep: shift stands in zip too: keep one."),
+        ({"sweep": {"zip": {"shift": [1.0, 1.0]}}}, "sweep: two cells say the same"),
+        ({"sweep": {"cells": {"a": {"shift": 1}}, "height": [512]}}, "cells says all that varies: say height in each"),
+        ({"sweep": {"cells": {"a": {"shift": 1}, "b": {"shift": 1}}}}, "sweep: two cells say the same"),
+        (
+            {"sweep": {"cells": {"a": {"sampelr": "euler"}}}},
+            "job: sweep.cells.a.sampelr: unknown key. Did you mean sampler? There are: height, width,",
+        ),
+        (
+            {"sweep": {"cells": {"a": {"guidance_stop": 0.0}}}},
+            "sweep: cell a: guidance_start to guidance_stop holds",
+        ),
+        ({"sweep": {"cells": {"a": {"adapter": "ink"}}}}, "adapter 'ink' is not in model.adapters"),
+        ({"sweep": {"sigmas": [1.0]}}, "job: sweep.sigmas: unknown key. There are: height, width,"),
+        (
+            {"sweep": {"cfg": [4]}},
+            "job: sweep.cfg: unknown key. Did you mean guidance_scale? There are: height, width,",
+        ),
+        ({"sweep": {"sampler": ["euler", "heun"]}}, "job: sweep.sampler.1: Input should be 'euler', 'dpmpp_2m'"),
+        (
+            {"sweep": {"skip_guidance_layers": [[7], [7]]}},
+            "skip_guidance_layers needs at least one value and none twice",
+        ),
+        (
+            {"sweep": {"skip_guidance_layers": [[30]]}},
+            "cell skip_guidance_layers=[30]: skip_guidance_layers [30]: sd3.5",
+        ),
+        (
+            {"sweep": {"guidance_start": [0.1, 0.9], "guidance_stop": [0.5, 1.0]}},
+            "sweep: cell guidance_start=0.9,guidance_stop=0.5: guidance_start is larger than guidance_stop.",
+        ),
+        (
+            {"sampling": {"sigmas": [1.0, 0.5]}, "sweep": {"schedule": ["normal", "beta"]}},
+            "sweep: cell schedule=beta: sigmas are the levels, and schedule: beta would make others.",
+        ),
+        (
+            {
+                "model": {"preset": "diffusers", "engine": "diffusers", "pretrained_model_name_or_path": "x"},
+                "sampling": {"height": 512, "width": 512},
+                "sweep": {"shift": [1.0]},
+            },
+            "does not give sweep.shift",
+        ),
         ({"model": {"preset": "sd35-medium"}}, "Did you mean sd3.5-medium?"),
         ({"model": {"preset": ["x"]}}, "is not known"),
         ({"sampling": {"height": 8}}, "sampling.height: Input should be greater than or equal to 16 (given: 8)"),
@@ -126,7 +176,7 @@ def test_other_renamings_are_typing_errors(columns):
 
 
 def test_cells_are_all_combinations_in_order():
-    cells = job(sweep={"guidance_scale": [3.0, 4.5], "height": [512, 1024]}).sweep.cells()
+    cells = job(sweep={"guidance_scale": [3.0, 4.5], "height": [512, 1024]}).sweep.by_cell()
     assert list(cells) == [
         "height=512,guidance_scale=3.0",
         "height=512,guidance_scale=4.5",
@@ -134,7 +184,7 @@ def test_cells_are_all_combinations_in_order():
         "height=1024,guidance_scale=4.5",
     ]
     assert cells["height=512,guidance_scale=4.5"] == {"height": 512, "guidance_scale": 4.5}
-    assert job().sweep.cells() == {"default": {}}
+    assert job().sweep.by_cell() == {"default": {}}
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from pydantic import BaseModel
 
 from batchgen.cli import app
 from batchgen.job import Input, Job, Sampling
-from batchgen.job.file import load_job
-from batchgen.schema import SOURCE_FIELDS, image_schema, metadata_schema
+from batchgen.job.file import load_jobs
+from batchgen.schema import BENCHMARK_PROMPT, CELL_FIELDS, SOURCE_FIELDS, image_schema, metadata_schema
 from tests.test_architecture import ORDER, ROOMS
 
 ROOT = Path(__file__).parent.parent
@@ -125,7 +125,7 @@ def test_yaml_is_a_job(page, tmp_path):
         missing = {"input": {"path": "prompts.csv"}, "output": {"path": "out/run"}}
         rest = {name: section for name, section in missing.items() if name not in yaml.safe_load(text)}
         (tmp_path / "job.yaml").write_text(text + (yaml.safe_dump(rest) if rest else ""))
-        load_job(tmp_path / "job.yaml")
+        load_jobs(tmp_path / "job.yaml")
 
 
 def has_key(section, keys):
@@ -220,7 +220,8 @@ def has_a_meaning(name):
 
 def test_every_column_is_explained_once_and_no_other():
     own, theirs = cells(ROOT / "docs/output.md", "Columns"), cells(ROOT / "docs/job-file.md", "The table")
-    stored = {*image_schema(SOURCE_FIELDS).names, *metadata_schema(SOURCE_FIELDS).names}
+    added = [*SOURCE_FIELDS, *CELL_FIELDS, BENCHMARK_PROMPT]
+    stored = {*image_schema(added).names, *metadata_schema(added).names}
     assert all(has_a_meaning(name) for name in theirs)
     assert {name for name in stored.union(Sampling.model_fields) if has_a_meaning(name)} <= set(theirs)
     assert len(own) + len(theirs) == len({*own, *theirs})

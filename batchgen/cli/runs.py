@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated
 
@@ -39,15 +40,16 @@ def plan(job: JobFile, overrides: Overrides = None, extend: Extend = False) -> N
     """Show what would happen: images per bucket and cell, overflow, cost, problems. Writes nothing."""
     from batchgen import report
     from batchgen.cost import estimate, measured
-    from batchgen.job.file import load_job
+    from batchgen.job.file import load_jobs
     from batchgen.plan.graph import survey
-    from batchgen.plan.preflight import prepare
+    from batchgen.plan.preflight import prepare_all
 
     with errors():
-        prepared = prepare(load_job(job, overrides), extend=extend, look_only=True)
-        summary = survey(prepared)
-        cost = estimate.lines(prepared.job, summary, measured.find(prepared), str(job))
-        report.print_plan(console(), prepared, summary, cost)
+        for name, prepared in prepare_all(load_jobs(job, overrides), extend=extend, look_only=True).items():
+            summary = survey(prepared)
+            cost = estimate.lines(prepared.job, summary, measured.find(prepared), str(job))
+            report.print_name(console(), name)
+            report.print_plan(console(), prepared, summary, cost)
 
 
 @app.command(
@@ -70,13 +72,14 @@ def render(
 ) -> None:
     """Plan if needed, render what is missing, finalize. Run it again to continue."""
     from batchgen import report, session
-    from batchgen.job.file import load_job
+    from batchgen.job.file import load_jobs
 
     options = session.Options(
         strict=strict, extend=extend, retry_failed=retry_failed, limit=limit, max_gpu_hours=max_gpu_hours
     )
     with errors():
-        report.print_finished(console(), session.render(load_job(job, overrides), console(), options))
+        for finished in session.render_all(load_jobs(job, overrides), console(), options):
+            report.print_finished(console(), finished)
 
 
 @app.command(rich_help_panel=PANEL, epilog=examples("batchgen status s3://bucket/run-17"))
@@ -85,14 +88,15 @@ def status(out: RunPath, as_json: AsJson = False) -> None:
     from batchgen import report
     from batchgen.look.status import status_of
     from batchgen.run.directory import Run
-    from batchgen.storage.store import Store
 
     with errors():
-        found = status_of(Run.open(Store.open(out)))
+        found = {name: status_of(run) for name, run in Run.all_at(out).items()}
         if as_json:
-            print(json.dumps(found.to_dict()))
-        else:
-            report.print_status(console(), found)
+            print(_json({name: one.to_dict() for name, one in found.items()}))
+            return
+        for name, one in found.items():
+            report.print_name(console(), name)
+            report.print_status(console(), one)
 
 
 @app.command(rich_help_panel=PANEL, epilog=examples("batchgen doctor out/run --rerender 20"))
@@ -106,18 +110,19 @@ def doctor(
     from batchgen.look import again
     from batchgen.look.doctor import examine
     from batchgen.run.directory import Run
-    from batchgen.storage.store import Store
 
+    found = {}
     with errors():
-        run = Run.open(Store.open(out))
-        examined = examine(run)
-        if rerender:
-            again.rerender(run, rerender, examined)
+        for name, run in Run.all_at(out).items():
+            found[name] = examine(run)
+            if rerender:
+                again.rerender(run, rerender, found[name])
+            if not as_json:
+                report.print_name(console(), name)
+                report.print_doctor(console(), found[name])
         if as_json:
-            print(json.dumps(asdict(examined)))
-        else:
-            report.print_doctor(console(), examined)
-    raise typer.Exit(1 if examined.problems else 0)
+            print(_json({name: asdict(examined) for name, examined in found.items()}))
+    raise typer.Exit(1 if any(examined.problems for examined in found.values()) else 0)
 
 
 @app.command(
@@ -144,3 +149,8 @@ def show(
             problem = render_again(results.run, results.stored(row), json.loads(row["versions"]))
             say(console(), problem or "rendered again: the same pixels")
     raise typer.Exit(1 if problem else 0)
+
+
+def _json(of: Mapping[str, object]) -> str:
+    """One line: of one run what there is, of several by the names of their models."""
+    return json.dumps(of.get("", of))

@@ -80,7 +80,7 @@ class Fitting:
     def _of_bucket(self, shapes: Mapping[str, Shapes], bucket: Bucket, size: int) -> Footprint:
         """Both passes; weights of the other pass's checkpoint that never leave are there too."""
         first = Predictor(self.model, shapes).predict(bucket, size, self.texts)
-        if self.refine is None:
+        if self.refine is None or not bucket.refined:
             return first
         height, width = refined_size(self.refine, bucket.height, bucket.width)
         larger = replace(bucket, height=height, width=width, guidance=self.refine.guidance_scale > 1)

@@ -75,9 +75,9 @@ class DiffusersRenderer:
         """(height, width, 3) uint8, rounded as VaeImageProcessor.numpy_to_pil does. upcast: there is nothing to do."""
         return [(latents[row] * 255).round().astype(np.uint8) for row in rows]
 
-    def sigmas(self, num_inference_steps: int) -> list[float]:
+    def sigmas(self, row: ImageRow) -> list[float]:
         """Those of the scheduler after its last call; empty where it has none, or where they depend on the size."""
-        return self._sigmas.get(num_inference_steps, [])
+        return self._sigmas.get(row.num_inference_steps, [])
 
     def peak_memory(self) -> int:
         return peak_memory(self.torch_device)

@@ -74,8 +74,8 @@ class FakeRenderer:
         decoded = [latents[i] for i in rows]
         return [None if pixels is not None and pixels[0, 0, 0] == 254 and not upcast else pixels for pixels in decoded]
 
-    def sigmas(self, num_inference_steps: int) -> list[float]:
-        return [1 - i / num_inference_steps for i in range(num_inference_steps + 1)]
+    def sigmas(self, row: ImageRow) -> list[float]:
+        return [1 - i / row.num_inference_steps for i in range(row.num_inference_steps + 1)]
 
     def peak_memory(self) -> int | None:
         return None
@@ -84,7 +84,7 @@ class FakeRenderer:
         """Blocky noise whose seed is everything that decides the image; the corner marks a VAE that gives NaN."""
         if "fake:nan" in row.prompt:
             return None
-        height, width = refined_size(self.spec.refine, row.height, row.width)
+        height, width = refined_size(self.spec.refine if row.refine else None, row.height, row.width)
         if "fake:flat" in row.prompt:
             return np.full((height, width, 3), 128, np.uint8)
         decides: tuple[Any, ...] = (
@@ -129,8 +129,9 @@ def _changed(spec: ModelSpec, row: ImageRow) -> list[tuple[str, Any]]:
     elif not row.skip_layer_guidance_scale:
         idle = ("skip",)
     names = [name for name in LOOP if not name.startswith(idle)]
-    found = [(name, value) for name in names if (value := getattr(spec.sampling, name)) != usual[name]]
-    again = spec.refine.model_dump(exclude={"model"}).items() if spec.refine else ()
+    sampling = row.sampling or spec.sampling
+    found = [(name, value) for name in names if (value := getattr(sampling, name)) != usual[name]]
+    again = spec.refine.model_dump(exclude={"model"}).items() if spec.refine and row.refine else ()
     fields = Refine.model_fields
     return found + [(f"refine.{name}", value) for name, value in again if value != fields[name].default]
 

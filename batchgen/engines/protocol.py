@@ -10,12 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from batchgen.job import Sampling
 from batchgen.run.images import Pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRow:
-    """All of an image row that a renderer needs. Rows of one batch agree on everything that the bucket key holds."""
+    """All of an image row that a renderer needs. Rows of one batch agree on everything that the bucket key holds.
+
+    sampling: what its cell says of the loop, with what the job says beside; None where all rows have the job's.
+    refine: whether it has the job's second pass, if there is one.
+    """
 
     image_id: str
     prompt: str
@@ -32,6 +37,8 @@ class ImageRow:
     negative_prompt_2: str | None = None
     negative_prompt_3: str | None = None
     adapter: str | None = None
+    sampling: Sampling | None = None
+    refine: bool = True
 
 
 class Renderer(Protocol):
@@ -62,8 +69,8 @@ class Renderer(Protocol):
         """
         ...
 
-    def sigmas(self, num_inference_steps: int) -> list[float]:
-        """The noise levels of the loop, num_inference_steps + 1 values from 1 to 0."""
+    def sigmas(self, row: ImageRow) -> list[float]:
+        """The noise levels of the loop of a row and its batch, num_inference_steps + 1 values from 1 to 0."""
         ...
 
     def peak_memory(self) -> int | None:

@@ -134,7 +134,7 @@ def _all_rows(runs: Sequence[tuple[str, Run]]) -> tuple[pd.DataFrame, list[Cell]
     for number, (label, run) in enumerate(runs):
         rows = planned_rows(run)
         rows = rows[rows["prompt"].notna()]
-        names = [name for name in _ordered(run) if name in set(rows["cell"])]
+        names = [name for name in run.cells if name in set(rows["cell"])]
         names += [name for name in rows["cell"].unique() if name not in names]
         places = pd.Series(np.arange(len(names)) + len(cells), names)
         frames.append(rows.assign(run=number, column=places[rows["cell"]].to_numpy()))
@@ -145,8 +145,8 @@ def _all_rows(runs: Sequence[tuple[str, Run]]) -> tuple[pd.DataFrame, list[Cell]
 
 
 def _cell(run: Run, rows: pd.DataFrame, label: str, number: int, name: str, *, several: bool, swept: bool) -> Cell:
-    plan = next((plan for plan in reversed(run.plans) if name in plan.job.sweep.cells()), run.plans[-1])
-    values = plan.job.sweep.cells().get(name, {})
+    plan = next((plan for plan in reversed(run.plans) if name in plan.job.sweep.by_cell()), run.plans[-1])
+    values = plan.job.sweep.by_cell().get(name, {})
     own = rows[rows["cell"] == name]
     versions, seconds = own["versions"].dropna(), own["render_seconds"].mean()
     full = f"{label}: {name}" if several else name
@@ -163,11 +163,6 @@ def _cell(run: Run, rows: pd.DataFrame, label: str, number: int, name: str, *, s
         versions=json.loads(versions.iloc[0]) if len(versions) else {},
         seconds=None if pd.isna(seconds) else float(seconds),
     )
-
-
-def _ordered(run: Run) -> list[str]:
-    """Names of cells in the order that the job wrote them."""
-    return [*dict.fromkeys(name for plan in run.plans for name in plan.job.sweep.cells())]
 
 
 COLUMNS = [

@@ -12,6 +12,7 @@ import yaml
 from batchgen.finalize.metadata import Totals
 from batchgen.run.directory import Run
 from batchgen.run.plans import Plan
+from batchgen.words import visible
 
 DATA_FILES = "data/*.parquet"
 _FRONT = {
@@ -44,7 +45,7 @@ images = load_dataset("path/of/this/directory", split="train")
 | revision | {plan.model.revision or "local"} |
 | model digest | {plan.model.digest} |
 | dtype | {plan.model.dtype} |
-{sampling}
+{sampling}{_cells(run)}
 
 Values of the table are the job's defaults; a row may say otherwise, and its own columns are what was used.
 """
@@ -52,6 +53,13 @@ Values of the table are the job's defaults; a row may say otherwise, and its own
 
 def _title(run: Run) -> str:
     return f"Images of {model_name(run.plans[0])}, made elsewhere" if run.is_adopted else "Images made with batchgen"
+
+
+def _cells(run: Run) -> str:
+    """A line of the table for each cell of a sweep, in the order of the job."""
+    if run.cells == ["default"]:
+        return ""
+    return "".join(f"\n| cell | {visible(cell).replace('|', chr(92) + '|')} |" for cell in run.cells)
 
 
 def model_name(plan: Plan) -> str:

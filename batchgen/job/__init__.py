@@ -2,7 +2,8 @@
 
 from batchgen.job.job import Cluster, Errors, Input, Job, OnOverflow, Output, Renderers
 from batchgen.job.model import PICKLES, TEXT_ENCODERS, Adapter, Model
-from batchgen.job.sampling import LATER, LOOP, Refine, Sampling, Sweep, cell_name
+from batchgen.job.sampling import LATER, LOOP, Refine, Sampling
+from batchgen.job.sweep import Sweep, cell_name
 from batchgen.words import closest, nearest
 
 __all__ = [

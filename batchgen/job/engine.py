@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from batchgen.job.model import TEXT_ENCODERS, Model
-from batchgen.job.sampling import LOOP, Refine, Sampling, Sweep
+from batchgen.job.sampling import LOOP, Refine, Sampling
+from batchgen.job.sweep import Sweep
 
 # Settings of the model that change how batchgen's own loop loads or runs it.
 LOADING = ("config", *TEXT_ENCODERS, "vae", "quantization", "offload", "vae_tiling")
@@ -45,7 +46,7 @@ def _of_sampling(model: Model, sampling: Sampling, sweep: Sweep) -> Iterator[str
     for name, value in usual.items():
         if getattr(sampling, name) != value:
             yield f"sampling.{name}"
-    if any(sweep.skip_layer_guidance_scale or []):
-        yield "sweep.skip_layer_guidance_scale"
-    if any(sweep.adapter or []):
-        yield "sweep.adapter"
+    for name in ("skip_layer_guidance_scale", "adapter"):
+        if any(sweep.values_of(name)):
+            yield f"sweep.{name}"
+    yield from (f"sweep.{name}" for name in sweep.columns)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from batchgen.errors import Problem, Refused
 from batchgen.job.job import Job
 from batchgen.job.names import meant
+from batchgen.job.several import MODELS, names_several, several
 from batchgen.words import nearest
 
 # What pydantic puts into a key's path where a key may be of several kinds.
@@ -23,6 +24,16 @@ KINDS = ("literal['auto']", "constrained-int", "list[str]", "str", "all", "each"
 
 def load_job(path: str | Path, overrides: list[str] | None = None) -> Job:
     """Read a job file, apply `key.key=value` overrides, and validate. Raises Refused with every mistake in it."""
+    return job_from(_read(path, overrides), str(path))
+
+
+def load_jobs(path: str | Path, overrides: list[str] | None = None) -> dict[str, Job]:
+    """The same of a file that may name several models: a job for each by its name, or one job named ""."""
+    values = _read(path, overrides)
+    return several(values, str(path), job_from) if names_several(values) else {"": job_from(values, str(path))}
+
+
+def _read(path: str | Path, overrides: list[str] | None) -> Any:
     try:
         values = yaml.load(Path(path).read_text("utf-8"), Loader=_UniqueKeys)
     except OSError as error:
@@ -31,11 +42,15 @@ def load_job(path: str | Path, overrides: list[str] | None = None) -> Job:
         raise Refused(f"{path}: is not YAML: {error}") from error
     for override in overrides or []:
         _override(values, override)
-    return job_from(values, str(path))
+    return values
 
 
 def job_from(values: Any, source: str = "job") -> Job:
     """Validate a mapping of sections. Raises Refused with every mistake in it, each with its key."""
+    if names_several(values):
+        raise Refused(
+            Problem("one model is wanted here: name it in `model`, and its own output.path.", f"{source}: {MODELS}")
+        )
     try:
         return Job.model_validate(values)
     except ValidationError as error:
@@ -48,6 +63,7 @@ def schema() -> dict[str, Any]:
     found["title"], found["required"] = "batchgen job", ["input", "output"]
     for name in ("Model", "Sampling"):
         found["$defs"][name].pop("required", None)
+    found["properties"][MODELS] = {"type": "object", "additionalProperties": {"$ref": "#/$defs/Model"}}
     return found
 
 
@@ -72,7 +88,11 @@ def _explain(detail: Any, source: str) -> Problem:
     path = [str(part) for part in detail["loc"] if part not in KINDS]
     where = f"{source}: {'.'.join(path)}" if path else source
     if detail["type"] == "extra_forbidden":
-        return Problem(f"unknown key.{_known(path[-1], _keys_at(path[:-1]))}", where)
+        keys = _keys_at(path[:-1])
+        found = f"unknown key.{_known(path[-1], keys)}"
+        if path[0] == "sweep" and not found.endswith(listed := _listed(keys)):
+            found += listed  # which settings may vary, nobody knows by heart
+        return Problem(found, where)
     if detail["type"] == "missing":
         return Problem("is required.", where)
     message = detail["msg"].removeprefix("Value error, ")
@@ -86,7 +106,11 @@ def _known(key: str, keys: list[str]) -> str:
     ours = meant(key)
     if ours in keys:
         return f" Did you mean {ours}?"
-    return nearest(key, keys) or (f" There are: {', '.join(keys)}." if keys else "")
+    return nearest(key, keys) or _listed(keys)
+
+
+def _listed(keys: list[str]) -> str:
+    return f" There are: {', '.join(keys)}." if keys else ""
 
 
 def _together(problems: list[Problem]) -> list[Problem]:
@@ -100,14 +124,18 @@ def _together(problems: list[Problem]) -> list[Problem]:
 def _keys_at(path: list[str]) -> list[str]:
     """Names of the fields of the section that a path leads to."""
     section: Any = Job
+    annotation: Any = None
     for part in path:
+        if get_origin(annotation) is dict:  # the part is a name that the user gave: the section of its value stays
+            annotation = None
+            continue
         field = section.model_fields.get(part)
         annotation = getattr(field, "annotation", None)
         kinds = [annotation, *_kinds(annotation)]
         section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
         if section is None:
             return []
-    return list(section.model_fields)
+    return [*section.model_fields, *([] if path else [MODELS])]
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:

@@ -7,16 +7,17 @@ from a checkpoint stand in `presets` with their source.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from batchgen.columns import MANIFEST
 from batchgen.job.engine import refuse_beyond_diffusers
 from batchgen.job.model import Model, preset_named
-from batchgen.job.sampling import Refine, Sampling, Sweep
+from batchgen.job.sampling import LOOP, Refine, Sampling
 from batchgen.job.section import Section
+from batchgen.job.sweep import Sweep
 from batchgen.words import is_plain, nearest
 
 
@@ -107,6 +108,12 @@ class Job(Section):
         """The model of the first pass and that of the second, which is the first's unless it has its own."""
         return self.model, (self.refine and self.refine.model) or self.model
 
+    def in_cell(self, values: Mapping[str, Any]) -> Job:
+        """The job as if its own sections said what a cell says of the loop and of a second pass."""
+        loop = {name: values[name] for name in LOOP if name in values}
+        refine = self.refine if values.get("refine", True) else None
+        return self.model_copy(update={"sampling": self.sampling.model_copy(update=loop), "refine": refine})
+
     @model_validator(mode="before")
     @classmethod
     def fill_from_preset(cls, values: Any) -> Any:
@@ -134,24 +141,44 @@ class Job(Section):
         return self
 
     @model_validator(mode="after")
+    def check_cells(self) -> Self:
+        """What holds for `sampling` holds in every cell that says something of the loop."""
+        found = []
+        for cell, values in self.sweep.by_cell().items():
+            said = {name: values[name] for name in values if name in Sampling.model_fields}
+            if any(name in LOOP for name in values):
+                try:
+                    Sampling.model_validate(self.sampling.model_dump() | said)
+                except ValidationError as error:
+                    found += [f"cell {cell}: {one['msg'].removeprefix('Value error, ')}" for one in error.errors()]
+        if found:
+            raise ValueError("sweep: " + " ".join(found))
+        return self
+
+    @model_validator(mode="after")
     def check_skip_layers(self) -> Self:
-        layers, sampling = self.model.defaults.transformer[0], self.sampling
-        beyond = any(layer >= layers for layer in sampling.skip_guidance_layers)
-        if beyond and not self.model.has_own_weights:  # which may have more of them, or fewer: rows.idle
+        layers, found = self.model.defaults.transformer[0], list[str]()
+        for cell, values in self.sweep.by_cell().items():
+            sampling = self.in_cell(values).sampling
             given = sampling.skip_guidance_layers
-            raise ValueError(f"skip_guidance_layers {given}: {self.model.preset} has layers 0 to {layers - 1}.")
-        scales = [sampling.skip_layer_guidance_scale, *(self.sweep.skip_layer_guidance_scale or [])]
-        if max(scales) > 0 and not sampling.skip_guidance_layers:
-            raise ValueError(
-                f"skip_layer_guidance_scale is on, but {self.model.preset} names no layers: write "
-                "sampling.skip_guidance_layers, for example [7, 8, 9]."
-            )
+            where = f"sweep: cell {cell}: " if any(name.startswith("skip") for name in values) else ""
+            beyond = any(layer >= layers for layer in given)
+            if beyond and not self.model.has_own_weights:  # which may have more of them, or fewer: rows.idle
+                found.append(f"{where}skip_guidance_layers {given}: {self.model.preset} has layers 0 to {layers - 1}.")
+            scales = [sampling.skip_layer_guidance_scale, values.get("skip_layer_guidance_scale", 0)]
+            if max(scales) > 0 and not given:
+                found.append(
+                    f"{where}skip_layer_guidance_scale is on, but {self.model.preset} names no layers: write "
+                    "sampling.skip_guidance_layers, for example [7, 8, 9]."
+                )
+        if found:
+            raise ValueError(" ".join(dict.fromkeys(found)))
         return self
 
     @model_validator(mode="after")
     def check_adapters(self) -> Self:
         known = self.model.adapters
-        for name in (self.sampling.adapter, *(self.sweep.adapter or [])):
+        for name in (self.sampling.adapter, *self.sweep.values_of("adapter")):
             if name and name not in known:
                 listed = ", ".join(known) or "none"
                 raise ValueError(f"adapter {name!r} is not in model.adapters ({listed}).{nearest(name, known)}")
@@ -159,13 +186,19 @@ class Job(Section):
 
     @model_validator(mode="after")
     def check_steps_of_sigmas(self) -> Self:
-        if self.sampling.sigmas is not None and self.sweep.num_inference_steps is not None:
+        if self.sampling.sigmas is not None and "num_inference_steps" in self.sweep.keys:
             raise ValueError("sampling.sigmas says how many steps there are: leave sweep.num_inference_steps out.")
         return self
 
     @model_validator(mode="after")
+    def check_second_pass(self) -> Self:
+        if "refine" in self.sweep.keys and self.refine is None:
+            raise ValueError("sweep.refine turns the second pass on and off: say in a section refine what it is.")
+        return self
+
+    @model_validator(mode="after")
     def check_sweep(self) -> Self:
-        mapped = {ours for ours in self.input.columns.values() if ours in self.sweep.axes()}
+        mapped = {ours for ours in self.input.columns.values() if ours in self.sweep.keys and ours != "prompt"}
         if mapped:
             raise ValueError(
                 f"sweep and input.columns both set {', '.join(sorted(mapped))}: a swept value cannot also be a column."

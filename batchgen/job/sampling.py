@@ -1,4 +1,4 @@
-"""`sampling:`, `sweep:` and `refine:` of a job file: what decides an image beside its prompt and the weights.
+"""`sampling:` and `refine:` of a job file: what decides an image beside its prompt and the weights.
 
 Knows ranges; what samplers and schedules compute is in `engines.sd3`.
 """
@@ -6,8 +6,7 @@ Knows ranges; what samplers and schedules compute is in `engines.sd3`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,6 +17,7 @@ from batchgen.job.section import Guidance, Section, Seed, Share, Side, Steps, To
 Sampler = Literal["euler", "dpmpp_2m", "euler_ancestral"]
 Schedule = Literal["normal", "simple", "sgm_uniform", "beta"]
 Sigma = Annotated[float, Field(gt=0, le=1)]
+Layers = list[Annotated[int, Field(ge=0)]]
 Shift = Annotated[float, Field(ge=0.01, le=100)]  # beyond it, levels of 200 steps are no levels in 32 bits
 
 
@@ -64,7 +64,7 @@ class Sampling(Section):
     guidance_stop: Share = 1.0
     negative_prompt_stop: Share = 1.0
     skip_layer_guidance_scale: Guidance = 0.0  # off, as in diffusers unless skip_guidance_layers is given
-    skip_guidance_layers: list[Annotated[int, Field(ge=0)]]
+    skip_guidance_layers: Layers
     skip_layer_guidance_start: Share = 0.01  # diffusers 0.42.1 and Stability-AI/sd3.5
     skip_layer_guidance_stop: Share = 0.2  # the same two
     sampler: Sampler = "euler"
@@ -111,35 +111,6 @@ class Sampling(Section):
         return self
 
 
-class Sweep(Section):
-    """Axes over sampling keys; every combination is a cell, rendered with the same seeds."""
-
-    height: list[Side] | None = None
-    width: list[Side] | None = None
-    num_inference_steps: list[Steps] | None = None
-    guidance_scale: list[Guidance] | None = None
-    max_sequence_length: list[Tokens] | None = None
-    negative_prompt: list[str] | None = None
-    skip_layer_guidance_scale: list[Guidance] | None = None
-    adapter: list[str] | None = None  # "" is no adapter
-
-    @model_validator(mode="after")
-    def check_axes(self) -> Self:
-        for name, values in self.axes().items():
-            if not values or len(set(values)) != len(values):
-                raise ValueError(f"{name} needs at least one value and none twice.")
-        return self
-
-    def axes(self) -> dict[str, list[Any]]:
-        return {name: values for name, values in self.model_dump().items() if values is not None}
-
-    def cells(self) -> dict[str, dict[str, Any]]:
-        """Cell name → the sampling values it sets. Without axes: one cell, 'default'."""
-        axes = self.axes()
-        combinations = (dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values()))
-        return {cell_name(values): values for values in combinations}
-
-
 SECOND_MODEL = (  # what refine.model may say
     "preset",
     "pretrained_model_name_or_path",
@@ -184,7 +155,3 @@ class Refine(Section):
                 f"model cannot say {', '.join(others)} here: leave it out, or write it in the job's model."
             )
         return self
-
-
-def cell_name(values: Mapping[str, Any]) -> str:
-    return ",".join(f"{key}={value}" for key, value in values.items()) or "default"

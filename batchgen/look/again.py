@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from batchgen.engines import load_renderer
 from batchgen.errors import Infrastructure
+from batchgen.job import Job
 from batchgen.look.doctor import Report
 from batchgen.rendering.attempt import image_rows
 from batchgen.rendering.batches import Batches, Picture
@@ -50,7 +51,7 @@ def render_again(run: Run, row: pa.Table, versions: dict[str, str]) -> str | Non
     run.refuse_adopted("rendered again")
     batches = Batches(load_renderer(spec_of(run.plans[-1])))
     _as_then(versions)
-    return compare(row, batches)
+    return compare(row, batches, run.plans[-1].job)
 
 
 def _compare(run: Run, shard: ShardRef, batches: Batches, report: Report, chosen: random.Random, count: int) -> None:
@@ -62,7 +63,7 @@ def _compare(run: Run, shard: ShardRef, batches: Batches, report: Report, chosen
     _as_then(footer.constants["versions"])
     for at in chosen.sample(range(len(good)), min(count, len(good))):
         report.rerendered += 1
-        if problem := compare(good.slice(at, 1), batches):
+        if problem := compare(good.slice(at, 1), batches, run.plans[-1].job):
             report.problems.append(problem)
 
 
@@ -74,9 +75,9 @@ def _as_then(versions: dict[str, str]) -> None:
         use_threads(int(versions["threads"]))
 
 
-def compare(row: pa.Table, batches: Batches) -> str | None:
+def compare(row: pa.Table, batches: Batches, job: Job) -> str | None:
     """Render one stored row again, alone in a batch of its shape. Returns what is wrong, or None."""
-    ((outcome,),) = batches.render(image_rows(row), row["batch_size"][0].as_py(), group=1)
+    ((outcome,),) = batches.render(image_rows(row, job), row["batch_size"][0].as_py(), group=1)
     wanted, image_id = row["pixel_sha256"][0].as_py(), row["image_id"][0].as_py()
     if not isinstance(outcome, Picture):
         return f"image {image_id}: does not render again ({outcome.code}: {outcome.message})"

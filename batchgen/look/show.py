@@ -13,6 +13,7 @@ from batchgen.job import Refine
 from batchgen.job.pipelines import SD3, Pipeline
 from batchgen.job.steps import refined_size
 from batchgen.job.stored import stored_section
+from batchgen.job.sweep import from_columns
 from batchgen.words import visible
 
 # Levels are given as they were used: a shift of 1 leaves them as they are.
@@ -83,8 +84,9 @@ def snippet(row: dict[str, Any]) -> str:
     What diffusers' pipeline cannot do stands in it as a comment.
     """
     settings = json.loads(row["settings"])
-    model, sampling = settings["model"], settings["sampling"]
-    refine = stored_section(Refine, settings["refine"]) if settings["refine"] else None
+    swept = from_columns(row, settings.get("swept", []))
+    model, sampling = settings["model"], settings["sampling"] | swept
+    refine = stored_section(Refine, settings["refine"]) if settings["refine"] and swept.get("refine", True) else None
     pipeline = settings.get("pipeline", SD3)
     lacks = Pipeline.named(pipeline).lacks if pipeline != SD3 else []
     arguments = {name: row[name] for name in ARGUMENTS if name not in lacks and (name not in OPTIONAL or row[name])}

@@ -30,16 +30,21 @@ SECRET_SHOWN = 50  # characters of a URL without its secret
 Ints = npt.NDArray[np.int64]
 
 
-def check_rows(rows: Rows, sampling: Sampling, own_ids: bool, adapters: Sequence[str] = ()) -> None:
-    """Everything that a row alone decides; sizes depend on the job and its cells too and follow in size_cell()."""
+def check_rows(
+    rows: Rows, sampling: Sampling, own_ids: bool, adapters: Sequence[str] = (), *, layers: bool = True
+) -> None:
+    """Everything that a row alone decides; sizes depend on the job and its cells too and follow in size_cell().
+
+    layers: whether skip-layer guidance has layers in every cell.
+    """
     _check_adapters(rows, adapters)
     _check_prompts(rows)
     for column in TEXTS:
-        _check_text(rows, column)
+        rows.ours[column] = check_text(rows, column, rows.ours[column])
     _check_ids(rows, own_ids)
     for column, (low, high) in LIMITS.items():
         _check_range(rows, column, low, high)
-    if not sampling.skip_guidance_layers:
+    if not layers:
         scales = rows.ours["skip_layer_guidance_scale"]
         text = "is {value}, but no layers are named: write sampling.skip_guidance_layers"
         reject(rows, "skip_layer_guidance_scale", pc.greater(scales, 0), "BAD_GUIDANCE", text)
@@ -79,20 +84,20 @@ def _missing(rows: Rows, column: str) -> pa.Array:
     return pa.array(absent)
 
 
-def _check_text(rows: Rows, column: str) -> None:
-    texts = rows.ours[column]
+def check_text(rows: Rows, column: str, texts: pa.Array) -> pa.Array:
+    """The texts that encoders can read, null where one cannot. column: where they come from."""
     if texts.null_count == len(texts):
-        return
+        return texts
     long = pc.greater(pc.utf8_length(texts), MAX_CHARACTERS)
     for row in flagged(long):
         text = f"has {len(texts[row].as_py()):,} characters: write at most {MAX_CHARACTERS:,}"
         rows.complaints.about(row, column, "PROMPT_TOO_LONG", text)
-    rows.ours[column] = without(texts, np.asarray(long.fill_null(False)))
-    strange = pc.match_substring_regex(rows.ours[column], CONTROLS)
+    kept = without(texts, np.asarray(long.fill_null(False)))
+    strange = pc.match_substring_regex(kept, CONTROLS)
     for row in flagged(strange):
         found = re.findall(CONTROLS, texts[row].as_py())[0]
         rows.complaints.about(row, column, "BAD_CHARS", f"holds the control character {found!r}: take it out")
-    rows.ours[column] = without(rows.ours[column], np.asarray(strange.fill_null(False)))
+    return without(kept, np.asarray(strange.fill_null(False)))
 
 
 def _check_adapters(rows: Rows, adapters: Sequence[str]) -> None:

@@ -109,8 +109,9 @@ def column_names(pattern: str) -> list[str]:
 
 def refuse_swept_columns(job: Job, sources: Sources) -> None:
     """A swept value cannot also come from the manifest: which of the two decides would be a guess."""
-    axes = job.sweep.axes()
-    clashes = [name for name in axes if name in sources.columns]
+    axes = job.sweep.keys
+    there = {*sources.columns, *(field.name for field in sources.extras)}
+    clashes = [name for name in axes if name in there and name != "prompt"]  # a swept prompt is made of it
     if "aspect_ratio" in sources.columns:
         clashes += [f"{name} (as aspect_ratio)" for name in ("height", "width") if name in axes and name not in clashes]
     if clashes:

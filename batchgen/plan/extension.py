@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchgen import schema
+from batchgen.columns import OF_CELLS
 from batchgen.errors import RunMismatch
 from batchgen.run.directory import Run
 
@@ -73,11 +74,12 @@ class Extension:
             return
         before, now = _types(schema.extras_of(there)), _types(extras)
         if before != now:
-            differ = ", ".join(sorted(name for name in {*before, *now} if before.get(name) != now.get(name)))
+            names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+            differ = ", ".join(f"sweep.{name}" if name in OF_CELLS else name for name in names)
             raise RunMismatch(
                 f"{self._run.store}: cannot be extended: the columns that pass through differ ({differ}), and all "
-                "files of a run have the same. Give the new rows the old columns, or begin another run beside it: "
-                + self._run.elsewhere
+                "files of a run have the same. Keep the table's columns and the settings that cells say, or begin "
+                "another run beside it: " + self._run.elsewhere
             )
 
 

@@ -6,7 +6,7 @@ Writes nothing but a probe of the output place, which it removes again. Imports 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from batchgen.rows.expansion import Expansion, deciding
 from batchgen.rows.idle import refuse_idle
 from batchgen.rows.sizes import refuse_impossible_sizes
 from batchgen.rows.taken import pipeline_of
+from batchgen.rows.worded import refuse_unknown_columns
 from batchgen.run import images, rules
 from batchgen.run.directory import Run, refuse_foreign
 from batchgen.run.facts import Facts
@@ -90,6 +91,7 @@ def prepare(job: Job, *, extend: bool = False, look_only: bool = False) -> Prepa
     with refusals.gather():
         table = sources.find_sources(job.input)
         sources.refuse_swept_columns(job, table)
+        refuse_unknown_columns(job, table)
     with refusals.gather():
         model = _model(job, look_only)
         pipeline = pipeline_of(job, model.tokenizers)
@@ -128,6 +130,16 @@ def prepare(job: Job, *, extend: bool = False, look_only: bool = False) -> Prepa
         notes=notes,
         notices=(*table.notices, *idle.notices(job, table.columns), *_left_out(model, facts)),
     )
+
+
+def prepare_all(jobs: Mapping[str, Job], *, extend: bool = False, look_only: bool = False) -> dict[str, Prepared]:
+    """prepare() of each; the mistakes of all together."""
+    refusals, found = Refusals(), dict[str, Prepared]()
+    for name, job in jobs.items():
+        with refusals.gather():
+            found[name] = prepare(job, extend=extend, look_only=look_only)
+    refusals.raise_any()
+    return found
 
 
 def _unseen(model: FoundModel, run: Run | None) -> Iterator[str]:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from batchgen import schema
 from batchgen.columns import NOISES
 from batchgen.errors import Problem, Refused
-from batchgen.job import Job, steps
+from batchgen.job import Job, Refine, steps
 from batchgen.manifest.formats import place
 from batchgen.manifest.sources import Sources
 from batchgen.plan.extension import Extension
@@ -242,7 +242,7 @@ class Sharder:
         batch_size = self._batch_size(key, 2**31)
         if wanted != "auto":
             return -(-wanted // batch_size) * batch_size
-        height, width = steps.refined_size(self._job.refine, key.height, key.width)
+        height, width = steps.refined_size(self._refine(key), key.height, key.width)
         return buckets.images_per_shard(preset, height, width, self._tflop(key), batch_size)
 
     def _too_large(self) -> Problem:
@@ -257,12 +257,12 @@ class Sharder:
     def _tflop(self, key: Bucket) -> float:
         """Of one image, with its second pass if there is one."""
         tflop = buckets.image_tflop(self._job.model.defaults, key)
-        refine = self._job.refine
+        refine = self._refine(key)
         return tflop + (buckets.refine_tflop(refine, self._job.models[1], key) if refine else 0.0)
 
     def _close(self, label: str, rows: pa.Table) -> PlannedShard:
         key = self._key(rows)
-        height, width = steps.refined_size(self._job.refine, key.height, key.width)
+        height, width = steps.refined_size(self._refine(key), key.height, key.width)
         count = self.summary.buckets.setdefault(label, BucketCount())
         batch_size = count.batch_size or self._batch_size(key, len(rows))
         tflop = len(rows) * self._tflop(key)
@@ -289,9 +289,13 @@ class Sharder:
         return pa.table(columns, schema=self._schema)
 
     def _batch_size(self, key: Bucket, rows: int) -> int:
-        height, width = steps.refined_size(self._job.refine, key.height, key.width)
+        height, width = steps.refined_size(self._refine(key), key.height, key.width)
         fixed = self._job.model.batch_size
-        return min(buckets.batch_size(model.defaults, height, width, rows, fixed) for model in self._job.models)
+        models = self._job.models if self._refine(key) else (self._job.model,)
+        return min(buckets.batch_size(model.defaults, height, width, rows, fixed) for model in models)
+
+    def _refine(self, key: Bucket) -> Refine | None:
+        return self._job.refine if key.refined else None
 
     def _key(self, rows: pa.Table) -> Bucket:
         """What the label of these rows says; all of them have the same."""

@@ -14,8 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from batchgen.columns import PLANNED
 from batchgen.engines.protocol import ImageRow
-from batchgen.job import Output
+from batchgen.job import Job, Output
+from batchgen.job.sweep import from_columns
 from batchgen.rendering.batches import Batches, Outcome, Picture
 from batchgen.run import images
 from batchgen.run.attempts import Attempts
@@ -68,7 +70,7 @@ class Attempt:
         return self.plan.constants() | {
             "device": device.device,
             "versions": device.versions,
-            "sigmas": device.sigmas(self.rows["num_inference_steps"][0].as_py()),
+            "sigmas": device.sigmas(*image_rows(self.rows.slice(0, 1), self.plan.job)),
             "peak_memory_bytes": device.peak_memory(),
             "cold_start_seconds": round(self.renderer.cold_start, 3),
         }
@@ -80,7 +82,8 @@ class Attempt:
 
     def render(self, known: dict[str, EncodedPicture]) -> Pending:
         """Outcomes of the rows that are not known; pictures are being compressed while the device goes on."""
-        rows = [row for row in image_rows(self.rows) if row.image_id not in self.replaced and row.image_id not in known]
+        rows = image_rows(self.rows, self.plan.job)
+        rows = [row for row in rows if row.image_id not in self.replaced and row.image_id not in known]
         only = self.renderer.only_device
         pending: Pending = {
             row.image_id: Failure("KILLS_WORKER", f"the process died {deaths} times at this row alone")
@@ -158,12 +161,21 @@ class Attempt:
         return build(self.rows, pictures, footer), footer
 
 
-def image_rows(rows: pa.Table) -> list[ImageRow]:
-    """Plan rows as a renderer takes them."""
-    names = [name for name in ImageRow.__dataclass_fields__ if name in rows.column_names]
-    return [
-        ImageRow(**{**row, "negative_prompt": row["negative_prompt"] or ""}) for row in rows.select(names).to_pylist()
+def image_rows(rows: pa.Table, job: Job) -> list[ImageRow]:
+    """Plan rows as a renderer takes them, with what their columns say of the loop where the job sweeps it."""
+    names = [
+        field.name
+        for field in PLANNED
+        if field.name in ImageRow.__dataclass_fields__ and field.name in rows.column_names
     ]
+    swept, found = job.sweep.columns, []
+    for row in rows.select([*names, *swept]).to_pylist():
+        said = {name: row[name] for name in names} | {"negative_prompt": row["negative_prompt"] or ""}
+        if swept:
+            here = job.in_cell(from_columns(row, swept))
+            said |= {"sampling": here.sampling, "refine": here.refine is not None}
+        found.append(ImageRow(**said))
+    return found
 
 
 def finish(row: ImageRow, picture: Picture, *, planned: int, attempt: int, output: Output) -> EncodedPicture:

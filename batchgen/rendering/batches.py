@@ -30,11 +30,11 @@ Outcome = Picture | Failure
 
 
 class Batches:
-    """Renders with one renderer and remembers, per size, the largest batch that the device could hold."""
+    """Renders with one renderer and remembers, per size and passes, the largest batch that the device could hold."""
 
     def __init__(self, renderer: Renderer) -> None:
         self.renderer = renderer
-        self._fits: dict[tuple[int, int], int] = {}
+        self._fits: dict[tuple[int, int, bool], int] = {}
 
     def render(self, rows: Sequence[ImageRow], batch_size: int, group: int | None = None) -> Iterator[list[Outcome]]:
         """Outcomes of rows of one bucket, in order, a batch at a time.
@@ -85,7 +85,7 @@ class Batches:
 
     def _split(self, rows: Sequence[ImageRow], embeds: Sequence[Any], batch_size: int) -> list[Outcome]:
         """Render in the largest shape known to fit; halve it when memory runs out; bisect when a row raises."""
-        size = (rows[0].height, rows[0].width)
+        size = (rows[0].height, rows[0].width, rows[0].refine)
         shape = min(batch_size, self._fits.get(size, batch_size))
         if len(rows) > shape:
             return self._split(rows[:shape], embeds[:shape], shape) + self._split(rows[shape:], embeds[shape:], shape)

@@ -19,6 +19,7 @@ from batchgen.columns import SHARED
 from batchgen.job import Model, Refine, Sampling
 from batchgen.job.presets import Preset
 from batchgen.job.steps import CLIP_TOKENS, SNAP, guidance_window, refine_steps, refined_size, skip_layer_steps
+from batchgen.job.sweep import shown
 from batchgen.rows.expansion import Expansion
 from batchgen.rows.grid import Distinct, Grid
 
@@ -26,7 +27,7 @@ CAPTION_WIDTH = 4096  # joint_attention_dim of SD3 and SD3.5
 PATCH_CHANNELS = 64  # 16 latent channels × 2 × 2
 
 NEGATIVES = ("negative_prompt", "negative_prompt_2", "negative_prompt_3")
-BUCKET_COLUMNS = (*SHARED, *NEGATIVES)  # of a plan: those that bucket_of() looks at
+BUCKET_COLUMNS = (*SHARED, *NEGATIVES, "cell")  # of a plan: those that bucket_of() looks at
 
 SHARD_SECONDS = 90.0  # what a preempted renderer loses at most, about
 SHARD_BYTES = 256_000_000
@@ -43,7 +44,7 @@ class Bucket:
     skip_layers is empty where skip-layer guidance is off; its scale may differ within a batch, as guidance may.
     one_call: guidance_scale, and whether there is a negative prompt, where one call of diffusers renders the batch
     (`engine: diffusers`) and all rows must agree in them.
-    guided_steps: how many steps run the second half of the batch.
+    guided_steps: how many steps run the second half of the batch. swept: what its cells say of the loop, by column.
     """
 
     height: int
@@ -57,6 +58,7 @@ class Bucket:
     adapter: str = ""
     one_call: tuple[float, bool] | None = None
     guided_steps: int = 0
+    swept: tuple[tuple[str, Any], ...] = ()
 
     @classmethod
     def of(
@@ -71,8 +73,9 @@ class Bucket:
         max_sequence_length: int,
         adapter: str | None = None,
         one_call: tuple[float, bool] | None = None,
+        swept: tuple[tuple[str, Any], ...] = (),
     ) -> Bucket:
-        """The bucket of an image row; the keywords are columns of the plan, the rest of `sampling` is the job's.
+        """The bucket of an image row; the keywords are columns of the plan, the rest of `sampling` is its cell's.
 
         one_call: guidance_scale and whether there is a negative prompt, where one call of diffusers shares them.
         """
@@ -91,7 +94,13 @@ class Bucket:
             adapter=adapter or "",
             one_call=one_call,
             guided_steps=max(0, last - first) if guided else 0,
+            swept=swept,
         )
+
+    @property
+    def refined(self) -> bool:
+        """Whether its images have the job's second pass, if it has one."""
+        return bool(dict(self.swept).get("refine", True))
 
     def __str__(self) -> str:
         layers = ",".join(map(str, self.skip_layers))
@@ -100,7 +109,7 @@ class Bucket:
         said = (
             f"{self.height}x{self.width} steps={self.num_inference_steps} guidance={guidance} "
             f"slg={skipping} t5={self.max_sequence_length}" + (f" adapter={self.adapter}" if self.adapter else "")
-        )
+        ) + "".join(f" {name}={shown(value)}" for name, value in self.swept)
         if self.one_call is None:
             return said
         scale, negative = self.one_call
@@ -188,7 +197,8 @@ def bucket_of(expansion: Expansion, row: Mapping[str, Any]) -> Bucket:
     one_call = None
     if expansion.pipeline is not None:
         one_call = row["guidance_scale"], any(row[name] for name in NEGATIVES)
-    return Bucket.of(expansion.sampling, **{name: row[name] for name in SHARED}, one_call=one_call)
+    cell = expansion.cells[row["cell"]]
+    return Bucket.of(cell.sampling, **{name: row[name] for name in SHARED}, one_call=one_call, swept=cell.columns)
 
 
 def bucket_labels(expansion: Expansion, grid: Grid) -> npt.NDArray[np.object_]:
@@ -199,7 +209,10 @@ def bucket_labels(expansion: Expansion, grid: Grid) -> npt.NDArray[np.object_]:
     ]  # fmt: skip
     if expansion.pipeline is not None:
         alike += [grid.guidance_scale, grid.has_negative()]
+    said = [cell.columns for cell in expansion.cells.values()]
+    alike.append(np.broadcast_to([said.index(columns) for columns in said], grid.height.shape))
     distinct = Distinct.of(*alike)
     columns = grid.at(distinct.row, distinct.cell)
+    columns["cell"] = pa.array([*expansion.cells]).take(pa.array(distinct.cell))
     rows = pa.table({name: columns[name] for name in BUCKET_COLUMNS}).to_pylist()
     return np.array([str(bucket_of(expansion, row)) for row in rows], object)[distinct.kind]

@@ -7,7 +7,7 @@ others which values are bad (`manifest.checks`, `sizes`, `taken`) and what a cel
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from batchgen.rows.naming import derived_seeds, image_ids, prompt_ids, replaced
 from batchgen.rows.sizes import Sizes, size_cell
 from batchgen.rows.taken import check_sides, check_taken
 from batchgen.rows.tokens import Texts, TokenCounter
+from batchgen.rows.worded import prompts_of
 from batchgen.run import rules
 from batchgen.schema import expanded_schema
 from batchgen.words import redact
@@ -56,15 +57,18 @@ def expand_in_parts(source: Source, expansion: Expansion, counter: TokenCounter)
     rows = read_rows(source, expansion.columns, expansion.extras)
     if expansion.pipeline is not None:
         check_taken(rows, expansion.pipeline)
-    check_rows(rows, expansion.sampling, source.own_ids, [*expansion.adapters])
+    layers = all(cell.sampling.skip_guidance_layers for cell in expansion.cells.values())
+    check_rows(rows, expansion.sampling, source.own_ids, [*expansion.adapters], layers=layers)
+    worded = prompts_of(rows, [cell.values.get("prompt") for cell in expansion.cells.values()])
     if rules.IDLE in expansion.rules:
-        check_windows(rows, expansion.sampling, expansion.cells.values())
+        check_windows(rows, expansion.cells)
     sizes = [
-        size_cell(rows, expansion.sampling, values, expansion.limits, cell) for cell, values in expansion.cells.items()
+        size_cell(rows, expansion.sampling, cell.values, expansion.limits, name)
+        for name, cell in expansion.cells.items()
     ]
     if expansion.pipeline is not None:
         check_sides(rows, sizes, expansion.pipeline)
-    prompts = _Prompts(rows, sizes, expansion, source)
+    prompts = _Prompts(rows, sizes, worded, expansion, source)
     for start, stop in prompts.parts():
         yield prompts.images(start, stop, counter)
 
@@ -91,11 +95,20 @@ def expand_or_complain(source: Source, expansion: Expansion, counter: TokenCount
 class _Prompts:
     """The checked prompt rows of one source on their way to image rows."""
 
-    def __init__(self, rows: Rows, sizes: Sequence[Sizes], expansion: Expansion, source: Source) -> None:
-        """sizes: of all rows, cell by cell."""
+    def __init__(
+        self,
+        rows: Rows,
+        sizes: Sequence[Sizes],
+        worded: Mapping[str | None, pa.Array],
+        expansion: Expansion,
+        source: Source,
+    ) -> None:
+        """sizes: of all rows, cell by cell. worded: their prompts, as cells say them."""
+        self._worded = worded
         self._rows, self._sizes, self._expansion, self._source = rows, sizes, expansion, source
         self._samples = samples_of(rows, expansion.sampling)
-        self._bytes = _text_bytes(rows)
+        self._guided_again = np.array([cell.guided_again for cell in expansion.cells.values()])
+        self._bytes = _text_bytes(rows, worded)
         self._check_bulk()
         self._good = np.ones(len(rows), np.bool_)
         self._good[list(rows.complaints)] = False
@@ -129,12 +142,15 @@ class _Prompts:
     def _images_of(self, good: Ints, counter: TokenCounter) -> pa.Table:
         """good: positions of prompt rows without a complaint."""
         prompts = {name: values.take(pa.array(good)) for name, values in self._rows.ours.items()}
-        grid = Grid.of(self._expansion, prompts, [size.of(good) for size in self._sizes])
+        worded = {text: values.take(pa.array(good)) for text, values in self._worded.items()}
+        grid = Grid.of(self._expansion, prompts, [size.of(good) for size in self._sizes], worded)
         images = Positions.of(self._samples[good], len(self._expansion.cells))
         columns: dict[str, Any] = grid.at(images.row, images.cell)
         columns["prompt_id"] = pa.array(self._ids[good]).take(pa.array(images.row))
         columns["sample_index"] = images.sample
         columns["cell"] = pa.array([*self._expansion.cells]).take(pa.array(images.cell))
+        columns |= self._swept(images)
+        columns["benchmark_prompt"] = prompts["prompt"].take(pa.array(images.row))
         columns["prompt_row"] = self._rows.numbers[good[images.row]]
         columns["bucket"] = bucket_labels(self._expansion, grid)[images.row, images.cell]
         columns |= self._seeds(prompts["seed"], images, columns["prompt_id"])
@@ -143,6 +159,13 @@ class _Prompts:
         for name, values in self._rows.extras.items():
             columns[name] = values.take(pa.array(good[images.row]))
         return self._finished(columns, len(images))
+
+    def _swept(self, images: Positions) -> dict[str, Any]:
+        """What cells say of the loop."""
+        said = [dict(cell.columns) for cell in self._expansion.cells.values()]
+        types = {field.name: field.type for field in self._expansion.swept}
+        values = {name: pa.array([columns[name] for columns in said], types[name]) for name in said[0]}
+        return {name: array.take(pa.array(images.cell)) for name, array in values.items()}
 
     def _seeds(self, own: pa.Array, images: Positions, prompt_ids: pa.Array) -> dict[str, Any]:
         sampling = self._expansion.sampling
@@ -158,12 +181,12 @@ class _Prompts:
 
     def _tokens(self, grid: Grid, images: Positions, counter: TokenCounter) -> dict[str, Any]:
         """Counted once a prompt row, and once more for each way in which cells change what an encoder reads."""
-        read = Distinct.of(grid.rows, grid.negative_prompt, grid.max_sequence_length)
+        read = Distinct.of(grid.prompt, grid.negative_prompt, grid.max_sequence_length)
         texts = Texts.of(grid.at(read.row, read.cell))
         counts = counter.count(texts, grid.max_sequence_length[read.row, read.cell])
         counts = counts.take(pa.array(read.kind[images.row, images.cell]))
         found = {name: counts[name].combine_chunks() for name in counts.column_names}
-        guided = (grid.guidance_scale[images.row, images.cell] > 1) | self._expansion.guided_again
+        guided = (grid.guidance_scale[images.row, images.cell] > 1) | self._guided_again[images.cell]
         found["negative_overflow"] = pc.and_(found["negative_overflow"], pa.array(guided))  # nobody reads it otherwise
         return found
 
@@ -171,9 +194,9 @@ class _Prompts:
         """What rows ask for and guidance that is off does not do."""
         off = grid.guidance_scale <= 1
         fields = images.row, images.cell
-        stop = self._expansion.sampling.negative_prompt_stop
+        stop = np.array([cell.sampling.negative_prompt_stop for cell in self._expansion.cells.values()])
         never = (stop * grid.num_inference_steps).astype(np.int64) == 0  # zeros take its place in all steps
-        unread = (never | (off & (not self._expansion.guided_again))) & grid.has_negative()
+        unread = (never | (off & ~self._guided_again)) & grid.has_negative()
         return {"idle_skip_layers": (off & (grid.asked_to_skip > 0))[fields], "idle_negative": unread[fields]}
 
     def _finished(self, columns: dict[str, Any], size: int) -> pa.Table:
@@ -208,14 +231,16 @@ class _Prompts:
         }
         for name in (*TEXTS, "adapter"):
             columns[name] = self._rows.ours[name].take(pa.array(bad))
+        columns["benchmark_prompt"] = columns["prompt"]
         for name, values in self._rows.extras.items():
             columns[name] = values.take(pa.array(bad))
         return self._named(columns, len(bad))
 
 
-def _text_bytes(rows: Rows) -> Ints:
+def _text_bytes(rows: Rows, worded: Mapping[str | None, pa.Array]) -> Ints:
     """Bytes of text of each prompt row; what encoders cut off of the prompts is kept once more for each."""
-    sizes = np.zeros(len(rows), np.int64)
+    made = [np.asarray(pc.binary_length(values).fill_null(0), np.int64) for text, values in worded.items() if text]
+    sizes = 4 * np.max(made, axis=0) if made else np.zeros(len(rows), np.int64)
     for name, values in [*rows.ours.items(), *rows.extras.items()]:
         if pa.types.is_string(values.type):
             times = 4 if name.startswith("prompt") else 1

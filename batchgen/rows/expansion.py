@@ -13,39 +13,71 @@ import pyarrow as pa
 
 from batchgen.job import LOOP, Job, Model, OnOverflow, Sampling
 from batchgen.job.pipelines import Pipeline
+from batchgen.job.sweep import as_column
 from batchgen.rows.sizes import Limits, limits, refuse_impossible_sizes
 from batchgen.run import rules
 from batchgen.run.found_model import FoundModel
-from batchgen.schema import SOURCE_FIELDS
+from batchgen.schema import BENCHMARK_PROMPT, CELL_FIELDS, SOURCE_FIELDS
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """values: the settings that it says. sampling: the job's, with what it says of the loop.
+
+    columns: its values of Expansion.swept. decides: what decides its images beside their rows. guided_again: a second
+    pass reads negative prompts too.
+    """
+
+    values: Mapping[str, Any]
+    sampling: Sampling
+    columns: tuple[tuple[str, Any], ...]
+    decides: Mapping[str, Any]
+    guided_again: bool
+
+    @classmethod
+    def of(cls, job: Job, values: Mapping[str, Any], model: FoundModel, kept: Mapping[str, int]) -> Self:
+        """job: the whole one. kept: the rules of the run."""
+        here = job.in_cell(values)
+        said = here.sampling.model_dump() | {"refine": here.refine is not None}
+        return cls(
+            values=values,
+            sampling=here.sampling,
+            columns=tuple((name, as_column(said[name])) for name in job.sweep.columns),
+            decides={"model_digest": model.digest, "dtype": job.model.dtypes}
+            | ({"refiner": model.refiner.digest} if model.refiner and here.refine else {})
+            | deciding(here)
+            | rules.deciding(kept, here.sampling),
+            guided_again=here.refine is not None and here.refine.guidance_scale > 1,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
     """All that turns prompt rows into image rows. Small, frozen, picklable: it travels to every task.
 
-    guided_again: a second pass reads negative prompts too. model: what decides images beside their rows.
-    extras: the user's own columns. sourced: of schema.SOURCE_FIELDS, those that are added to them.
+    cells: by name, in order. extras: the user's own columns. sourced: of schema.SOURCE_FIELDS, those that are added to
+    them. swept: columns of what cells say of the loop, and that of the table's own prompt
+    where they say another.
     adapters: sha256 and scale of each alias. rules: of run.rules, those that the run keeps.
     pipeline: what one call of diffusers takes, where that is the engine.
     """
 
     sampling: Sampling
-    cells: dict[str, dict[str, Any]]
+    cells: dict[str, Cell]
     columns: dict[str, str]
     extras: tuple[pa.Field, ...]
     sourced: tuple[pa.Field, ...]
+    swept: tuple[pa.Field, ...]
     limits: Limits
     on_overflow: OnOverflow
-    model: dict[str, Any]
     adapters: dict[str, list[Any]]
-    guided_again: bool
     rules: Mapping[str, int]
     pipeline: Pipeline | None = None
 
     @property
     def passed(self) -> tuple[pa.Field, ...]:
         """The columns that a plan has beside batchgen's own."""
-        return self.extras + self.sourced
+        return self.extras + self.sourced + self.swept
 
     @classmethod
     def of(
@@ -65,21 +97,24 @@ class Expansion:
         kept = rules.of(job, model) if kept is None else kept
         return cls(
             sampling=job.sampling,
-            cells=job.sweep.cells(),
+            cells={name: Cell.of(job, values, model, kept) for name, values in job.sweep.by_cell().items()},
             columns=job.input.columns,
             extras=tuple(extras),
             sourced=_sourced(extras, before),
+            swept=_swept(job, extras),
             limits=limits(job, model),
             on_overflow=job.errors.on_overflow,
-            model={"model_digest": model.digest, "dtype": job.model.dtypes}
-            | ({"refiner": model.refiner.digest} if model.refiner else {})
-            | deciding(job)
-            | rules.deciding(kept),
-            guided_again=job.refine is not None and job.refine.guidance_scale > 1,
             adapters={alias: [adapter.sha256, adapter.scale] for alias, adapter in model.adapters.items()},
             rules=kept,
             pipeline=pipeline,
         )
+
+
+def _swept(job: Job, extras: Sequence[pa.Field]) -> tuple[pa.Field, ...]:
+    found = [field for field in CELL_FIELDS if field.name in job.sweep.columns]
+    if "prompt" in job.sweep.keys and BENCHMARK_PROMPT.name not in {field.name for field in extras}:
+        found.append(BENCHMARK_PROMPT)
+    return tuple(found)
 
 
 def _sourced(extras: Sequence[pa.Field], before: pa.Schema | None) -> tuple[pa.Field, ...]:

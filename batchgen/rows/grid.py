@@ -54,7 +54,8 @@ class Grid:
     """One matrix (prompt rows × cells) for each setting that a cell may say; of other texts one value a prompt row.
 
     requested_*: 0 where a side is the one that was asked for. adapter: positions among aliases, where 0 is none.
-    negative_prompt: positions among negatives. asked_to_skip: skip_layer_guidance_scale, also where guidance is off.
+    prompt: positions among wordings. negative_prompt: positions among negatives. asked_to_skip:
+    skip_layer_guidance_scale, also where guidance is off.
     """
 
     height: Ints
@@ -68,14 +69,25 @@ class Grid:
     max_sequence_length: Ints
     adapter: Ints
     aliases: pa.Array
+    prompt: Ints
+    wordings: pa.Array
     negative_prompt: Ints
     negatives: pa.Array
     texts: Mapping[str, pa.Array]
 
     @classmethod
-    def of(cls, expansion: Expansion, prompts: Mapping[str, pa.Array], sizes: Sequence[Sizes]) -> Self:
-        """prompts: the manifest's columns, only of rows without a complaint. sizes: of the same rows, cell by cell."""
-        sampling, cells = expansion.sampling, [*expansion.cells.values()]
+    def of(
+        cls,
+        expansion: Expansion,
+        prompts: Mapping[str, pa.Array],
+        sizes: Sequence[Sizes],
+        worded: Mapping[str | None, pa.Array],
+    ) -> Self:
+        """prompts: the manifest's columns, only of rows without a complaint. sizes: of the same rows, cell by cell.
+
+        worded: the prompts of the same rows for each text of sweep.prompt, and for None.
+        """
+        sampling, cells = expansion.sampling, [cell.values for cell in expansion.cells.values()]
         own = {name: np.asarray(prompts[name].fill_null(getattr(sampling, name))) for name in NUMBERS}
         numbers = {name: swept(own[name], [cell.get(name) for cell in cells]) for name in NUMBERS}
         # Skip-layer guidance exists only under guidance: pipeline_stable_diffusion_3.py, diffusers 0.42.1
@@ -83,6 +95,8 @@ class Grid:
         aliases = pa.array(["", *expansion.adapters])
         adapter = np.asarray(pc.index_in(prompts["adapter"].fill_null(sampling.adapter or ""), aliases), np.int64)
         named = [None if (alias := cell.get("adapter")) is None else aliases.index(alias).as_py() for cell in cells]
+        each = np.arange(len(own["guidance_scale"]))
+        at = [[*worded].index(cell.get("prompt")) for cell in cells]
         negative_prompt, negatives = _negatives(prompts["negative_prompt"].fill_null(sampling.negative_prompt), cells)
         return cls(
             **{name: np.stack([getattr(size, name) for size in sizes], axis=1) for name in SIZES},
@@ -90,6 +104,8 @@ class Grid:
             asked_to_skip=numbers["skip_layer_guidance_scale"],
             adapter=swept(adapter, named),
             aliases=aliases,
+            prompt=np.stack([each + len(each) * position for position in at], axis=1),
+            wordings=pa.concat_arrays([*worded.values()]),
             negative_prompt=negative_prompt,
             negatives=negatives,
             texts=_texts(prompts, sampling),
@@ -98,17 +114,13 @@ class Grid:
     def at(self, row: Ints, cell: Ints) -> dict[str, pa.Array]:
         """Columns of a plan: all texts and settings of these fields."""
         found = {name: values.take(pa.array(row)) for name, values in self.texts.items()}
+        found["prompt"] = self.wordings.take(pa.array(self.prompt[row, cell]))
         found["negative_prompt"] = self.negatives.take(pa.array(self.negative_prompt[row, cell]))
         found["adapter"] = _none_if_empty(self.aliases.take(pa.array(self.adapter[row, cell])))
         for name in (*SIZES, *NUMBERS):
             values = getattr(self, name)[row, cell]
             found[name] = pa.array(values, mask=values == 0 if name.startswith("requested") else None)
         return found
-
-    @property
-    def rows(self) -> Ints:
-        """A matrix too: of every field its prompt row."""
-        return np.broadcast_to(np.arange(len(self.height))[:, None], self.height.shape)
 
     def has_negative(self) -> Flags:
         """A matrix: whether any encoder has a negative prompt."""
@@ -149,11 +161,11 @@ def _negatives(own: pa.Array, cells: Sequence[Mapping[str, Any]]) -> tuple[Ints,
 
 
 def _texts(prompts: Mapping[str, pa.Array], sampling: Sampling) -> dict[str, pa.Array]:
-    """Texts that no cell changes. An empty one but the prompt is none: the pipeline reads `prompt_2 or prompt`."""
+    """Texts that no cell changes. An empty one is none: the pipeline reads `prompt_2 or prompt`."""
     texts = {name: prompts[name] for name in ("prompt_2", "prompt_3")}
     for name in ("negative_prompt_2", "negative_prompt_3"):
         texts[name] = prompts[name].fill_null(getattr(sampling, name) or "")
-    return {"prompt": prompts["prompt"]} | {name: _none_if_empty(values) for name, values in texts.items()}
+    return {name: _none_if_empty(values) for name, values in texts.items()}
 
 
 def _none_if_empty(texts: pa.Array) -> pa.Array:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from batchgen.errors import Problem, Refused
 from batchgen.job import Job, Sampling
 from batchgen.job.steps import guided_and_skipping
 from batchgen.manifest.values import Rows
+from batchgen.rows.expansion import Cell
 from batchgen.weights.digests import read_json
 
 SETTINGS = ("num_inference_steps", "guidance_scale", "skip_layer_guidance_scale")  # of a row, a cell or the job
@@ -26,15 +26,15 @@ SKIP_WINDOW = ("skip_layer_guidance_start", "skip_layer_guidance_stop")
 
 def refuse_idle(job: Job, tokenizers: Path, columns: Collection[str]) -> None:
     """Raises Refused with all that the job asks for in vain. tokenizers: where configs lie. columns: of the table."""
-    problems = [*_windows(job), *_layers(job, tokenizers, columns), *_levels(job.sampling, tokenizers)]
+    problems = [*_windows(job), *_layers(job, tokenizers, columns), *_levels(job, tokenizers)]
     if problems:
         raise Refused(problems)
 
 
 def _windows(job: Job) -> Iterator[Problem]:
-    for cell, values in job.sweep.cells().items():
+    for cell, values in job.sweep.by_cell().items():
         steps, guidance, skipping = (values.get(name, getattr(job.sampling, name)) for name in SETTINGS)
-        if text := empty_window(job.sampling, steps, guidance, skipping):
+        if text := empty_window(job.in_cell(values).sampling, steps, guidance, skipping):
             yield Problem(f"{text}.", "sampling" if cell == "default" else f"sweep: cell {cell}")
 
 
@@ -58,25 +58,35 @@ def _layers(job: Job, tokenizers: Path, columns: Collection[str]) -> Iterator[Pr
     """Of weights of one's own; those of a preset the job knows itself."""
     config = read_json(tokenizers / "transformer/config.json")
     count = config.get("num_layers") if isinstance(config, dict) else None
-    given = job.sampling.skip_guidance_layers
-    if job.model.has_own_weights and count and skips_layers(job, columns) and max(given, default=0) >= count:
-        yield Problem(
-            f"{given}: the model has layers 0 to {count - 1}. Name some of these.", "sampling.skip_guidance_layers"
-        )
+    if not (job.model.has_own_weights and count and skips_layers(job, columns)):
+        return
+    swept = job.sweep.values_of("skip_guidance_layers")
+    where = "sweep" if swept else "sampling"
+    for given in swept or [job.sampling.skip_guidance_layers]:
+        if max(given, default=0) >= count:
+            told = f"{given}: the model has layers 0 to {count - 1}. Name some of these."
+            yield Problem(told, f"{where}.skip_guidance_layers")
 
 
 def skips_layers(job: Job, columns: Collection[str]) -> bool:
     """Whether an image may have skip-layer guidance. columns: of the table."""
     name = "skip_layer_guidance_scale"
-    return name in columns or max([getattr(job.sampling, name), *(getattr(job.sweep, name) or [])]) > 0
+    return name in columns or max([getattr(job.sampling, name), *job.sweep.values_of(name)]) > 0
 
 
-def _levels(sampling: Sampling, tokenizers: Path) -> Iterator[Problem]:
+def _levels(job: Job, tokenizers: Path) -> Iterator[Problem]:
+    """sampling.sigmas, once for each shift."""
+    config = read_json(tokenizers / "scheduler/scheduler_config.json")
+    usual = (config.get("shift") if isinstance(config, dict) else None) or SHIFT
+    shifts = [job.in_cell(values).sampling.shift or usual for values in job.sweep.by_cell().values()]
+    found = [problem for shift in dict.fromkeys(shifts) for problem in _levels_at(job.sampling, shift)]
+    yield from dict.fromkeys(found)
+
+
+def _levels_at(sampling: Sampling, shift: float) -> Iterator[Problem]:
     """sampling.sigmas as FlowMatchEulerDiscreteScheduler of diffusers 0.42.1 shifts them: in 32 bits."""
     if sampling.sigmas is None:
         return
-    config = read_json(tokenizers / "scheduler/scheduler_config.json")
-    shift = sampling.shift or (config.get("shift") if isinstance(config, dict) else None) or SHIFT
     sigmas = np.array(sampling.sigmas, np.float32)
     levels = shift * sigmas / (1 + (shift - 1) * sigmas)
     wrong = np.flatnonzero(~(levels[:-1] > levels[1:])).tolist()
@@ -90,37 +100,41 @@ def _levels(sampling: Sampling, tokenizers: Path) -> Iterator[Problem]:
 def notices(job: Job, columns: Collection[str]) -> Iterator[str]:
     """Settings of the job that decide nothing in any image. columns: of the table."""
     sampling, sweep = job.sampling, job.sweep
-    guided = "guidance_scale" in columns or max([sampling.guidance_scale, *(sweep.guidance_scale or [])]) > 1
-    again = job.refine is not None and job.refine.guidance_scale > 1
-    if not guided and (asked := _changed(sampling, ("guidance_start", "guidance_stop", "negative_prompt_stop"))):
-        yield f"{_of_sampling(asked)} no image: guidance_scale is not above 1."
-    if not skips_layers(job, columns) and (asked := _changed(sampling, SKIP_WINDOW)):
-        yield f"{_of_sampling(asked)} no image: skip_layer_guidance_scale is 0."
-    negatives = [
-        name for name in ("negative_prompt", "negative_prompt_2", "negative_prompt_3") if getattr(sampling, name)
-    ]
+    guided = "guidance_scale" in columns or max([sampling.guidance_scale, *sweep.values_of("guidance_scale")]) > 1
+    refined = [values.get("refine", True) for values in sweep.by_cell().values()]
+    again = job.refine is not None and any(refined) and job.refine.guidance_scale > 1
+    if not guided and (asked := _asked(job, ("guidance_start", "guidance_stop", "negative_prompt_stop"))):
+        yield f"{_change(asked)} no image: guidance_scale is not above 1."
+    if not skips_layers(job, columns) and (asked := _asked(job, (*SKIP_WINDOW, "skip_guidance_layers"))):
+        yield f"{_change(asked)} no image: skip_layer_guidance_scale is 0."
+    names = ("negative_prompt", "negative_prompt_2", "negative_prompt_3")
+    negatives = [f"sampling.{name}" for name in names if getattr(sampling, name)]
     if not guided and not again and negatives:
-        yield f"{_of_sampling(negatives)} no image: guidance_scale is not above 1."
+        yield f"{_change(negatives)} no image: guidance_scale is not above 1."
     if sampling.seeds is not None and sampling.seed:
-        yield f"{_of_sampling(['seed'])} no image: sampling.seeds names a seed for each."
+        yield f"{_change(['sampling.seed'])} no image: sampling.seeds names a seed for each."
     unread = [name for name in ("prompt_3", "negative_prompt_3") if name in columns or getattr(sampling, name, None)]
     if job.models[0].text_encoder_3 is None and job.models[1].text_encoder_3 is None and unread:
         yield f"Nothing reads {' and '.join(unread)}: model.text_encoder_3 is null."
-    named = {sampling.adapter, *(sweep.adapter or [])}
+    named = {sampling.adapter, *sweep.values_of("adapter")}
     if "adapter" not in columns and (idle := [alias for alias in job.model.adapters if alias not in named]):
         yield f"model.adapters has {', '.join(idle)}, which no image uses: name it in sampling.adapter, or in a column."
 
 
-def _changed(sampling: Sampling, names: Iterable[str]) -> list[str]:
-    return [name for name in names if getattr(sampling, name) != Sampling.model_fields[name].default]
+def _asked(job: Job, names: Iterable[str]) -> list[str]:
+    """Those that the job sets or sweeps, with their section. What a preset says, nobody asked for."""
+    usual = {name: field.get_default() for name, field in Sampling.model_fields.items() if not field.is_required()}
+    said = [f"sampling.{name}" for name in names if name in usual and getattr(job.sampling, name) != usual[name]]
+    return said + [f"sweep.{name}" for name in names if name in job.sweep.keys]
 
 
-def _of_sampling(names: Collection[str]) -> str:
-    return " and ".join(f"sampling.{name}" for name in names) + (" changes" if len(names) == 1 else " change")
+def _change(settings: Collection[str]) -> str:
+    return " and ".join(settings) + (" changes" if len(settings) == 1 else " change")
 
 
-def check_windows(rows: Rows, sampling: Sampling, cells: Iterable[Mapping[str, Any]]) -> None:
+def check_windows(rows: Rows, cells: Mapping[str, Cell]) -> None:
     """Complains about rows with other steps than sampling.sigmas has, and about guidance in none of a row's steps."""
+    sampling = next(iter(cells.values())).sampling  # no cell says sigmas, nor what rows say
     given = len(sampling.sigmas) if sampling.sigmas is not None else None
     own = {name: rows.ours[name] for name in SETTINGS}
     if given is not None:
@@ -131,10 +145,10 @@ def check_windows(rows: Rows, sampling: Sampling, cells: Iterable[Mapping[str, A
     if all(values.null_count == len(values) for values in own.values()):
         return  # what the job says of all rows, refuse_idle() has looked at
     mine = {name: np.asarray(values.fill_null(getattr(sampling, name))) for name, values in own.items()}
-    for cell in cells:
-        asked = np.stack([np.full(len(rows), cell[name]) if name in cell else mine[name] for name in SETTINGS], axis=1)
-        kinds, at = np.unique(asked, axis=0, return_inverse=True)
-        texts = [empty_window(sampling, int(steps), guidance, skipping) for steps, guidance, skipping in kinds]
+    for cell in cells.values():
+        said = [np.full(len(rows), cell.values[name]) if name in cell.values else mine[name] for name in SETTINGS]
+        kinds, at = np.unique(np.stack(said, axis=1), axis=0, return_inverse=True)
+        texts = [empty_window(cell.sampling, int(steps), guidance, skipping) for steps, guidance, skipping in kinds]
         _complain(rows, at.ravel(), texts)
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchgen.columns import CONTENT, DECIDING
+from batchgen.job import Sampling
 from batchgen.manifest.values import Rows
 from batchgen.rows import identity
 from batchgen.rows.expansion import Expansion
@@ -67,13 +68,7 @@ def image_ids(table: pa.Table, expansion: Expansion) -> pa.Array:
 
     Null values are left out of the hash, so that a parameter that comes later changes no name.
     """
-    sampling = expansion.sampling
-    model = expansion.model
-    skipping = model | {
-        "skip_guidance_layers": sampling.skip_guidance_layers,
-        "skip_layer_guidance_start": sampling.skip_layer_guidance_start,
-        "skip_layer_guidance_stop": sampling.skip_layer_guidance_stop,
-    }
+    skipping = {cell: _skipping(of.sampling) for cell, of in expansion.cells.items()}
     columns = [table[name].to_pylist() for name in ("prompt_id", "sample_index", "cell", "bucket", "skip_code")]
     deciding = [table[name].to_pylist() for name in DECIDING]
     at_scale = DECIDING.index("skip_layer_guidance_scale")
@@ -83,11 +78,22 @@ def image_ids(table: pa.Table, expansion: Expansion) -> pa.Array:
             decides: dict[str, Any] = {"skipped": code}
         else:
             decides = {name: value for name, value in zip(DECIDING, values, strict=True) if value is not None}
-            decides |= skipping if values[at_scale] else model
+            decides |= expansion.cells[cell].decides
+            if values[at_scale]:
+                decides |= skipping[cell]
             if decides.get("adapter"):
                 decides["adapter"] = expansion.adapters[decides["adapter"]]
         names.append(identity.image_id(prompt_id, sample, cell, decides))
     return pa.array(names, pa.string())
+
+
+def _skipping(sampling: Sampling) -> dict[str, Any]:
+    """What decides an image whose skip-layer guidance is on."""
+    return {
+        "skip_guidance_layers": sampling.skip_guidance_layers,
+        "skip_layer_guidance_start": sampling.skip_layer_guidance_start,
+        "skip_layer_guidance_stop": sampling.skip_layer_guidance_stop,
+    }
 
 
 def reidentify(images: pa.Table, prompt_ids: Sequence[str], expansion: Expansion) -> pa.Table:

@@ -100,7 +100,7 @@ def refuse_impossible_sizes(job: Job, model: FoundModel | None) -> None:
     if model is None and (job.model.has_own_weights or (job.refine and job.refine.model)):
         return
     found, problems = limits(job, model), []
-    for cell, values in job.sweep.cells().items():
+    for cell, values in job.sweep.by_cell().items():
         height, width = values.get("height", job.sampling.height), values.get("width", job.sampling.width)
         if not found.hold(*snap(height, width)):
             where = "sampling: height, width" if cell == "default" else f"sweep: cell {cell}"

@@ -43,7 +43,7 @@ def pipeline_of(job: Job, directory: Path) -> Pipeline | None:
 
 
 def _of_job(job: Job, pipeline: Pipeline) -> Iterator[Problem]:
-    sampling, sweep, preset = job.sampling, job.sweep.axes(), job.model.defaults
+    sampling, sweep, preset = job.sampling, job.sweep.keys, job.model.defaults
     usual = {name: Sampling.model_fields[name].default for name in Sampling.model_fields}
     usual |= {name: getattr(preset, name) for name in pipeline.lacks if hasattr(preset, name)}
     for name in pipeline.lacks:
@@ -51,7 +51,7 @@ def _of_job(job: Job, pipeline: Pipeline) -> Iterator[Problem]:
             yield Problem(f"{pipeline.name} does not take it: leave it out.", f"sampling.{name}")
         if name in sweep:
             yield Problem(f"{pipeline.name} does not take it: leave it out.", f"sweep.{name}")
-    for cell, values in job.sweep.cells().items():
+    for cell, values in job.sweep.by_cell().items():
         height, width = snap(values.get("height", sampling.height), values.get("width", sampling.width))
         if height % pipeline.side or width % pipeline.side:
             where = "sampling: height, width" if cell == "default" else f"sweep: cell {cell}"

@@ -24,6 +24,7 @@ from batchgen.run.parquet import open_parquet, read_parquet
 from batchgen.run.plans import Plan, PlanFile, digest
 from batchgen.run.sealed import seal
 from batchgen.run.shard_file import Footer, read_facts, read_footer
+from batchgen.run.siblings import names_below
 from batchgen.storage.store import Store
 from batchgen.words import visible
 
@@ -53,8 +54,27 @@ class Run:
     def open(cls, store: Store) -> Run:
         run = cls.find(store)
         if run is None:
+            if names := names_below(store):
+                each = ", ".join(f"{store}/{name}" for name in names)
+                raise Refused(f"{store}: holds a run for each of {len(names)} models. Name one: {each}.")
             raise Refused(f"{store}: holds no batchgen run (no {plan_json(0)}). Check the path.")
         return run
+
+    @classmethod
+    def all_at(cls, url: str) -> dict[str, Run]:
+        """The runs of a directory by the names of their models; "" where it is the run of one.
+
+        Of models whose run has not begun there is none. Raises Refused where there is no run at all.
+        """
+        store = Store.open(url)
+        found = {name: cls.find(Store.open(f"{store.url}/{name}")) for name in names_below(store)}
+        runs = {name: run for name, run in found.items() if run is not None}
+        return runs or {"": cls.open(store)}
+
+    @property
+    def cells(self) -> list[str]:
+        """The cells of its sweep, in the order of the newest job, by which they are shown."""
+        return list(dict.fromkeys(cell for plan in reversed(self.plans) for cell in plan.job.sweep.by_cell()))
 
     @property
     def planned(self) -> int:

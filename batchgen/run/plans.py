@@ -142,6 +142,8 @@ def settings(stored: dict[str, Any], model: FoundModel) -> str:
         "sampling": {name: stored["sampling"][name] for name in LOOP if name in stored["sampling"]},
         "refine": stored["refine"],
     }
+    if swept := stored_job(stored).sweep.columns:  # then the columns of a row say it
+        said["swept"] = [*swept]
     if model.pipeline:  # of `engine: diffusers`: which class rendered
         said["pipeline"] = model.pipeline
     return json.dumps(said, sort_keys=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from batchgen.job import Job
+from batchgen.job import Job, Sampling
 from batchgen.run.found_model import FoundModel
 
 # 2: a derived seed has the 32 bits that torch takes, and those of a prompt's images all differ. Before: 53 bits.
@@ -28,16 +28,17 @@ def of(job: Job, model: FoundModel) -> dict[str, int]:
     """The rules of a new run, those that concern it."""
     concerned = {
         SEEDS: job.sampling.seeds is None,
-        SIMPLE: job.sampling.schedule == "simple",
+        SIMPLE: job.sampling.schedule == "simple" or "schedule" in job.sweep.keys,
         IDLE: True,
         PROJECTION: bool(model.left_out or (model.refiner and model.refiner.left_out)),
     }
     return {name: NOW for name, does in concerned.items() if does}
 
 
-def deciding(rules: Mapping[str, int]) -> dict[str, int]:
-    """Those that names of images are taken over."""
-    return {f"rule: {name}": rules[name] for name in DRAWING if name in rules}
+def deciding(rules: Mapping[str, int], sampling: Sampling) -> dict[str, int]:
+    """Those that names of images are taken over. sampling: of these images."""
+    concerned = [name for name in DRAWING if name != SIMPLE or sampling.schedule == "simple"]
+    return {f"rule: {name}": rules[name] for name in concerned if name in rules}
 
 
 def kept(there: Mapping[str, int]) -> dict[str, int]:

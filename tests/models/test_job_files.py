@@ -79,7 +79,7 @@ def test_it_renders(tiny, one_thread, name):
     render_here(run)
     frame = batchgen.open(job.output.path).to_pandas()
     assert (frame["status"] == "ok").all()
-    assert len(frame) == 2 * len(job.sweep.cells()) == sum(bucket.images for bucket in summary.buckets.values())
+    assert len(frame) == 2 * len(job.sweep.by_cell()) == sum(bucket.images for bucket in summary.buckets.values())
     size = refined_size(job.refine, 64, 64)
     assert {(row.image_height, row.image_width) for row in frame.itertuples()} == {size}
     settings = json.loads(frame["settings"][0])

@@ -144,8 +144,9 @@ def test_end_to_end_against_a_call_of_its_own(renderer, pipe, make_row):
 
 
 def test_sigmas_are_those_of_the_loop_and_the_pipelines_scheduler(renderer, pipe, make_row):
-    call(pipe, [make_row(num_inference_steps=5)], renderer.encode([make_row()]), output_type="latent")
-    assert renderer.sigmas(5) == pipe.scheduler.sigmas.tolist()
-    assert len(renderer.sigmas(5)) == 6
-    assert renderer.sigmas(5)[0] == 1
-    assert renderer.sigmas(5)[-1] == 0
+    row = make_row(num_inference_steps=5)
+    call(pipe, [row], renderer.encode([make_row()]), output_type="latent")
+    assert renderer.sigmas(row) == pipe.scheduler.sigmas.tolist()
+    assert len(renderer.sigmas(row)) == 6
+    assert renderer.sigmas(row)[0] == 1
+    assert renderer.sigmas(row)[-1] == 0

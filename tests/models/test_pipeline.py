@@ -169,15 +169,16 @@ def test_nan_is_seen(renderers, make_row):
 
 def test_sigmas_are_recorded_where_they_are_the_steps(saved, make_row):
     renderer = load(saved["sdxl"])
-    assert renderer.sigmas(2) == []
+    row, longer = rows_of(make_row, 1)[0], make_row(num_inference_steps=3)
+    assert renderer.sigmas(row) == []
     render(renderer, rows_of(make_row, 1))
-    assert renderer.sigmas(2) == [float(sigma) for sigma in renderer.pipe.scheduler.sigmas]
-    assert (len(renderer.sigmas(2)), renderer.sigmas(3)) == (3, [])
+    assert renderer.sigmas(row) == [float(sigma) for sigma in renderer.pipe.scheduler.sigmas]
+    assert (len(renderer.sigmas(row)), renderer.sigmas(longer)) == (3, [])
 
 
 def test_sigmas_that_depend_on_the_size_are_not(renderers, make_row):
     render(renderers["flux"], rows_of(make_row, 1))
-    assert renderers["flux"].sigmas(2) == []
+    assert renderers["flux"].sigmas(rows_of(make_row, 1)[0]) == []
 
 
 def test_dtypes_by_component(saved):

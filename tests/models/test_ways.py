@@ -98,7 +98,7 @@ def test_guidance_that_starts_later_is_plain_before(sampling, renderer, make_row
     found = whole.denoise(rows, embeds)
     sampling(guidance_start=0.0)
     latents = renderer.noise(rows, torch.float32, generators(rows))
-    sigmas, timesteps = renderer.schedule(4)
+    sigmas, timesteps = renderer.schedule(rows[0])
     latents = renderer.loop(plain, embeds, latents, [], (sigmas[:3], timesteps[:2]))
     assert torch.equal(found, renderer.loop(rows, embeds, latents, [], (sigmas, timesteps), first=2))
 
@@ -117,18 +117,18 @@ def test_sigmas_and_shift_are_as_the_pipeline_takes_them(sampling, pipe, make_ro
             embeds = renderer.encode(rows)
             theirs = call(pipe, rows, embeds, output_type="latent", **more)
             assert torch.equal(renderer.denoise(rows, embeds), theirs), (shift, more)
-            assert renderer.sigmas(4) == pipe.scheduler.sigmas.tolist()
+            assert renderer.sigmas(rows[0]) == pipe.scheduler.sigmas.tolist()
 
 
-def test_with_a_shift_of_one_sigmas_are_used_as_they_are(sampling):
-    assert sampling(shift=1.0, sigmas=[1.0, 0.5, 0.25]).sigmas(3) == [1.0, 0.5, 0.25, 0.0]
+def test_with_a_shift_of_one_sigmas_are_used_as_they_are(sampling, make_row):
+    assert sampling(shift=1.0, sigmas=[1.0, 0.5, 0.25]).sigmas(make_row(num_inference_steps=3)) == [1.0, 0.5, 0.25, 0.0]
 
 
 @pytest.mark.parametrize("schedule", ["simple", "sgm_uniform", "beta"])
 def test_a_schedule_by_name_is_what_diffusers_does_with_its_levels(sampling, pipe, make_row, schedule, monkeypatch):
     rows = rows_of(make_row, num_inference_steps=5)
     renderer = sampling(schedule=schedule)
-    embeds, levels = renderer.encode(rows), renderer.sigmas(5)[:-1]
+    embeds, levels = renderer.encode(rows), renderer.sigmas(rows[0])[:-1]
     plain = FlowMatchEulerDiscreteScheduler.from_config(pipe.scheduler.config, shift=1.0)
     monkeypatch.setattr(pipe, "scheduler", plain)
     theirs = call(pipe, rows, embeds, output_type="latent", sigmas=levels)
@@ -182,10 +182,11 @@ def test_a_second_pass_is_the_image_to_image_pipelines(renderer, pipe, make_row,
     assert twice.decode(ours, [0])[0].shape == (96, 144, 3)
 
 
-def test_both_passes_sigmas_are_said(renderer):
+def test_both_passes_sigmas_are_said(renderer, make_row):
     refine = Refine(strength=0.5, num_inference_steps=4)
-    found = TwoPassRenderer(renderer, renderer, refine).sigmas(3)
-    assert found == renderer.sigmas(3) + renderer.sigmas(4)[2:]
+    three, four = make_row(num_inference_steps=3), make_row(num_inference_steps=4)
+    found = TwoPassRenderer(renderer, renderer, refine).sigmas(three)
+    assert found == renderer.sigmas(three) + renderer.sigmas(four)[2:]
 
 
 @pytest.mark.parametrize("stop", [0.0, 0.5])

@@ -4,19 +4,19 @@ Two jobs differ in one setting: then names, the run's fingerprint and the fake r
 adds a setting adds a value for it here.
 """
 
-from dataclasses import fields
-
+import pyarrow as pa
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from batchgen import columns
 from batchgen.engines.fake import FakeRenderer
-from batchgen.engines.protocol import ImageRow
 from batchgen.errors import Refused
-from batchgen.job import Model, Refine, Sampling, Sweep
+from batchgen.job import Model, Refine, Sampling
 from batchgen.job.presets import DEMO_CHECKPOINT
+from batchgen.job.sweep import Axes
 from batchgen.plan.graph import expanded, survey
 from batchgen.plan.preflight import prepare
+from batchgen.rendering.attempt import image_rows
 from batchgen.weights.spec import ModelSpec
 
 ROW = {"prompt": "a", "seed": 3}
@@ -70,7 +70,7 @@ class Outcome:
         self.facts = prepared.fingerprint
         self.names = [row["image_id"] for row in rows]
         renderer = FakeRenderer(ModelSpec.of(prepared.model, prepared.job, prepared.facts.rules))
-        row = ImageRow(**{field.name: rows[0][field.name] for field in fields(ImageRow)})
+        (row, *_) = image_rows(pa.Table.from_pylist(rows), prepared.job)
         self.pixels = renderer.denoise([row], renderer.encode([row]))[0].tobytes()
 
 
@@ -122,10 +122,20 @@ def test_sampling(outcome, name):
         assert changed.names != base.names
 
 
-@pytest.mark.parametrize("name", Sweep.model_fields)
-def test_sweep(outcome, name):
-    base, changed = outcome(), outcome(sweep={name: [SAMPLING[name]]})
-    assert check(base, changed, SAMPLING[name]) == (name != "adapter")
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda name, value: {name: [value]},
+        lambda name, value: {"zip": {name: [value]}},
+        lambda name, value: {"cells": {"mine": {name: value}}},
+    ],
+    ids=["axis", "zip", "cells"],
+)
+@pytest.mark.parametrize("name", Axes.model_fields)
+def test_sweep(outcome, name, way):
+    value = (SAMPLING | {"prompt": "{prompt}, in oil", "refine": False})[name]
+    base, changed = outcome(refine={}), outcome(refine={}, sweep=way(name, value))
+    assert check(base, changed, value) == (name != "adapter")
 
 
 @pytest.mark.parametrize("name", REFINE)

@@ -23,13 +23,15 @@ from batchgen.engines.sd3.placement import Placement
 from batchgen.engines.sd3.samplers import sampler_for
 from batchgen.engines.sd3.sigmas import FIRST_SCHEDULES, SCHEDULES, TRAINED
 from batchgen.engines.sd3.text import Embedding, PromptEncoder, RowEmbeds
+from batchgen.job import Sampling
 from batchgen.job.steps import guidance_window, skip_layer_steps
 from batchgen.run.images import Pixels
 from batchgen.run.rules import SIMPLE
 from batchgen.weights.spec import ModelSpec
 
 Tensor = torch.Tensor
-SHARED = ("height", "width", "num_inference_steps", "max_sequence_length", "adapter")  # of the bucket key
+# Of the bucket key.
+SHARED = ("height", "width", "num_inference_steps", "max_sequence_length", "adapter", "sampling", "refine")
 
 
 class SD3Renderer:
@@ -74,7 +76,7 @@ class SD3Renderer:
         _check_one_bucket(rows)
         generators = generators or [torch.Generator("cpu").manual_seed(row.seed) for row in rows]
         noise = self.noise(rows, embeds[0].positive.text.dtype, generators)
-        return self.loop(rows, embeds, noise, generators, self.schedule(rows[0].num_inference_steps))
+        return self.loop(rows, embeds, noise, generators, self.schedule(rows[0]))
 
     def loop(
         self,
@@ -86,12 +88,13 @@ class SD3Renderer:
         first: int = 0,
         window: tuple[int, int] | None = None,
     ) -> Tensor:
-        """Denoise by a schedule, from its step `first` on. window: guided steps, if they are not the job's."""
+        """Denoise by a schedule, from its step `first` on. window: guided steps, if they are not the rows'."""
         self.adapters.use(rows[0].adapter)
         self.placement.use("transformer")
-        dtype, sampler = latents.dtype, sampler_for(self.spec.sampling.sampler, generators)
+        sampling = self.sampling(rows)
+        dtype, sampler = latents.dtype, sampler_for(sampling.sampler, generators)
         sigmas, timesteps = schedule
-        guided = range(*(window or guidance_window(len(timesteps), self.spec.sampling)))
+        guided = range(*(window or guidance_window(len(timesteps), sampling)))
         predict = self._predictor(rows, embeds, len(timesteps), guided)
         for step in range(first, len(timesteps)):
             velocity = predict(latents.to(dtype), timesteps[step], step)
@@ -119,18 +122,22 @@ class SD3Renderer:
         # A copy, since pinned memory is scarce and pictures wait for their compression.
         return [pixels.numpy().copy() if bool(good) else None for pixels, good in decoded]
 
-    def sigmas(self, num_inference_steps: int) -> list[float]:
-        return [float(sigma) for sigma in self.schedule(num_inference_steps)[0].tolist()]
+    def sigmas(self, row: ImageRow) -> list[float]:
+        return [float(sigma) for sigma in self.schedule(row)[0].tolist()]
 
     def peak_memory(self) -> int:
         return peak_memory(self.torch_device)
 
-    def schedule(self, num_inference_steps: int, *, own: bool = True) -> tuple[Tensor, Tensor]:
+    def sampling(self, rows: Sequence[ImageRow]) -> Sampling:
+        """What the rows of a batch say of the loop, or else the job."""
+        return rows[0].sampling or self.spec.sampling
+
+    def schedule(self, row: ImageRow, *, own: bool = True) -> tuple[Tensor, Tensor]:
         """(steps + 1) noise levels and (steps) timesteps. From a scheduler of its own: diffusers' keeps state.
 
         own: by sampling.sigmas, where they are given.
         """
-        sampling, changed = self.spec.sampling, {}
+        sampling, num_inference_steps, changed = self.sampling([row]), row.num_inference_steps, {}
         if sampling.shift is not None:
             changed["shift"] = sampling.shift
         scheduler = FlowMatchEulerDiscreteScheduler.from_config(self.scheduler_config, **changed)
@@ -166,13 +173,13 @@ class SD3Renderer:
             return lambda latents, timestep, step: self._forward(latents, timestep, text, pooled)
         negative_text, negative_pooled = _stack(negatives)
         both = torch.cat([negative_text, text]), torch.cat([negative_pooled, pooled])
-        read_until = int(self.spec.sampling.negative_prompt_stop * steps)
+        read_until = int(self.sampling(rows).negative_prompt_stop * steps)
         zeros = both  # made where steps read them: as large as the embeddings of the batch
         if read_until < steps:
             zeros = torch.cat([torch.zeros_like(text), text]), torch.cat([torch.zeros_like(pooled), pooled])
         guidance = self._column([row.guidance_scale for row in rows])
         skip_scale = self._column([row.skip_layer_guidance_scale for row in rows])
-        skip_steps = self._skip_steps(rows, steps)
+        skip_steps, layers = self._skip_steps(rows, steps), [*self.sampling(rows).skip_guidance_layers]
 
         def guided(latents: Tensor, timestep: Tensor, step: int) -> Tensor:
             if step not in guided_steps:
@@ -182,7 +189,7 @@ class SD3Renderer:
             # The products round to the model's dtype as a Python float times a tensor does.
             velocity = without + (guidance * (with_text - without)).to(without.dtype)
             if step in skip_steps:
-                skipped = self._forward(latents, timestep, text, pooled, list(self.spec.sampling.skip_guidance_layers))
+                skipped = self._forward(latents, timestep, text, pooled, layers)
                 velocity = velocity + ((with_text - skipped) * skip_scale).to(velocity.dtype)
             return velocity
 
@@ -205,7 +212,7 @@ class SD3Renderer:
         """Steps with a skip-layer forward."""
         if not any(row.skip_layer_guidance_scale for row in rows):
             return set()
-        sampling = self.spec.sampling
+        sampling = self.sampling(rows)
         return {*skip_layer_steps(steps, sampling.skip_layer_guidance_start, sampling.skip_layer_guidance_stop)}
 
     def _decode_row(self, latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -230,7 +237,7 @@ def _stack(embeddings: Sequence[Embedding]) -> tuple[Tensor, Tensor]:
 
 
 def _check_one(rows: Sequence[ImageRow], name: str) -> None:
-    if len({getattr(row, name) for row in rows}) != 1:
+    if any(getattr(row, name) != getattr(rows[0], name) for row in rows):
         raise ValueError(f"rows of one batch differ in {name}")
 
 

@@ -1,7 +1,7 @@
-"""Two passes over each image: rendered, enlarged, partly noised again, and denoised at that size in the same shard.
+"""Two passes over an image: rendered, enlarged, partly noised again, and denoised at that size in the same shard.
 
-The second pass is StableDiffusion3Img2ImgPipeline's (diffusers 0.42.1), given latents and the generators of the first.
-Knows two SD3 renderers, which may be one, and no files.
+A row may do without the second, which is StableDiffusion3Img2ImgPipeline's (diffusers 0.42.1), given latents and the
+generators of the first. Knows two SD3 renderers, which may be one, and no files.
 """
 
 from __future__ import annotations
@@ -29,20 +29,24 @@ class TwoPassRenderer:
         self.first, self.second, self.refine = first, second, refine
         self.device, self.versions = first.device, first.versions
 
-    def encode(self, rows: Sequence[ImageRow]) -> list[tuple[RowEmbeds, RowEmbeds]]:
-        return [*zip(self.first.encode(rows), self.second.encode(self.again(rows)), strict=True)]
+    def encode(self, rows: Sequence[ImageRow]) -> list[tuple[RowEmbeds, RowEmbeds | None]]:
+        once = self.first.encode(rows)
+        twice = self.second.encode(self.again(rows)) if rows[0].refine else [None] * len(rows)
+        return [*zip(once, twice, strict=True)]
 
     @on_device
-    def denoise(self, rows: Sequence[ImageRow], embeds: Sequence[tuple[RowEmbeds, RowEmbeds]]) -> Tensor:
-        """Noise → latents (batch, 16, height/8 × scale, width/8 × scale)."""
+    def denoise(self, rows: Sequence[ImageRow], embeds: Sequence[tuple[RowEmbeds, RowEmbeds | None]]) -> Tensor:
+        """Noise → latents (batch, 16, height/8, width/8), both sides × scale where there is a second pass."""
         generators = [torch.Generator("cpu").manual_seed(row.seed) for row in rows]
         self.second.placement.rest()
         latents = self.first.denoise(rows, [one for one, _ in embeds], generators)
+        if not rows[0].refine:
+            return latents
         self.first.placement.rest()
-        rows, texts = self.again(rows), [two for _, two in embeds]
+        rows, texts = self.again(rows), [two for _, two in embeds if two is not None]
         dtype, size = texts[0].positive.text.dtype, (rows[0].height // 8, rows[0].width // 8)
         enlarged = functional.interpolate(latents.float(), size=size, mode=self.refine.upscale_method).to(dtype)
-        sigmas, timesteps = self.second.schedule(self.refine.num_inference_steps, own=False)
+        sigmas, timesteps = self.second.schedule(rows[0], own=False)
         begin = first_step(len(timesteps), self.refine.strength)
         sigma = sigmas[begin].to(dtype)
         noised = sigma * self.second.noise(rows, dtype, generators) + (1.0 - sigma) * enlarged
@@ -56,12 +60,12 @@ class TwoPassRenderer:
             self.second.placement.rest()
         return self.first.decode(latents, rows, upcast=upcast)
 
-    def sigmas(self, num_inference_steps: int) -> list[float]:
+    def sigmas(self, row: ImageRow) -> list[float]:
         """Of both passes, one after the other: the second begins after the first 0."""
-        sigmas, timesteps = self.second.schedule(self.refine.num_inference_steps, own=False)
-        return (
-            self.first.sigmas(num_inference_steps) + sigmas[first_step(len(timesteps), self.refine.strength) :].tolist()
-        )
+        if not row.refine:
+            return self.first.sigmas(row)
+        sigmas, timesteps = self.second.schedule(*self.again([row]), own=False)
+        return self.first.sigmas(row) + sigmas[first_step(len(timesteps), self.refine.strength) :].tolist()
 
     def peak_memory(self) -> int:
         return self.first.peak_memory()

@@ -180,7 +180,7 @@ def test_a_dpg_grid_that_lacks_an_image_is_not_written(tmp_path):
     with open(tmp_path / "dpg_bench.csv", "w", newline="") as file:
         csv.writer(file).writerows(rows)
     run = rendered(tmp_path, "dpg", [tmp_path / "dpg_bench.csv"], images=3)
-    with pytest.raises(Refused, match="no file"):
+    with pytest.raises(Refused, match="DPG-Bench takes 4 images of each prompt"):
         export(run, str(tmp_path / "out"), BenchmarkFolder(benchmark_named("dpg"), "fake"))
 
 

@@ -31,8 +31,8 @@ SHOWN = 5
 class Exported:
     """written, there: files of this command, and of earlier ones. images: in how many images they show.
 
-    failed: image_id → why there is no picture. left_out: images that the target has no place for. record: its path
-    below the run.
+    failed: image_id → why there is no picture. missing: planned images that are not rendered yet. left_out: images that
+    the target has no place for. record: its path below the run.
     """
 
     dest: str
@@ -41,6 +41,7 @@ class Exported:
     there: int
     images: int
     failed: dict[str, str]
+    missing: int
     left_out: tuple[str, ...]
     record: str
 
@@ -57,7 +58,7 @@ def export(run: Run, dest: str, target: Target, selection: set[str] | None = Non
         raise Refused(f"{run.store}: has no images to export. {len(failed)} failed or are not rendered.")
     files = list(target.files(rows))
     if not files:
-        raise Refused(f"{run.store}: no file of {target.name} can be made of these {len(rows)} images.")
+        raise Refused(f"{run.store}: no file of {target.name} can be made of these {len(rows)} images. {target.wants}")
     _refuse_doubled(files)
     there = {entry.path: entry.size for entry in store.list()}
     _refuse_foreign(store, files, there)
@@ -73,6 +74,7 @@ def export(run: Run, dest: str, target: Target, selection: set[str] | None = Non
         there=len(files) - written,
         images=len(shown),
         failed=failed,
+        missing=0 if selection is not None else run.planned - len(rows) - len(failed),
         left_out=tuple(row.image_id for row in rows if row.image_id not in shown),
         record=path,
     )

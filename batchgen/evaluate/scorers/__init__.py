@@ -32,4 +32,20 @@ def _make(kind: str, source: str | None) -> Scorer:
         from batchgen.evaluate.scorers.clip_score import clip_score
 
         return clip_score(kind, source)
+    if kind == "vqascore":
+        from batchgen.evaluate.scorers.vqa_score import VqaScore
+
+        return VqaScore(source)
+    if kind in ("questions", "soft-questions"):
+        from batchgen.evaluate.scorers.questions import Questions
+
+        return Questions(source, soft=kind == "soft-questions")
+    if kind == "aesthetic":
+        from batchgen.evaluate.scorers.aesthetic import Aesthetic
+
+        return Aesthetic(source)
+    if kind == "nsfw":
+        from batchgen.evaluate.scorers.nsfw import Nsfw
+
+        return Nsfw(source)
     raise NotImplementedError(kind)

@@ -28,6 +28,10 @@ def _make(kind: str, source: str | None) -> Scorer:
         from batchgen.evaluate.scorers.own import Own
 
         return Own(str(source))
+    if kind == "judge":
+        from batchgen.evaluate.scorers.judge import Judge
+
+        return Judge(str(source))
     if kind in ("clip", "clip-original", "demo-clip", "pickscore", "hps"):
         from batchgen.evaluate.scorers.clip_score import clip_score
 

@@ -52,4 +52,8 @@ def _make(kind: str, source: str | None) -> Scorer:
         from batchgen.evaluate.scorers.nsfw import Nsfw
 
         return Nsfw(source)
-    raise NotImplementedError(kind)
+    if kind == "detection":
+        from batchgen.evaluate.scorers.detection import Detection
+
+        return Detection(source)
+    raise ValueError(f"{kind} is no scorer")

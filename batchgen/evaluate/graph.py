@@ -38,6 +38,13 @@ class Scored:
         self.images += done.images
         self.errors += done.errors
 
+    def line(self) -> str:
+        """For people."""
+        failed = f", {self.errors} of them could not be scored and say why" if self.errors else ""
+        before = f"; {self.before} shards were scored before" if self.before else ""
+        missing = f"; {self.missing} shards are not rendered yet" if self.missing else ""
+        return f"{self.about.scorer}: {self.images} images in {self.shards} shards{failed}{before}{missing}."
+
 
 def score(
     run: Run,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -44,6 +44,21 @@ class Exported:
     missing: int
     left_out: tuple[str, ...]
     record: str
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        there = f", {self.there} were there" if self.there else ""
+        yield f"{self.dest}: {self.written} files written{there}, of {self.images} images."
+        if self.failed:
+            image_id, why = next(iter(self.failed.items()))
+            yield f"note: {len(self.failed)} images failed and are left out, such as {image_id}: {why}"
+        if self.missing:
+            yield f"note: {self.missing} images are not rendered yet: run the render command, then this one again."
+        if self.left_out:
+            yield f"note: {len(self.left_out)} images have no place there, such as {self.left_out[0]}."
+        roots = [root for root in self.roots if root]
+        if roots:
+            yield f"What a scorer is pointed at: {', '.join(f'{self.dest}/{root}' for root in roots)}"
 
 
 def export(run: Run, dest: str, target: Target, selection: set[str] | None = None) -> Exported:

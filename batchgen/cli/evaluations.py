@@ -161,7 +161,7 @@ def compare(
     rich_help_panel=PANEL,
     epilog=examples(
         'batchgen select out/run "score_clip > 26 and suspect is null" --dedupe phash:4 --name v1',
-        "batchgen compare out/run --selection v1",
+        "batchgen select out/run \"cell = 'guidance_scale=4.5'\" --name good",
     ),
 )
 def select(

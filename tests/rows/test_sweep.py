@@ -273,7 +273,7 @@ def test_a_second_pass_is_on_and_off(make_job):
 
 
 def test_without_its_second_pass_a_cell_is_as_a_job_without_one(make_job, rows_of):
-    refine = {"scale": 2.0, "strength": 0.5, "guidance_scale": 6.0}
+    refine = {"scale": 1.5, "strength": 0.5, "guidance_scale": 6.0, "model": {"preset": "demo"}}
     cell = rows_of(refine=refine, sweep={"refine": [False]}, sampling=LOOP | {"guidance_scale": 1.0})
     prepared = prepare(make_job(["a"], refine=refine, sampling=LOOP, sweep={"refine": [True, False]}))
     on, off = prepared.expansion.cells.values()

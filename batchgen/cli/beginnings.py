@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from batchgen.cli.program import app, console, errors, examples
+from batchgen.evaluate.names import BENCHMARK_NAMES
 from batchgen.words import say
 
 PANEL = "Begin"
@@ -44,7 +46,9 @@ def init(
         say(console(), f"Wrote {job}. Look at it, then: batchgen plan {job}")
 
 
-import_app = typer.Typer(help="Make a job file of what another program wrote.", no_args_is_help=True)
+import_app = typer.Typer(
+    help="Make a job file of a workflow, or a table of a benchmark's prompts.", no_args_is_help=True
+)
 app.add_typer(
     import_app, name="import", rich_help_panel=PANEL, epilog=examples("batchgen import comfyui workflow.json")
 )
@@ -75,6 +79,34 @@ def comfyui(
         imported, manifest = writing.run(workflow, job, out, models)
         for line in writing.summary(imported, job, manifest):
             say(console(), line)
+
+
+def _import_of(benchmark: str) -> Callable[..., None]:
+    """The command `batchgen import <benchmark>`."""
+
+    def command(
+        files: Annotated[list[str], typer.Argument(help="Its prompt files, or their folder.", metavar="FILE...")],
+        output: Annotated[str, typer.Option("--output", "-o", help="The table to write.")] = f"{benchmark}.parquet",
+        images: Annotated[
+            int | None, typer.Option(min=1, help="Of each prompt, where not as the benchmark says.")
+        ] = None,
+    ) -> None:
+        from batchgen.evaluate.importing import import_benchmark
+
+        with errors():
+            found = import_benchmark(benchmark, files, output, images)
+            categories = ", ".join(f"{name}: {count}" for name, count in found.categories.items())
+            each = f", {found.images} images each" if found.images else ""
+            say(console(), f"Wrote {found.manifest}: {found.prompts} prompts{each} ({categories}).")
+            say(console(), f"Licence of the prompts: {found.licence}. sha256 of what they came from: {found.sha256}")
+            say(console(), f"Then: batchgen init {found.manifest}")
+
+    return command
+
+
+for _name, _title in BENCHMARK_NAMES.items():
+    _example = examples(f"batchgen import {_name} FILE -o {_name}.parquet")
+    import_app.command(_name, help=f"Write a table of the prompts of {_title}.", epilog=_example)(_import_of(_name))
 
 
 @app.command(rich_help_panel=PANEL, epilog=examples("batchgen schema > job.schema.json"))

@@ -1,4 +1,4 @@
-"""Commands on what came of runs: compare, select."""
+"""Commands on what came of runs: score, compare, select, export, adopt."""
 
 from __future__ import annotations
 
@@ -6,15 +6,103 @@ import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from batchgen.cli.program import RunPath, app, console, errors, examples
 from batchgen.words import say
 
+if TYPE_CHECKING:
+    from batchgen.run.directory import Run
+
 PANEL = "Evaluate"
 SelectionName = Annotated[str | None, typer.Option("--selection", help="Only images of a selection of this name.")]
+
+
+Files = Annotated[list[str] | None, typer.Argument(help="With --from: what a scorer wrote.", metavar="[FILE...]")]
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog=examples(
+        "batchgen score out/run --with clip,oracle",
+        "batchgen score out/run --with vqascore=/models/qwen3-vl-8b --actors 4",
+        "batchgen score out/run --with my_scorer.py:Sharpness",
+        "batchgen score out/run --from geneval results.jsonl",
+        "batchgen score out/run --from votes votes.jsonl",
+    ),
+)
+def score(
+    out: RunPath,
+    files: Files = None,
+    wanted: Annotated[
+        str | None, typer.Option("--with", help="Scorers, with commas between them: score the pictures.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", help="A benchmark, csv, evalscope or votes: take the scores of a file.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What to call the scores.")] = None,
+    of: Annotated[str | None, typer.Option(help="With --from: the folder of the export that was scored.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures that a model sees at once.")] = None,
+    device: Annotated[str | None, typer.Option(help="cuda, cpu, ...; without it a GPU if there is one.")] = None,
+    actors: Annotated[int, typer.Option(min=1, help="How many score at the same time, on Ray.")] = 1,
+) -> None:
+    """Score the pictures of a run, or take in scores that were made elsewhere. Run it again to continue."""
+    from batchgen.errors import Refused
+    from batchgen.run.directory import Run
+    from batchgen.storage.store import Store
+
+    with errors():
+        if (wanted is None) == (source is None) or bool(source) != bool(files):
+            raise Refused("batchgen score: write either --with and scorers, or --from, its kind and the file.")
+        run = Run.open(Store.open(out))
+        if wanted is not None:
+            _score_with(run, wanted, name, batch_size, device, actors)
+        elif source == "votes":
+            _score_votes(run, [Path(file) for file in files or []], name)
+        else:
+            _score_from(run, source or "", files or [], name, of)
+
+
+def _score_with(
+    run: Run, wanted: str, name: str | None, batch_size: int | None, device: str | None, actors: int
+) -> None:
+    from batchgen.evaluate import graph
+    from batchgen.job import Cluster, Renderers
+
+    cluster = Cluster(renderers=Renderers(min_size=1, max_size=actors))
+    names = [one.strip() for one in wanted.split(",") if one.strip()]
+    size = batch_size or graph.BATCH_SIZE
+    for scored in graph.score(run, names, batch_size=size, device=device, name=name, cluster=cluster):
+        say(console(), scored.line())
+    say(console(), f"Then: batchgen compare {run.store}")
+
+
+def _score_from(run: Run, source: str, files: list[str], name: str | None, of: str | None) -> None:
+    from batchgen.errors import Refused
+    from batchgen.evaluate.official import score_from
+
+    if len(files) > 1:
+        raise Refused(f"--from {source}: takes one file or folder, and {len(files)} are named.")
+    taken = score_from(run, source, files[0], name, of)
+    say(console(), f"{', '.join(taken.scorers)}: {taken.scored} images have a score, {taken.unscored} have none.")
+    if taken.unknown:
+        say(console(), f"note: {len(taken.unknown)} names are no image of this run, such as {taken.unknown[0]}.")
+    say(console(), f"Then: batchgen compare {run.store}")
+
+
+def _score_votes(run: Run, files: list[Path], name: str | None) -> None:
+    from batchgen.evaluate import votes
+    from batchgen.evaluate.scores import write_part
+    from batchgen.look.results import Results
+
+    read = votes.read_votes(files)
+    about, rows = votes.scores_of(read, files, set(Results(run.store.url).to_pandas()["image_id"]), name or "votes")
+    write_part(run.store, about, rows)
+    say(console(), f"{about.scorer}: {len(read)} votes on {len(rows)} images of this run.")
+    for rate in votes.win_rates(read):
+        say(console(), rate.line())
 
 
 class Format(StrEnum):
@@ -73,7 +161,7 @@ def compare(
     rich_help_panel=PANEL,
     epilog=examples(
         'batchgen select out/run "score_clip > 26 and suspect is null" --dedupe phash:4 --name v1',
-        "batchgen compare out/run --selection v1",
+        "batchgen select out/run \"cell = 'guidance_scale=4.5'\" --name good",
     ),
 )
 def select(
@@ -94,3 +182,86 @@ def select(
         found = selected(Run.open(Store.open(out)), where, name, bits_of(dedupe))
         alike = f", {found.chosen - found.images} are like another one" if dedupe else ""
         say(console(), f"{found.name}: {found.images} images of {found.planned}, {found.chosen} are chosen{alike}.")
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog=examples(
+        "batchgen export out/run out/for-geneval --to geneval",
+        "batchgen export geneval.parquet images/of/somebody --to geneval --check",
+    ),
+)
+def export(
+    out: Annotated[str, typer.Argument(help="Run directory; with --check also a benchmark's table.", metavar="OUT")],
+    dest: Annotated[str, typer.Argument(help="The folder to write, or to check.", metavar="DEST")],
+    to: Annotated[str, typer.Option("--to", help="Who will read it: a benchmark's scorer, or evalscope.")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing: say what that scorer would pass over in DEST.")
+    ] = False,
+    selection: SelectionName = None,
+) -> None:
+    """Write the folder that another program reads, or check one. Run it again to continue."""
+    from batchgen.evaluate.selection import selected
+    from batchgen.export.targets import target_named
+    from batchgen.export.writer import export as exported
+    from batchgen.run.directory import Run
+    from batchgen.storage.store import Store
+
+    if check:
+        return _check(out, dest, to)
+    with errors():
+        run = Run.open(Store.open(out))
+        chosen = selected([run], selection) if selection else None
+        found = exported(run, dest, target_named(to, run), chosen)
+        for line in found.lines():
+            say(console(), line)
+    return None
+
+
+def _check(out: str, dest: str, to: str) -> None:
+    """Exit code 1 if there is a problem."""
+    from batchgen.evaluate.benchmarks import benchmark_named
+    from batchgen.export.checking import check, check_export, prompts_from
+    from batchgen.run.directory import Run
+    from batchgen.storage.store import Store
+
+    problems = list[str]()
+    with errors():
+        benchmark, run = benchmark_named(to), Run.find(Store.open(out))
+        problems = check_export(run, dest, benchmark) if run else check(dest, benchmark, prompts_from(out, benchmark))
+        for problem in problems or [f"{dest}: {benchmark.title} reads all of it."]:
+            say(console(), problem)
+    raise typer.Exit(1 if problems else 0)
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog=examples(
+        "batchgen adopt images/of/flux out/flux --layout geneval --name flux --manifest geneval.parquet",
+    ),
+)
+def adopt(
+    folder: Annotated[str, typer.Argument(help="Images that were made elsewhere.", metavar="DIR")],
+    out: RunPath,
+    layout: Annotated[str, typer.Option(help="The benchmark whose scorer reads the folder.")],
+    name: Annotated[str, typer.Option(help="What the model is called.")],
+    manifest: Annotated[str, typer.Option(help="The benchmark's table, of batchgen import.")],
+    known: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="What is known of them: --set num_inference_steps=28"),
+    ] = None,
+) -> None:
+    """Bring images that were made elsewhere in as a run, to be scored and compared. Run it again to continue."""
+    import yaml
+
+    from batchgen.errors import Refused
+    from batchgen.evaluate.adopt import adopt as adopted
+
+    with errors():
+        pairs = [text.partition("=") for text in known or []]
+        if bad := [key for key, equals, _ in pairs if not equals]:
+            raise Refused(f"--set {bad[0]}: write KEY=VALUE.")
+        found = adopted(folder, layout, name, out, manifest, {key: yaml.safe_load(value) for key, _, value in pairs})
+        absent = f", {found.absent} that the table asks for are not there" if found.absent else ""
+        say(console(), f"{found.run.store}: {found.totals.images} images of {name}{absent}.")
+        say(console(), f"Then: batchgen score {found.run.store} --with ..., and batchgen compare")

@@ -1,4 +1,4 @@
-"""The demonstration: prompts and a tiny checkpoint, so that batchgen works without GPU, network or gated weights.
+"""The demonstration: prompts, a tiny checkpoint and a tiny CLIP, for work without GPU, network or gated weights.
 
 Knows the job file, and nothing of how a job is rendered."""
 
@@ -10,6 +10,7 @@ from batchgen.job import Job
 from batchgen.job.file import job_from
 
 PROMPTS = Path(__file__).parent / "prompts.jsonl"
+CLIP = Path(__file__).parent / "clip"  # tells drawings of the demo's world from each other
 
 
 def demo_job(out: str) -> Job:

@@ -22,7 +22,7 @@ from batchgen.evaluate import adoptable
 from batchgen.evaluate.adoptable import ABSENT, FILE, TILE, Adoptable
 from batchgen.evaluate.benchmarks import benchmark_named
 from batchgen.evaluate.exported import Record, Shows, write_record
-from batchgen.evaluate.prompt_file import split
+from batchgen.evaluate.importing import read_manifest
 from batchgen.evaluate.scores import NAME
 from batchgen.finalize.metadata import Totals
 from batchgen.finalize.proof import finalize
@@ -35,7 +35,6 @@ from batchgen.run.directory import Run, commit, refuse_foreign
 from batchgen.run.facts import Facts
 from batchgen.run.found_model import FoundModel
 from batchgen.run.index import ShardRef
-from batchgen.run.parquet import read_parquet
 from batchgen.run.plans import Plan, digest
 from batchgen.run.shard_file import EncodedPicture, Failure, Footer, build
 from batchgen.storage.store import Store
@@ -66,7 +65,7 @@ def adopt(
     source, store = Store.open(folder), Store.open(out)
     if f"{store.url}/".startswith(f"{source.url}/") or f"{source.url}/".startswith(f"{store.url}/"):
         raise Refused(f"{store}: and {source} lie in one another. Adopt into a folder of its own.")
-    table = _manifest(manifest, benchmark.name)
+    table = read_manifest(manifest, benchmark.name)
     found = adoptable.look(source, benchmark, table, known or {})
     facts = _facts(found, digest(repr(table.to_pylist()).encode()), name, known or {})
     run = _planned(store, found, facts, name, source)
@@ -84,22 +83,6 @@ def adopt(
         ),
     )  # fmt: skip
     return Adopted(run, finalize(run), len(found.absent))
-
-
-def _manifest(path: str, benchmark: str) -> pa.Table:
-    store, name = split(path)
-    try:
-        table = read_parquet(store.read(name))
-        if set(table["benchmark"].to_pylist()) != {benchmark}:
-            raise ValueError("of another benchmark")
-    except FileNotFoundError as error:
-        raise Refused(f"{path}: no such file. Make it: batchgen import {benchmark} FILE -o {path}") from error
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise Refused(
-            f"{path}: is no manifest of {benchmark} ({error}). Make it: batchgen import {benchmark} FILE -o "
-            f"{name if name.endswith('.parquet') else 'manifest.parquet'}"
-        ) from error
-    return table
 
 
 def _facts(found: Adoptable, manifest: str, name: str, known: Mapping[str, Any]) -> Facts:

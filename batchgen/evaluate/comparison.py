@@ -142,9 +142,13 @@ def _left_out(aligned: Aligned, scored: Sequence[Scored], selection: set[str] | 
         if cell.unpartnered:
             yield f"{cell.name}: {cell.unpartnered} of {cell.planned} images have no partner in every other cell."
         if cell.repeated:
-            yield f"{cell.name}: {cell.repeated} images repeat a prompt and its seed, and are left out."
+            yield f"{cell.name}: {_images(cell.repeated)} left out, of the prompt and the seed of another one."
         if cell.failed:
-            yield f"{cell.name}: {cell.failed} images failed."
+            yield f"{cell.name}: {_images(cell.failed)} failed."
     for one in scored:
         if len(one.used) < one.expected:
             yield f"{one.about.scorer}: {len(one.used)} of {one.expected} prompts are scored in all cells."
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"

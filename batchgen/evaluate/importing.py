@@ -16,6 +16,8 @@ from batchgen.errors import Refused
 from batchgen.evaluate.benchmark import Benchmark, Prompt
 from batchgen.evaluate.benchmarks import benchmark_named
 from batchgen.evaluate.prompt_file import PromptFile, WrongFile, digest_of, read_files, split
+from batchgen.run.damage import DAMAGED, found_damaged
+from batchgen.run.parquet import read_parquet
 from batchgen.run.plans import to_parquet
 
 # What every row of a benchmark has. prompt may be rewritten or put into a template; benchmark_prompt stays.
@@ -67,6 +69,22 @@ def import_benchmark(name: str, files: Sequence[str], out: str, images: int | No
 def read_prompts(name: str, files: Sequence[str]) -> Sequence[Prompt]:
     """A benchmark's prompts. Raises Refused for the wrong files."""
     return _read(benchmark_named(name), read_files(files))
+
+
+def read_manifest(path: str, benchmark: str) -> pa.Table:
+    """What import_benchmark() wrote. Raises Refused where it is something else."""
+    store, name = split(path)
+    again = f"Make it: batchgen import {benchmark} FILE -o {name if name.endswith('.parquet') else 'manifest.parquet'}"
+    try:
+        with found_damaged():
+            table = read_parquet(store.read(name))
+            if set(table["benchmark"].to_pylist()) != {benchmark}:
+                raise ValueError("it is of another benchmark")
+    except FileNotFoundError as error:
+        raise Refused(f"{path}: no such file. {again}") from error
+    except DAMAGED as error:
+        raise Refused(f"{path}: is no manifest of {benchmark} ({error}). {again}") from error
+    return table
 
 
 def _read(benchmark: Benchmark, files: Sequence[PromptFile]) -> Sequence[Prompt]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from batchgen.errors import Refused
 from batchgen.storage.store import Store
+from batchgen.words import is_unicode
 
 
 class WrongFile(ValueError):
@@ -80,6 +81,8 @@ def text_of(row: dict[str, Any], key: str, where: str) -> str:
     value = row.get(key)
     if not isinstance(value, str) or not value.strip():
         raise WrongFile(f"{where} has no text {key!r}")
+    if not is_unicode(value):
+        raise WrongFile(f"{where}: {key!r} holds half of a surrogate pair")
     return value
 
 

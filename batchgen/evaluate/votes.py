@@ -54,6 +54,14 @@ class WinRate(BaseModel):
     ties: int
     raters: int
 
+    def line(self) -> str:
+        """For people."""
+        ends = f"{self.interval.low:.1%} to {self.interval.high:.1%}, {self.interval.name}"
+        return (
+            f"{self.one} against {self.other}: {self.rate:.1%} won ({ends}), {self.votes} votes of {self.raters} "
+            f"raters on {self.prompts} prompts, {self.ties} ties"
+        )
+
 
 def read_votes(files: Sequence[Path]) -> list[Vote]:
     """Raises Refused, with all lines that are none."""
@@ -75,7 +83,7 @@ def read_votes(files: Sequence[Path]) -> list[Vote]:
 
 
 def scores_of(
-    votes: Sequence[Vote], files: Sequence[Path], image_ids: set[str]
+    votes: Sequence[Vote], files: Sequence[Path], image_ids: set[str], name: str = "votes"
 ) -> tuple[About, list[dict[str, object]]]:
     """The scores of these images. image_ids: of the run. Raises Refused where no vote is on any of them."""
     won: dict[str, list[float]] = {}
@@ -88,7 +96,7 @@ def scores_of(
             f"{', '.join(map(str, files))}: no vote is on an image of this run. Name the run that was compared."
         )
     said = [f"{file.name} {digest(file.read_bytes())[:12]}" for file in files]
-    about = About(scorer="votes", version="1", low=0.0, high=1.0, source=", ".join(said), settings={"files": said})
+    about = About(scorer=name, version="1", low=0.0, high=1.0, source=", ".join(said), settings={"files": said})
     return about, [
         {"image_id": image_id, "score": float(np.mean(shares)), "detail": json.dumps({"pairs": len(shares)})}
         for image_id, shares in won.items()

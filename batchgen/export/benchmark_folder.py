@@ -31,6 +31,10 @@ class BenchmarkFolder:
     def name(self) -> str:
         return self.benchmark.name
 
+    @property
+    def wants(self) -> str:
+        return f"{self.benchmark.title} takes {self.benchmark.images or 'any number of'} images of each prompt."
+
     def roots(self, rows: Sequence[Row]) -> Sequence[str]:
         return list(self._folders(rows))
 

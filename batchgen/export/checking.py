@@ -12,6 +12,7 @@ import pandas as pd
 from batchgen.errors import Refused
 from batchgen.evaluate.benchmark import Benchmark, Prompt
 from batchgen.evaluate.exported import read_records
+from batchgen.evaluate.importing import read_manifest
 from batchgen.export.benchmark_folder import prompt_of
 from batchgen.look.results import Results
 from batchgen.run.directory import Run
@@ -39,6 +40,14 @@ def check_export(run: Run, folder: str, benchmark: Benchmark) -> list[str]:
         problems = check(f"{folder}/{root}".rstrip("/"), benchmark, prompts)
         found += [f"{root}: {problem}" if root else problem for problem in problems]
     return found
+
+
+def prompts_from(place: str, benchmark: Benchmark) -> list[Prompt]:
+    """The benchmark's prompts in a run or a manifest, whichever lies there."""
+    run = Run.find(Store.open(place))
+    if run is not None:
+        return prompts_of(run, benchmark)
+    return prompts_in(read_manifest(place, benchmark.name).to_pandas(), benchmark)
 
 
 def prompts_of(run: Run, benchmark: Benchmark) -> list[Prompt]:

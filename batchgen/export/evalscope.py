@@ -17,6 +17,7 @@ from batchgen.export.target import File, Row
 @dataclass(frozen=True, slots=True)
 class Evalscope:
     name: str = "evalscope"
+    wants: str = "It takes any images."
 
     def roots(self, rows: Sequence[Row]) -> Sequence[str]:
         return [""]

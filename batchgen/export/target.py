@@ -41,6 +41,10 @@ class Target(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def wants(self) -> str:
+        """What it needs of a run, in a sentence for people."""
+
     def files(self, rows: Sequence[Row]) -> Iterator[File]:
         """All files of the export, each path once. Raises Refused for rows that are not for this target."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -31,8 +31,8 @@ SHOWN = 5
 class Exported:
     """written, there: files of this command, and of earlier ones. images: in how many images they show.
 
-    failed: image_id → why there is no picture. left_out: images that the target has no place for. record: its path
-    below the run.
+    failed: image_id → why there is no picture. missing: planned images that are not rendered yet. left_out: images that
+    the target has no place for. record: its path below the run.
     """
 
     dest: str
@@ -41,8 +41,24 @@ class Exported:
     there: int
     images: int
     failed: dict[str, str]
+    missing: int
     left_out: tuple[str, ...]
     record: str
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        there = f", {self.there} were there" if self.there else ""
+        yield f"{self.dest}: {self.written} files written{there}, of {self.images} images."
+        if self.failed:
+            image_id, why = next(iter(self.failed.items()))
+            yield f"note: {len(self.failed)} images failed and are left out, such as {image_id}: {why}"
+        if self.missing:
+            yield f"note: {self.missing} images are not rendered yet: run the render command, then this one again."
+        if self.left_out:
+            yield f"note: {len(self.left_out)} images have no place there, such as {self.left_out[0]}."
+        roots = [root for root in self.roots if root]
+        if roots:
+            yield f"What a scorer is pointed at: {', '.join(f'{self.dest}/{root}' for root in roots)}"
 
 
 def export(run: Run, dest: str, target: Target, selection: set[str] | None = None) -> Exported:
@@ -57,7 +73,7 @@ def export(run: Run, dest: str, target: Target, selection: set[str] | None = Non
         raise Refused(f"{run.store}: has no images to export. {len(failed)} failed or are not rendered.")
     files = list(target.files(rows))
     if not files:
-        raise Refused(f"{run.store}: no file of {target.name} can be made of these {len(rows)} images.")
+        raise Refused(f"{run.store}: no file of {target.name} can be made of these {len(rows)} images. {target.wants}")
     _refuse_doubled(files)
     there = {entry.path: entry.size for entry in store.list()}
     _refuse_foreign(store, files, there)
@@ -73,6 +89,7 @@ def export(run: Run, dest: str, target: Target, selection: set[str] | None = Non
         there=len(files) - written,
         images=len(shown),
         failed=failed,
+        missing=0 if selection is not None else run.planned - len(rows) - len(failed),
         left_out=tuple(row.image_id for row in rows if row.image_id not in shown),
         record=path,
     )

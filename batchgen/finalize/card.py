@@ -45,10 +45,32 @@ images = load_dataset("path/of/this/directory", split="train")
 | revision | {plan.model.revision or "local"} |
 | model digest | {plan.model.digest} |
 | dtype | {plan.model.dtype} |
-{sampling}{_cells(run)}
+{_benchmarks(run)}{sampling}{_cells(run)}
 
 Values of the table are the job's defaults; a row may say otherwise, and its own columns are what was used.
 """
+
+
+BENCHMARK = ("benchmark", "benchmark_licence", "benchmark_sha256")  # columns of rows that `batchgen import` made
+
+
+def _benchmarks(run: Run) -> str:
+    """Lines that say whose prompts these are, and under which licence."""
+    there = run.plan_schema()
+    if there is None or not set(BENCHMARK) <= set(there.names):
+        return ""
+    found = set[tuple[str, ...]]()
+    for plan in run.plans:
+        for table in run.planned_columns(plan, BENCHMARK):
+            rows = table.group_by(list(BENCHMARK), use_threads=False).aggregate([]).to_pylist()
+            found |= {tuple(_cell(value) for value in row.values()) for row in rows if row["benchmark"]}
+    lines = (f"{name}, licence: {licence}, sha256 of their file: {sha256}" for name, licence, sha256 in sorted(found))
+    return "".join(f"| prompts | {line} |\n" for line in lines)
+
+
+def _cell(value: object) -> str:
+    """As it may stand in a table of Markdown."""
+    return visible(str(value)).replace("|", "\\|")
 
 
 def _title(run: Run) -> str:

@@ -160,10 +160,14 @@ class Run:
 
     def planned_ids(self, plan: Plan) -> Iterator[pa.Table]:
         """image_id and skip_code of every row of the plan, a table for each of its files."""
+        return self.planned_columns(plan, ["image_id", "skip_code"])
+
+    def planned_columns(self, plan: Plan, names: Sequence[str]) -> Iterator[pa.Table]:
+        """Some columns of every row of the plan, a table for each of its files."""
         for path in (f"{plan.directory}/{file.path}" for file in [*plan.files, *plan.skipped]):
             try:
                 with found_damaged(), self.store.open_file(path) as opened:
-                    table = read_parquet(opened, ["image_id", "skip_code"])
+                    table = read_parquet(opened, names)
             except DAMAGED as error:
                 raise _lost(self.store, path, str(error)) from error
             yield table

@@ -64,7 +64,8 @@ def main() -> None:
     for name, share in shares.items():
         print(f"{share:7.2%}  {name}")
     seconds = round(time.perf_counter() - began, 1)
-    print(json.dumps(summary(shares) | {"runs": arguments.runs, "seed": arguments.seed, "seconds": seconds}))
+    settings = {"runs": arguments.runs, "seed": arguments.seed, "draws": DRAWS}
+    print(json.dumps(summary(shares) | settings | {"seconds": seconds}))
 
 
 def simulate(runs: int, seed: int, draws: int = DRAWS) -> dict[str, float]:

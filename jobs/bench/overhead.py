@@ -114,7 +114,7 @@ def bare(out: str) -> dict[str, Any]:
     run = Run.open(Store.open(out))
     (plan,) = run.plans
     renderer = load_renderer(spec_of(plan))
-    shards = [image_rows(run.rows(plan, shard)) for shard in run.shards(plan)]
+    shards = [image_rows(run.rows(plan, shard), plan.job) for shard in run.shards(plan)]
     images = batches = 0
     started = 0.0
     for number, rows in enumerate(shards):

@@ -145,6 +145,26 @@ def test_mixed_formats_and_grids(tmp_path):
     assert np.array_equal(np.asarray(opened.image(third)), noise[32:, :32]), "tiles are counted row by row"
 
 
+def test_jpegs_of_another_layout_stay_as_they_are(tmp_path):
+    prompts = {f"{at:05}": {"prompt": f"a snail on drum {at}"} for at in range(3)}
+    (tmp_path / "genai_image.json").write_text(json.dumps(prompts))
+    import_benchmark("genai-bench", [str(tmp_path / "genai_image.json")], str(tmp_path / "m.parquet"))
+    (tmp_path / "images" / "sd").mkdir(parents=True)
+    for at in range(3):
+        noise = np.random.default_rng(at).integers(0, 255, (32, 48, 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / "images" / "sd" / f"{at:05}.jpeg", quality=80)
+    done = adopt(str(tmp_path / "images"), "genai-bench", "sd", str(tmp_path / "run"), str(tmp_path / "m.parquet"))
+    sound(done.run)
+    opened = batchgen.open(str(tmp_path / "run"))
+    for row in opened.to_pandas().to_dict("records"):
+        data = (tmp_path / "images" / row["adopted_file"]).read_bytes()
+        assert opened.stored(row)["image"][0].as_py()["bytes"] == data
+    (tmp_path / "images" / "flux").mkdir()
+    shutil.copy(tmp_path / "images" / "sd" / "00001.jpeg", tmp_path / "images" / "flux" / "00001.jpeg")
+    with pytest.raises(Refused, match=r"several images for 1 places, such as flux/00001.jpeg, sd/00001.jpeg"):
+        adopt(str(tmp_path / "images"), "genai-bench", "sd", str(tmp_path / "run-2"), str(tmp_path / "m.parquet"))
+
+
 def test_bad_input_gets_one_message(folder, manifest, tmp_path):
     run = str(tmp_path / "run")
     with pytest.raises(Refused, match=r"has no images where the scorer of GenEval[\s\S]*digits"):

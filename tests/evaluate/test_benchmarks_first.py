@@ -77,6 +77,7 @@ def test_geneval2(tmp_path):
     run = rendered(tmp_path, "geneval2", [written(tmp_path, "geneval2_data.jsonl", GENEVAL2)])
     questions = json.loads(batchgen.open(run.store.url).to_pandas()["questions"][0])
     assert questions[0] == {"id": "0", "question": GENEVAL2[0]["vqa_list"][0][0], "answer": "two", "parents": []}
+    assert "| prompts | geneval2, licence: CC BY-NC 4.0, sha256 of" in (tmp_path / "run" / "README.md").read_text()
     out = tmp_path / "out"
     exported(run, "geneval2", out)
     # evaluation.py: a dict of prompts, a missing key raises, one list of scores for each line of the data.
@@ -180,7 +181,7 @@ def test_a_dpg_grid_that_lacks_an_image_is_not_written(tmp_path):
     with open(tmp_path / "dpg_bench.csv", "w", newline="") as file:
         csv.writer(file).writerows(rows)
     run = rendered(tmp_path, "dpg", [tmp_path / "dpg_bench.csv"], images=3)
-    with pytest.raises(Refused, match="no file"):
+    with pytest.raises(Refused, match="DPG-Bench takes 4 images of each prompt"):
         export(run, str(tmp_path / "out"), BenchmarkFolder(benchmark_named("dpg"), "fake"))
 
 

@@ -96,6 +96,7 @@ def test_the_real_file(tmp_path):
         ("prompt\na cat\n", "line 1 is not JSON"),
         ('{"prompt": "a cat"}\n', "no text 'tag'"),
         ('{"prompt": "a cat", "tag": "style", "include": []}\n', "tags are single_object"),
+        ('{"prompt": "a \\ud800", "tag": "colors", "include": []}\n', "half of a surrogate pair"),
         ("", "no prompts"),
     ],
 )

@@ -1,13 +1,22 @@
-"""compare and select as they are typed: what they print, what they write, how they end."""
+"""Commands of an evaluation as they are typed: what they print, what they write, how they end."""
 
 import json
 import re
+import shutil
+from pathlib import Path
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from batchgen.cli import app
+from batchgen.evaluate.benchmarks import BENCHMARKS
 from batchgen.evaluate.labels import labels
+from batchgen.evaluate.names import BENCHMARK_NAMES
+from batchgen.job.file import load_job
+from batchgen.plan.graph import make_plan
+from batchgen.plan.preflight import prepare
+from tests.in_process import render_here
 
 
 def command(*arguments):
@@ -77,3 +86,60 @@ def test_without_scores_it_says_how_to_make_them(scored):
 def test_labels_are_as_short_as_they_can_be():
     assert labels(["/a/run", "/b/x"]) == ["run", "x"]
     assert labels(["/a/run", "s3://b/run"]) == ["a/run", "b/run"]
+
+
+def test_an_evaluation_from_prompt_file_to_table(tmp_path):
+    """GenEval's own format in, pictures, the folder of its scorer out and checked, its results in."""
+    samples = Path(__file__).parents[1] / "samples"
+    table, job, out = tmp_path / "geneval.parquet", tmp_path / "job.yaml", tmp_path / "run"
+    code, said = command("import", "geneval", samples / "geneval.jsonl", "-o", table, "--images", "2")
+    assert code == 0, said
+    assert "Licence of the prompts: MIT" in said
+    job.write_text(
+        f"input: {{path: {table}}}\noutput: {{path: {out}}}\nmodel: {{preset: fake}}\n"
+        "sampling: {height: 32, width: 32}\nsweep: {guidance_scale: [1.0, 4.5]}\n"
+    )
+    render_here(make_plan(prepare(load_job(job)))[0])
+    code, said = command("export", out, tmp_path / "folder", "--to", "geneval")
+    assert code == 0, said
+    assert "What a scorer is pointed at: " in said
+    roots = said.splitlines()[-1].removeprefix("What a scorer is pointed at: ").split(", ")
+    prompts = len(pd.read_parquet(table))
+    code, said = command("export", table, roots[0], "--to", "geneval", "--check")
+    assert (code, len(roots)) == (0, 2), said
+    results = []
+    for root in map(Path, roots):
+        for image in sorted(root.glob("*/samples/*.png")):
+            record = json.loads((image.parents[1] / "metadata.jsonl").read_text())
+            correct = "4.5" in root.name or int(image.parents[1].name) % 3 == 0
+            line = {"filename": str(image), "tag": record["tag"], "prompt": record["prompt"], "correct": correct}
+            results.append(json.dumps(line | {"reason": "", "metadata": json.dumps(record), "details": "{}"}))
+    (tmp_path / "results.jsonl").write_text("\n".join(results))
+    code, said = command("score", out, tmp_path / "results.jsonl", "--from", "geneval")
+    assert code == 0, said
+    assert f"{4 * prompts} images have a score, 0 have none" in said
+    shutil.rmtree(next(Path(roots[1]).iterdir()))
+    code, said = command("export", table, roots[1], "--to", "geneval", "--check")
+    assert code == 1
+    assert "the scorer would not notice" in said
+    code, said = command(
+        "adopt", roots[0], tmp_path / "other", "--layout", "geneval", "--name", "flux", "--manifest", table,
+        "--set", "num_inference_steps=28",
+    )  # fmt: skip
+    assert code == 0, said
+    assert f"{2 * prompts} images of flux" in said
+    code, said = command("compare", out, "--out", tmp_path / "c.html")
+    assert code == 0, said
+    assert "guidance_scale=4.5" in said
+
+
+def test_scores_need_one_way(run):
+    code, said = command("score", run.store.url)
+    assert (code, "write either --with" in said) == (2, True)
+    code, said = command("score", run.store.url, "--from", "geneval")
+    assert (code, "write either --with" in said) == (2, True)
+
+
+def test_every_benchmark_is_a_command():
+    assert {one.name: one.title for one in BENCHMARKS} == BENCHMARK_NAMES
+    assert all(name in command("import", "--help")[1] for name in BENCHMARK_NAMES)

@@ -5,10 +5,13 @@ import pandas as pd
 import pytest
 
 from batchgen.errors import Refused
-from batchgen.evaluate.aligned import align
+from batchgen.evaluate.aligned import Aligned, align
 from batchgen.evaluate.comparison import compare
 from batchgen.evaluate.interaction import interaction
+from batchgen.evaluate.scored import Scored
 from batchgen.evaluate.scores import About, write_part
+from batchgen.evaluate.significance import holm
+from batchgen.evaluate.totals import FORMULAS
 from batchgen.look.results import Results
 from batchgen.plan.graph import make_plan
 from batchgen.plan.preflight import prepare
@@ -87,6 +90,9 @@ def test_the_winner_is_a_set_and_its_score_is_marked(swept):
     assert "guidance_scale=1.0" not in ranking.best
     assert [one.chosen_here for one in ranking.standings] == [False, False, True]
     assert len(ranking.differences) == 3
+    for family in (ranking.differences, ranking.by_category):
+        assert [one.p_holm for one in family] == pytest.approx([*holm([one.p for one in family])])
+        assert any(one.p_holm > one.p for one in family)
     lower = [one for one in ranking.differences if one.cell == "guidance_scale=1.0"]
     assert [one.decided for one in lower] == [True]
 
@@ -132,6 +138,44 @@ def test_a_benchmark_is_told_by_its_own_ids(make_job):
     assert len(aligned.prompts) == 3
     assert aligned.partnered.all()
     assert aligned.benchmark == "b"
+
+
+def test_what_repeats_a_prompt_and_its_seed_is_counted_and_left_out(make_job):
+    run = render(make_job([seeded(1), seeded(2), seeded(1)]))
+    score(run, lambda row: 1.0)
+    found = compare([("run", run)])
+    assert found.cells[0].repeated == 1
+    assert any("1 image left out" in line for line in found.left_out)
+    assert found.rankings[0].standings[0].images == 2
+    rows = Results(run.store.url).to_pandas().sort_values("source_row")
+    assert found.aligned.ids[:, 0].tolist() == rows["image_id"].tolist()[:2]
+
+
+def test_a_whole_benchmark_has_its_name_by_its_own_scorer_only():
+    """GenEval's 553 prompts with two images each, of one cell."""
+    tags = FORMULAS["geneval"].categories
+    prompts = pd.DataFrame({"category": [tag for tag, count in tags.items() for _ in range(count)]})
+    ids = np.array([[f"image-{at}"] for at in range(1106)], object)
+    aligned = Aligned(
+        cells=(),
+        prompts=prompts,
+        prompt=np.repeat(np.arange(553), 2),
+        seed=np.arange(1106),
+        ids=ids,
+        partnered=np.ones(1106, bool),
+        by="prompt and seed",
+        benchmark="geneval",
+    )
+    values = np.ones((1106, 1))
+    for scorer, source, title in (
+        ("geneval", "results.jsonl", "geneval"),
+        ("geneval-like", None, "all 553 prompts"),
+        ("clip", "scores.csv", "all 553 prompts"),
+    ):
+        about = About(scorer=scorer, version="1", source=source, **SCALE)
+        assert Scored(aligned, about, values).title == title
+    values[7] = np.nan
+    assert Scored(aligned, About(scorer="geneval", version="1", source="x"), values).title == "subset 552/553"
 
 
 def test_an_image_without_a_score_takes_its_prompt_out_everywhere(swept):

@@ -16,13 +16,14 @@ from batchgen.evaluate.benchmarks.geneval2 import GENEVAL2
 from batchgen.evaluate.exported import read_records
 from batchgen.evaluate.importing import import_benchmark
 from batchgen.export.benchmark_folder import BenchmarkFolder
-from batchgen.export.checking import check_export
+from batchgen.export.checking import check, check_export, prompts_from
 from batchgen.export.writer import export
 from batchgen.job.file import job_from
 from batchgen.look import doctor
 from batchgen.plan.graph import make_plan
 from batchgen.plan.preflight import prepare
 from batchgen.run.directory import Run
+from batchgen.run.layout import SUCCESS, data_path
 from batchgen.storage.store import Store
 from tests.evaluate.rendered import SAMPLES, rendered
 from tests.in_process import render_here
@@ -111,6 +112,18 @@ def test_a_selection(run, tmp_path):
     assert sorted(os.listdir(tmp_path / "out")) == ["00008", "00009"]
     with pytest.raises(Refused, match="has no image nobody"):
         export(run, str(tmp_path / "other"), TARGET, {"nobody"})
+
+
+def test_images_that_are_not_rendered_yet_are_counted(tmp_path):
+    run = rendered(tmp_path, "geneval", [SAMPLES / "geneval.jsonl"], images=1, output={"images_per_shard": 4})
+    for path in (SUCCESS, data_path(1)):
+        run.store.delete(path)
+    done = export(run, str(tmp_path / "out"), TARGET)
+    assert (done.images, done.missing) == (8, 4)
+    prompts = prompts_from(str(tmp_path / "geneval-run.parquet"), GENEVAL)
+    problems = check(str(tmp_path / "out"), GENEVAL, prompts)
+    assert len(problems) == 4, "the manifest knows the prompts that the folder lacks"
+    assert prompts_from(run.store.url, GENEVAL) == prompts[:4] + prompts[8:]
 
 
 def test_places_that_are_the_run_are_refused(run):

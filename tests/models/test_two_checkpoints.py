@@ -101,7 +101,7 @@ def test_the_job_guidance_interval_is_the_first_passs(renderer, make_row, monkey
 def test_what_the_second_checkpoint_is_told_makes_another_run(make_job, other, change):
     plain, changed = (prepare(job_of(make_job, other, again=more)) for more in ({}, change))
     assert plain.fingerprint != changed.fingerprint
-    assert plain.expansion.model != changed.expansion.model
+    assert plain.expansion.cells["default"].decides != changed.expansion.cells["default"].decides
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_a_whole_planned_batch_renders_to_the_same_pixels(demo_out, demo):
     shard = demo.run.shards(plan)[0]
     rows = demo.run.rows(plan, shard)
     renderer = load_renderer(spec_of(plan))
-    todo = image_rows(rows)
+    todo = image_rows(rows, plan.job)
     assert len(todo) == shard.batch_size
     latents = renderer.denoise(todo, renderer.encode(todo))
     stored = pq.read_table(f"{demo_out}/data/shard-000000.parquet").to_pylist()

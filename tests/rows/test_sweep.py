@@ -273,7 +273,7 @@ def test_a_second_pass_is_on_and_off(make_job):
 
 
 def test_without_its_second_pass_a_cell_is_as_a_job_without_one(make_job, rows_of):
-    refine = {"scale": 2.0, "strength": 0.5, "guidance_scale": 6.0}
+    refine = {"scale": 1.5, "strength": 0.5, "guidance_scale": 6.0, "model": {"preset": "demo"}}
     cell = rows_of(refine=refine, sweep={"refine": [False]}, sampling=LOOP | {"guidance_scale": 1.0})
     prepared = prepare(make_job(["a"], refine=refine, sampling=LOOP, sweep={"refine": [True, False]}))
     on, off = prepared.expansion.cells.values()
@@ -281,3 +281,16 @@ def test_without_its_second_pass_a_cell_is_as_a_job_without_one(make_job, rows_o
     assert "refine" in on.decides
     assert (on.guided_again, off.guided_again) == (True, False)
     assert cell[0]["bucket"].endswith("refine=off")
+
+
+@pytest.mark.parametrize("changed", [
+    {"sampler": "dpmpp_2m"}, {"schedule": "simple"}, {"shift": 2.0}, {"guidance_start": 0.1}, {"guidance_stop": 0.9},
+    {"negative_prompt_stop": 0.5}, {"skip_guidance_layers": [2]}, {"skip_layer_guidance_start": 0.1},
+    {"skip_layer_guidance_stop": 0.5}, {"refine": False}, {"prompt": "{prompt}, ink"},
+], ids=str)  # fmt: skip
+def test_another_cell_of_the_same_name_makes_other_images(rows_of, changed):
+    """Else an extension would take a cell that was edited for the one that is there."""
+    sections = {"refine": {}, "sampling": LOOP | {"skip_layer_guidance_scale": 2.0}}
+    before, after = (rows_of(sweep={"cells": {"mine": said}}, **sections)[0] for said in ({}, changed))
+    assert before["cell"] == after["cell"] == "mine"
+    assert before["image_id"] != after["image_id"]

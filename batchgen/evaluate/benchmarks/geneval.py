@@ -44,7 +44,7 @@ def place(images: Sequence[Shown], model: str) -> Iterator[Place]:
 
 def find(store: Store, prompts: Sequence[Prompt]) -> Iterator[Found]:
     folders = _folders([entry.path for entry in store.list()])
-    for folder in sorted(folders, key=int):
+    for folder in sorted(filter(str.isdecimal, folders), key=int):  # '²' is a digit too, and no number of a line
         samples = sorted(name for name in folders[folder] if re.match(r"samples/\d+\.png", name))
         for sample, name in enumerate(samples):
             yield Found(f"{folder}/{name}", f"{int(folder):05}", sample)

@@ -56,10 +56,14 @@ def score(
     with errors():
         if (wanted is None) == (source is None) or bool(source) != bool(files):
             raise Refused("batchgen score: write either --with and scorers, or --from, its kind and the file.")
-        run = Run.open(Store.open(out))
+        runs = list(Run.all_at(out).values())
         if wanted is not None:
-            _score_with(run, wanted, name, batch_size, device, actors)
-        elif source == "votes":
+            for run in runs:
+                _score_with(run, wanted, name, batch_size, device, actors)
+            say(console(), f"Then: batchgen compare {out}")
+            return
+        run = Run.open(Store.open(out))
+        if source == "votes":
             _score_votes(run, [Path(file) for file in files or []], name)
         else:
             _score_from(run, source or "", files or [], name, of)
@@ -75,8 +79,7 @@ def _score_with(
     names = [one.strip() for one in wanted.split(",") if one.strip()]
     size = batch_size or graph.BATCH_SIZE
     for scored in graph.score(run, names, batch_size=size, device=device, name=name, cluster=cluster):
-        say(console(), scored.line())
-    say(console(), f"Then: batchgen compare {run.store}")
+        say(console(), f"{run.store}: {scored.line()}")
 
 
 def _score_from(run: Run, source: str, files: list[str], name: str | None, of: str | None) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from batchgen.errors import Refused
 from batchgen.run.directory import Run
-from batchgen.storage.store import Store
 
 
 def labelled(outs: Sequence[str]) -> list[tuple[str, Run]]:
@@ -14,7 +13,7 @@ def labelled(outs: Sequence[str]) -> list[tuple[str, Run]]:
     problems, runs = list[str](), list[Run]()
     for out in outs:
         try:
-            runs.append(Run.open(Store.open(out)))
+            runs += Run.all_at(out).values()  # of a job with several models: each
         except Refused as refusal:
             problems.append(str(refusal))
     places = [run.store.url for run in runs]

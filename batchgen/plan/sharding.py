@@ -25,6 +25,7 @@ from batchgen.manifest.sources import Sources
 from batchgen.plan.extension import Extension
 from batchgen.plan.occurrences import Occurrences
 from batchgen.rows import buckets
+from batchgen.rows.bucketing import BUCKET_COLUMNS, bucket_of
 from batchgen.rows.buckets import Bucket
 from batchgen.rows.expand import refused
 from batchgen.rows.expansion import Expansion
@@ -299,8 +300,8 @@ class Sharder:
 
     def _key(self, rows: pa.Table) -> Bucket:
         """What the label of these rows says; all of them have the same."""
-        (row,) = rows.slice(0, 1).select(buckets.BUCKET_COLUMNS).to_pylist()
-        return buckets.bucket_of(self._expansion, row)
+        (row,) = rows.slice(0, 1).select(BUCKET_COLUMNS).to_pylist()
+        return bucket_of(self._expansion, row)
 
 
 def _by_bucket(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:

@@ -20,7 +20,7 @@ from batchgen.job import Errors, OnOverflow
 from batchgen.manifest.checks import Ints, check_rows, samples_of
 from batchgen.manifest.formats import Source, place
 from batchgen.manifest.values import Rows, read_rows
-from batchgen.rows.buckets import bucket_labels
+from batchgen.rows.bucketing import bucket_labels
 from batchgen.rows.expansion import Expansion
 from batchgen.rows.grid import Distinct, Grid, Positions
 from batchgen.rows.idle import check_windows

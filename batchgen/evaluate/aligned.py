@@ -57,7 +57,8 @@ class Aligned:
     """prompts: one row each: prompt, category, benchmark, benchmark_id, and others of a benchmark, null where unknown.
 
     prompt, seed: of each image, numbers of rows of `prompts` and of distinct seeds. ids: image_ids, (images, cells),
-    None where a cell has none. partnered: whether all cells have the image. by: what images are aligned by.
+    None where a cell has none. partnered: whether all cells have the image. by: what images are aligned by. skipped:
+    label of a run → rows of its table that it skipped.
     """
 
     cells: tuple[Cell, ...]
@@ -68,6 +69,7 @@ class Aligned:
     partnered: npt.NDArray[np.bool_]
     by: str
     benchmark: str | None
+    skipped: Mapping[str, int]
 
 
 BENCHMARK = ("benchmark", "benchmark_id", "category", "benchmark_sha256", "benchmark_licence")
@@ -75,7 +77,7 @@ BENCHMARK = ("benchmark", "benchmark_id", "category", "benchmark_sha256", "bench
 
 def align(runs: Sequence[tuple[str, Run]], selection: set[str] | None = None) -> Aligned:
     """selection: image_ids; of others nothing is compared. Raises Refused where nothing belongs together."""
-    rows, cells = _all_rows(runs)
+    rows, cells, skipped = _all_rows(runs)
     known = rows["benchmark_id"].notna().groupby(rows["run"]).all().all()
     rows["key"] = rows["prompt"] + ("\0" + rows["benchmark"].fillna("") + "\0" + rows["benchmark_id"] if known else "")
     without = rows["seed"].isna().groupby(rows["run"]).all()
@@ -104,6 +106,7 @@ def align(runs: Sequence[tuple[str, Run]], selection: set[str] | None = None) ->
         partnered=partnered,
         by=by,
         benchmark=(benchmarks.pop() or None) if len(benchmarks) == 1 else None,
+        skipped=skipped,
     )
 
 
@@ -128,12 +131,16 @@ def _counted(cell: Cell, at: int, rows: pd.DataFrame, repeated: pd.Series, lonel
     )
 
 
-def _all_rows(runs: Sequence[tuple[str, Run]]) -> tuple[pd.DataFrame, list[Cell]]:
-    """Planned rows of all runs, with the number of their run and of their column; and the columns."""
-    frames, cells = [], list[Cell]()
+def _all_rows(runs: Sequence[tuple[str, Run]]) -> tuple[pd.DataFrame, list[Cell], dict[str, int]]:
+    """Planned rows of all runs, with the number of their run and of their column; the columns; how many were skipped.
+
+    A row of the table that was skipped has no cell and no seed.
+    """
+    frames, cells, skipped = [], list[Cell](), dict[str, int]()
     for number, (label, run) in enumerate(runs):
         rows = planned_rows(run)
-        rows = rows[rows["prompt"].notna()]
+        skipped[label] = int(rows["skipped"].sum())
+        rows = rows[~rows["skipped"] & rows["prompt"].notna()]
         names = [name for name in run.cells if name in set(rows["cell"])]
         names += [name for name in rows["cell"].unique() if name not in names]
         places = pd.Series(np.arange(len(names)) + len(cells), names)
@@ -141,7 +148,7 @@ def _all_rows(runs: Sequence[tuple[str, Run]]) -> tuple[pd.DataFrame, list[Cell]
         several = len(runs) > 1
         cells += [_cell(run, rows, label, number, name, several=several, swept=len(names) > 1) for name in names]
     rows = pd.concat(frames, ignore_index=True).sort_values(["column", "order"], kind="stable", ignore_index=True)
-    return rows, cells
+    return rows, cells, skipped
 
 
 def _cell(run: Run, rows: pd.DataFrame, label: str, number: int, name: str, *, several: bool, swept: bool) -> Cell:
@@ -167,22 +174,26 @@ def _cell(run: Run, rows: pd.DataFrame, label: str, number: int, name: str, *, s
 
 COLUMNS = [
     *("image_id", "cell", "status", "prompt", "seed", "sample_index"),
-    *("versions", "render_seconds", "source_row", *BENCHMARK),
+    *("versions", "render_seconds", "shard", "source_row", *BENCHMARK),
 ]
 
 
 def planned_rows(run: Run) -> pd.DataFrame:
-    """Every planned row, whether it is rendered or not, with COLUMNS and `order`, their place in the user's table.
+    """Every planned row, whether it is rendered or not, with COLUMNS, `skipped`, and `order`.
 
-    status: ok, failed, or missing where its shard is not there yet. prompt: the table's own, where the job varies it.
+    order: its place in the user's table. status: ok, failed, or missing where its shard is not there yet. prompt: the
+    table's own, where the job varies it.
     """
     tables = list[pa.Table](_planned(run))
-    rows: pd.DataFrame = pa.concat_tables(tables, promote_options="permissive").to_pandas()
+    table = pa.concat_tables(tables, promote_options="permissive")
+    rows: pd.DataFrame = table.to_pandas()
+    rows["seed"] = table["seed"].cast(pa.string()).to_pandas()  # beside a null pandas would round large ones
     if "benchmark_prompt" in rows:
         rows["prompt"] = rows["benchmark_prompt"].fillna(rows["prompt"])
     rows = rows.reindex(columns=COLUMNS)
     for name in BENCHMARK:
         rows[name] = rows[name].astype(object).where(rows[name].notna(), None)
+    rows["skipped"] = rows["shard"].isna()
     rows["category"] = rows["category"].fillna(NO_CATEGORY).astype(str)
     number = pd.to_numeric(rows["source_row"], errors="coerce").fillna(0)
     rows["order"] = np.lexsort((np.arange(len(rows)), number)).argsort()

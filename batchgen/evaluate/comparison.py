@@ -138,6 +138,9 @@ def _left_out(aligned: Aligned, scored: Sequence[Scored], selection: set[str] | 
         yield "A run does not know its seeds: images of a prompt are paired by their numbers."
     if selection is not None:
         yield f"Only images of the selection are compared ({int(aligned.partnered.sum())} of each cell)."
+    for run, count in aligned.skipped.items():
+        if count:
+            yield f"{run}: {'1 row' if count == 1 else f'{count} rows'} of the table could not be rendered."
     for cell in aligned.cells:
         if cell.unpartnered:
             yield f"{cell.name}: {cell.unpartnered} of {cell.planned} images have no partner in every other cell."

@@ -151,6 +151,33 @@ def test_what_repeats_a_prompt_and_its_seed_is_counted_and_left_out(make_job):
     assert found.aligned.ids[:, 0].tolist() == rows["image_id"].tolist()[:2]
 
 
+def test_rows_that_were_skipped_are_no_cell_and_failures_are_counted(make_job):
+    rows = [*(f"p{n}" for n in range(4)), {"prompt": "bad", "height": -5}, {"prompt": None}, "fake:nan"]
+    errors = {"bad_rows": "skip", "max_failed_fraction": 1.0}
+    run = render(make_job(rows, errors=errors, sweep={"guidance_scale": [1.0, 2.0]}))
+    score(run, lambda row: 1.0)
+    found = compare([("run", run)])
+    assert [(cell.name, cell.planned, cell.failed) for cell in found.cells] == [
+        ("guidance_scale=1.0", 5, 1),
+        ("guidance_scale=2.0", 5, 1),
+    ]
+    assert "run: 2 rows of the table could not be rendered." in found.left_out
+    assert found.rankings[0].total == "subset 4/5"
+    assert found.rankings[0].standings[0].bounds == pytest.approx((0.8, 1.0))
+
+
+def test_seeds_that_differ_in_their_last_digits_are_not_one(make_job):
+    run = render(
+        make_job(
+            [seeded(1, 2**60), seeded(1, 2**60 + 1), {"prompt": "bad", "height": -1}],
+            errors={"bad_rows": "skip", "max_failed_fraction": 1.0},
+        )
+    )
+    aligned = align([("run", run)])
+    assert len(aligned.ids) == 2
+    assert aligned.cells[0].repeated == 0
+
+
 def test_a_whole_benchmark_has_its_name_by_its_own_scorer_only():
     """GenEval's 553 prompts with two images each, of one cell."""
     tags = FORMULAS["geneval"].categories
@@ -165,6 +192,7 @@ def test_a_whole_benchmark_has_its_name_by_its_own_scorer_only():
         partnered=np.ones(1106, bool),
         by="prompt and seed",
         benchmark="geneval",
+        skipped={},
     )
     values = np.ones((1106, 1))
     for scorer, source, title in (

@@ -98,7 +98,7 @@ def test_the_schema_knows_every_key():
     done = CliRunner().invoke(app, ["schema"])
     found = json.loads(done.output)
     assert found["required"] == ["input", "output"]
-    assert set(found["properties"]) == set(Job.model_fields)
+    assert set(found["properties"]) == {*Job.model_fields, "models"}
     assert "num_inference_steps" in found["$defs"]["Sampling"]["properties"]
     assert "required" not in found["$defs"]["Sampling"]
     assert found["$defs"]["Sampling"]["additionalProperties"] is False

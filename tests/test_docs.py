@@ -27,7 +27,7 @@ DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", *DOCS, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"))]
 PAGES += [ROOT / "jobs" / "README.md"]
 FOLDERS = "tests|jobs|notebooks|infra|docs|batchgen"
-USERS = {"job.yaml", "JOB.yaml"}  # job files that a reader has
+USERS = {"job.yaml", "JOB.yaml", "judge.yaml"}  # files that a reader has
 OTHER_PROGRAMS = {"--runtime-env-json", "--start", "--include"}  # of ray, of jobs/train_demo.py, of hf
 COMMANDS = typer.main.get_command(app)
 

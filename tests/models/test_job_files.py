@@ -24,7 +24,8 @@ from tests.models.test_adapters import lora
 
 CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
 NAMES = sorted(file.stem for file in CONFIGS.glob("*.yaml"))
-RENDERED_ELSEWHERE = ("demo", "compare-sdxl", "single-file")  # tests/render, test_pipeline.py, test_original.py
+# tests/render, test_pipeline.py, test_original.py, test_sweep_demo.py
+RENDERED_ELSEWHERE = ("demo", "compare-sdxl", "single-file", "sweep-demo")
 
 
 def test_there_are_job_files():

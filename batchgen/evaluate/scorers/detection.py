@@ -94,7 +94,8 @@ class Detection:
         for corners, sure, name in zip(
             answer["boxes"].tolist(), answer["scores"].tolist(), answer["text_labels"], strict=True
         ):
-            found[name].append(Box(*corners, sure))
+            left, top, right, bottom = corners
+            found[name].append(Box(left, top, right, bottom, sure))
         return found
 
     def colour_of(self, pixels: Pixels, box: Box, name: str) -> str:

@@ -72,6 +72,7 @@ class Ranking:
     """By one scorer. total: what the total is called; formula: how it is made.
 
     family, categories_family: which tests are corrected together. differences and by_category are theirs.
+    interactions: where two settings are swept, what the one gains at the other's last value, less what at its first.
     leader: cell with the best value; best: cells that cannot be told from it, in the order of cells.
     """
 
@@ -86,6 +87,7 @@ class Ranking:
     leader: str | None
     best: tuple[str, ...]
     detectable: float | None
+    interactions: tuple[Difference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ import numpy as np
 from batchgen.errors import Refused
 from batchgen.evaluate.aligned import Aligned, align
 from batchgen.evaluate.compared import Comparison
+from batchgen.evaluate.interaction import with_interactions
 from batchgen.evaluate.ranking import rank
 from batchgen.evaluate.scored import Scored
 from batchgen.evaluate.scores import Scores, read_scores, scorer_names
@@ -53,7 +54,7 @@ def compare(
             f"(batchgen score), or leave it out: --scorers."
         )
     ranked = tuple(rank(one, None if all_pairs else column) for one in scored)
-    return Comparison(
+    comparison = Comparison(
         cells=aligned.cells,
         baseline=None if all_pairs else aligned.cells[column].name,
         rankings=ranked,
@@ -61,6 +62,7 @@ def compare(
         values={one.about.scorer: one.values for one in scored},
         left_out=tuple(_left_out(aligned, scored, selection)),
     )
+    return with_interactions(comparison)
 
 
 def matrix(aligned: Aligned, scores: Sequence[Scores]) -> Floats:

@@ -9,7 +9,8 @@
     cells           [{name, run, cell, swept, settings, model, model_digest, fingerprint, versions,
                       seconds, planned, failed, unpartnered, repeated}]
     scorers         [{scorer, version, weights_sha256, source, low, high, higher_is_better, settings,
-                      total, formula, results, family, differences, categories_family, category_differences,
+                      total, formula, results, family, differences, interactions, categories_family,
+                      category_differences,
                       leader, best, detectable}]
 
 A result, one for each cell: {cell, value, stderr, interval, seeds_interval, n, images, expected, bounds, unscored,
@@ -78,6 +79,7 @@ def _scorer(comparison: Comparison, ranking: Ranking) -> dict[str, Any]:
         "results": results,
         "family": ranking.family,
         "differences": [_difference(one) for one in ranking.differences],
+        "interactions": [_difference(one) for one in ranking.interactions],
         "categories_family": ranking.categories_family,
         "category_differences": [_difference(one) for one in ranking.by_category],
         "leader": ranking.leader,

@@ -5,9 +5,13 @@ Guidance 4.5 may gain more over 1 at 28 steps than at 4 steps. Knows numbers and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from batchgen.errors import Refused
+from batchgen.evaluate.aligned import Cell
 from batchgen.evaluate.bootstrap import percentiles
 from batchgen.evaluate.compared import Comparison, Difference
 from batchgen.evaluate.intervals import Images, Interval, over_seeds
@@ -16,6 +20,34 @@ from batchgen.evaluate.scored import Scored
 from batchgen.evaluate.significance import ALPHA, detectable, sign_flips
 
 Change = tuple[str, str]  # names of cells: from the first to the second
+
+
+def with_interactions(comparison: Comparison) -> Comparison:
+    """The comparison, with the interaction of each scorer where two settings were swept in one run."""
+    if (changes := corners(comparison.cells)) is None:
+        return comparison
+    rankings = [
+        replace(one, interactions=(interaction(comparison, one.about.scorer, *changes),)) for one in comparison.rankings
+    ]
+    return replace(comparison, rankings=tuple(rankings))
+
+
+def corners(cells: Sequence[Cell]) -> tuple[Change, Change] | None:
+    """The change of one setting, from its first value to its last, at the last value of the other, and at its first.
+
+    None unless exactly two settings vary, in one run that has all four of these cells.
+    """
+    names = list(dict.fromkeys(name for cell in cells for name in cell.swept))
+    if len(names) != 2 or len({cell.run for cell in cells}) > 1:
+        return None
+    values = [list(dict.fromkeys(repr(cell.swept.get(name)) for cell in cells)) for name in names]
+    at = {tuple(repr(cell.swept.get(name)) for name in names): cell.name for cell in cells}
+    (first, last), (low, high) = ((found[0], found[-1]) for found in values)
+    four = [at.get(corner) for corner in ((first, high), (last, high), (first, low), (last, low))]
+    if len(set(four)) < 4 or None in four:
+        return None
+    one, two, three, other = (str(name) for name in four)
+    return (one, two), (three, other)
 
 
 def interaction(comparison: Comparison, scorer: str, one: Change, other: Change) -> Difference:

@@ -48,6 +48,9 @@ def tables(comparison: Comparison) -> Iterator[Table]:
         if ranking.differences:
             notes = [f"Family: {ranking.family}, corrected together (Holm). {_best(ranking)}"]
             yield _differences(f"{ranking.about.scorer}: differences", ranking.differences, digits, notes)
+        if ranking.interactions:
+            notes = ["What one setting gains at the last value of the other, less what it gains at the first."]
+            yield _differences(f"{ranking.about.scorer}: interaction", ranking.interactions, digits, notes)
         if ranking.by_category:
             decided = [one for one in ranking.by_category if one.decided]
             notes = [f"Family: {ranking.categories_family}, corrected together (Holm). Decided: {len(decided)}."]

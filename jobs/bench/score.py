@@ -2,8 +2,8 @@
 
 The bare loop has the pictures in memory. It decodes and prepares the next batches in as many threads while the model is
 at work, and writes nothing. It is the ceiling. Both use all cores and take turns in new processes. Start-up is left
-out: both are measured from the first shard's end to the last. The last line is JSON; score_share is batchgen's median
-rate over the bare loop's (1 is perfect, 0.9 is the goal).
+out: both are measured from the first shard's end to the last. The last line is JSON; score_share is the median over
+rounds of batchgen's rate over the bare loop's of the same round, as speeds drift (1 is perfect, 0.9 the goal).
 
     python jobs/bench/score.py [--pictures 10000] [--rounds 3]
 """
@@ -43,7 +43,7 @@ def main() -> None:
             for name, found in rates.items():
                 found.append(in_a_process(name, f"{folder}/run"))
                 print(f"{name}: {found[-1]:.1f} pictures/s", flush=True)
-    share = statistics.median(rates["batchgen"]) / statistics.median(rates["bare"])
+    share = statistics.median(ours / bare for ours, bare in zip(rates["batchgen"], rates["bare"], strict=True))
     result = {f"{name}_pictures_per_s": [round(rate, 1) for rate in found] for name, found in rates.items()}
     print(
         json.dumps(

@@ -11,6 +11,7 @@ from batchgen.evaluate.interaction import interaction
 from batchgen.evaluate.scored import Scored
 from batchgen.evaluate.scores import About, write_part
 from batchgen.evaluate.significance import holm
+from batchgen.evaluate.tables import tables
 from batchgen.evaluate.totals import FORMULAS
 from batchgen.look.results import Results
 from batchgen.plan.graph import make_plan
@@ -322,3 +323,22 @@ def test_an_interaction_is_a_difference_of_differences(make_job):
     assert interaction(found, "oracle", few, few).p == 1.0
     with pytest.raises(Refused, match="fast: no such cell; there are"):
         interaction(found, "oracle", few, (few[0], "fast"))
+
+
+def test_a_sweep_of_two_settings_tells_their_interaction(scored):
+    """By the fixture's scores a prompt gains the same everywhere: an interaction of 0, of the four corners."""
+    run = scored(sweep={"guidance_scale": [1.0, 3.0, 4.5], "num_inference_steps": [4, 28]})
+    (ranking,) = compare([("run", run)]).rankings
+    (one,) = ranking.interactions
+    assert one.value == pytest.approx(0.0)
+    assert "guidance_scale=1.0" in one.cell
+    assert "guidance_scale=4.5" in one.against or "guidance_scale=4.5" in one.cell
+    assert "oracle: interaction" in [table.title for table in tables(compare([("run", run)]))]
+    for sweep in (
+        {"guidance_scale": [1.0, 4.5]},
+        {"zip": {"guidance_scale": [1.0, 4.5], "num_inference_steps": [4, 28]}},
+    ):
+        (ranking,) = compare(
+            [("run", scored(out=f"run-{len(sweep['zip']) if 'zip' in sweep else 1}", sweep=sweep))]
+        ).rankings
+        assert ranking.interactions == ()

@@ -174,7 +174,8 @@ def _short(text: str) -> str:
 def print_tables(console: Console, tables: Iterable[tables.Table]) -> None:
     """Of a comparison; what stands out is bold."""
     for table in tables:
-        shown = Table(*(Column(Text(visible(name))) for name in table.header), title=Text(table.title), box=None)
+        columns = [Column(Text(visible(name)), overflow="fold") for name in table.header]
+        shown = Table(*columns, title=Text(table.title), box=None)
         for number, row in enumerate(table.rows):
             shown.add_row(*(Text(visible(value)) for value in row), style="bold" if number in table.strong else None)
         console.print(shown)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from batchgen.cli.program import RunPath, app, console, errors, examples
 from batchgen.words import say
 
 if TYPE_CHECKING:
+    from batchgen.evaluate.graph import Scored
     from batchgen.run.directory import Run
 
 PANEL = "Evaluate"
@@ -58,8 +60,12 @@ def score(
             raise Refused("batchgen score: write either --with and scorers, or --from, its kind and the file.")
         runs = list(Run.all_at(out).values())
         if wanted is not None:
-            for run in runs:
-                _score_with(run, wanted, name, batch_size, device, actors)
+            useless = [one for run in runs for one in _score_with(run, wanted, name, batch_size, device, actors)]
+            if useless:
+                reasons = "; ".join(f"{one.about.scorer}: {one.why}" for one in useless)
+                raise Refused(
+                    f"Could score no picture at all: {reasons}. Delete its folder in {out}/scores to try again."
+                )
             say(console(), f"Then: batchgen compare {out}")
             return
         run = Run.open(Store.open(out))
@@ -71,7 +77,8 @@ def score(
 
 def _score_with(
     run: Run, wanted: str, name: str | None, batch_size: int | None, device: str | None, actors: int
-) -> None:
+) -> Iterator[Scored]:
+    """Those that could score no picture."""
     from batchgen.evaluate import graph
     from batchgen.job import Cluster, Renderers
 
@@ -80,16 +87,22 @@ def _score_with(
     size = batch_size or graph.BATCH_SIZE
     for scored in graph.score(run, names, batch_size=size, device=device, name=name, cluster=cluster):
         say(console(), f"{run.store}: {scored.line()}")
+        if scored.is_useless:
+            yield scored
 
 
 def _score_from(run: Run, source: str, files: list[str], name: str | None, of: str | None) -> None:
     from batchgen.errors import Refused
     from batchgen.evaluate.official import score_from
+    from batchgen.evaluate.scores import read_scores
 
     if len(files) > 1:
         raise Refused(f"--from {source}: takes one file or folder, and {len(files)} are named.")
     taken = score_from(run, source, files[0], name, of)
     say(console(), f"{', '.join(taken.scorers)}: {taken.scored} images have a score, {taken.unscored} have none.")
+    for scorer, scores in read_scores(run.store, taken.scorers).items():
+        if (there := int(scores.table["score"].notna().sum())) > taken.scored:
+            say(console(), f"note: with what was taken in before, {there} images have a score of {scorer}.")
     if taken.unknown:
         say(console(), f"note: {len(taken.unknown)} names are no image of this run, such as {taken.unknown[0]}.")
     say(console(), f"Then: batchgen compare {run.store}")

@@ -99,6 +99,7 @@ class Judged:
     """What a scorer's output says of a picture. path: as it stands there. score: None where it has none.
 
     tile: None where it is of a whole file, whose images may be several. metric: where a scorer has several.
+    prompt: that it judged against, where it says.
     """
 
     path: str
@@ -106,6 +107,7 @@ class Judged:
     detail: Mapping[str, Any] = field(default_factory=dict)
     tile: int | None = 0
     metric: str = ""
+    prompt: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,7 @@ def compare(
     if none := [one.about.scorer for one in scored if not len(one.used)]:
         raise Refused(
             f"No prompt has a score of {', '.join(none)} for all its images in all cells. Score what is missing "
-            f"(batchgen score), or leave it out: --scorers."
+            f"(batchgen score), or name the scorers to compare by: --scorers A,B."
         )
     ranked = tuple(rank(one, None if all_pairs else column) for one in scored)
     comparison = Comparison(

@@ -21,12 +21,13 @@ from batchgen.words import redact
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A shard that a scorer has seen. images: of the shard. errors: those without a score."""
+    """A shard that a scorer has seen. images: of the shard. errors: without a score. why: of the first of them."""
 
     scorer: str
     shard: int
     images: int
     errors: int
+    why: str | None = None
 
 
 @dataclass(slots=True)
@@ -108,7 +109,8 @@ class Desk:
             sheet = self._sheets.pop(shard)
             write_shard(self._store, name, shard, sheet.rows())
             errors = sum(score.error is not None for score in sheet.scores.values())
-            yield Done(name, shard, len(sheet.image_ids), errors)
+            why = next((score.error for score in sheet.scores.values() if score.error is not None), None)
+            yield Done(name, shard, len(sheet.image_ids), errors, why)
 
 
 def failed(error: Exception) -> Score:

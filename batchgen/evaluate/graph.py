@@ -32,15 +32,22 @@ class Scored:
     errors: int = 0
     before: int = 0
     missing: int = 0
+    why: str | None = None
+
+    @property
+    def is_useless(self) -> bool:
+        """Whether it had pictures to score, and could score none."""
+        return 0 < self.images == self.errors
 
     def count(self, done: Done) -> None:
         self.shards += 1
         self.images += done.images
         self.errors += done.errors
+        self.why = self.why or done.why
 
     def line(self) -> str:
         """For people."""
-        failed = f", {self.errors} of them could not be scored and say why" if self.errors else ""
+        failed = f", {self.errors} of them could not be scored, such as by {self.why}" if self.errors else ""
         before = f"; {self.before} shards were scored before" if self.before else ""
         missing = f"; {self.missing} shards are not rendered yet" if self.missing else ""
         return f"{self.about.scorer}: {self.images} images in {self.shards} shards{failed}{before}{missing}."

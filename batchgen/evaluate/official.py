@@ -7,7 +7,7 @@ by their own files. Knows neither a score's meaning nor how it is shown.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from batchgen.evaluate.image_names import Images
 from batchgen.evaluate.prompt_file import PromptFile, WrongFile, read_files, the_only
 from batchgen.evaluate.score_tables import Rows, read_table
 from batchgen.evaluate.scores import About, write_part
+from batchgen.look.results import Results
 from batchgen.run.directory import Run
 
 TABLES = ("csv", "evalscope")
@@ -78,7 +79,8 @@ def _of_benchmark(
     for file in files:
         for one in benchmark.read_scores(file, images.paths):
             judged.setdefault(one.metric, []).append(one)
-    tied = {metric: _tie(images, scores) for metric, scores in judged.items()}
+    prompts = _prompts(run)
+    tied = {metric: _tie(images, scores, prompts) for metric, scores in judged.items()}
     unknown = tuple(dict.fromkeys(path for _, paths in tied.values() for path in paths))
     source = ", ".join(file.name for file in files[:SHOWN]) + (", ..." if len(files) > SHOWN else "")
     if not any(rows for rows, _ in tied.values()):
@@ -103,8 +105,15 @@ def _about(benchmark: Benchmark, scorer: str, source: str) -> About:
     )
 
 
-def _tie(images: Images, judged: Sequence[Judged]) -> tuple[Rows, tuple[str, ...]]:
-    """Raises WrongFile where an image is scored twice, and differently."""
+def _prompts(run: Run) -> dict[str, str]:
+    """image_id → the benchmark's own prompt of it."""
+    rows = Results(run.store.url).to_pandas()
+    texts = rows["benchmark_prompt"].fillna(rows["prompt"]) if "benchmark_prompt" in rows else rows["prompt"]
+    return dict(zip(rows["image_id"], texts, strict=True))
+
+
+def _tie(images: Images, judged: Sequence[Judged], prompts: Mapping[str, str]) -> tuple[Rows, tuple[str, ...]]:
+    """prompts: of each image. Raises WrongFile where scores of an image differ, or its prompt does."""
     found: dict[str, dict[str, Any]] = {}
     unknown = []
     for one in judged:
@@ -112,6 +121,11 @@ def _tie(images: Images, judged: Sequence[Judged]) -> tuple[Rows, tuple[str, ...
         if image_id is None:
             unknown.append(one.path)
             continue
+        if one.prompt is not None and one.prompt != prompts[image_id]:
+            raise WrongFile(
+                f"{one.path} was judged by the prompt {one.prompt!r}, and the image that the export has there is of "
+                f"{prompts[image_id]!r}: these are scores of another folder"
+            )
         detail = json.dumps(one.detail, ensure_ascii=False, sort_keys=True) if one.detail else None
         error = None if one.score is not None else "the scorer gave none"
         row = {"image_id": image_id, "score": one.score, "detail": detail, "error": error}

@@ -37,8 +37,8 @@ def read_table(
     images = Images(records) if records else None
     scores: dict[str, Rows] = {}
     unknown = []
-    for row in table:
-        said = _name_of(row)
+    for number, row in enumerate(table, 1):
+        said = _name_of(row, number)
         image_id = said if said in ids else images.named(said) if images else None
         image_id = image_id or (PurePosixPath(said).stem if PurePosixPath(said).stem in ids else None)
         if image_id is None:
@@ -76,11 +76,11 @@ def _scorer(column: str, kind: str, name: str | None, columns: int) -> str:
     return f"{name or kind}-{own}"
 
 
-def _name_of(row: Mapping[str, Any]) -> str:
+def _name_of(row: Mapping[str, Any], number: int) -> str:
     for column in ("image_id", *PATHS):
         if isinstance(row.get(column), str) and row[column]:
             return str(row[column])
-    raise WrongFile(f"a row names no image: it has no column image_id, {', '.join(PATHS)}")
+    raise WrongFile(f"row {number} names no image: it has nothing in image_id, {', '.join(PATHS)}")
 
 
 def _numbers(row: Mapping[str, Any], own: set[str]) -> dict[str, float | None]:

@@ -65,6 +65,8 @@ def select(run: Run, where: str, name: str, dedupe: int | None = None) -> Select
         raise Refused(f"--dedupe phash:{dedupe}: write 0 to {HASH_BITS // 4} bits of {HASH_BITS}.")
     rows = table_of(run)
     chosen = rows[rows["image_id"].isin(_filtered(rows, where)) & (rows["status"] == "ok")]
+    if chosen.empty:
+        raise Refused(f"{visible(where)!r} chooses none of the {len(rows)} images of {run.store}.")
     kept = chosen if dedupe is None else chosen[~near_duplicates(chosen["phash"], dedupe)]
     found = Selection(
         name=name,

@@ -84,6 +84,7 @@ RECEIPTS = pa.schema(
         ("shard", pa.int64()),
         ("images", pa.int64()),
         ("errors", pa.int64()),
+        ("why", pa.string()),
         ("broken", pa.string()),  # why the work ends here
         ("kind", pa.string()),
     ]

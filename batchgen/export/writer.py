@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -77,9 +77,11 @@ def export(run: Run, dest: str, target: Target, selection: set[str] | None = Non
     _refuse_doubled(files)
     there = {entry.path: entry.size for entry in store.list()}
     _refuse_foreign(store, files, there)
+    missing = [file for file in files if file.path not in there]
+    _refuse_changed(store, [file for file in files if file.path in there])
     record = _record(run, store, target, rows, files, selection)
-    path = write_record(run.store, record)
-    written = _write(store, files, there.keys())
+    path = write_record(run.store, record)  # before the files: one that is killed has said already what they show
+    written = _write(store, missing)
     store.remove_temporary()
     shown = {one.image_id for one in record.shows}
     return Exported(
@@ -167,20 +169,28 @@ def _record(
     )
 
 
-def _write(store: Store, files: Sequence[File], there: Collection[str]) -> int:
-    """How many were written. Pictures are read in turn, and written several at a time."""
-    written = 0
+def _refuse_changed(store: Store, files: Sequence[File]) -> None:
+    """files: those that lie there already."""
+    for file, same in _each(files, lambda path, data: _is_same(store, path, data)):
+        if not same:
+            raise Refused(f"{store}/{file.path}: is there and is another file. Delete it, or export to a new folder.")
+
+
+def _write(store: Store, files: Sequence[File]) -> int:
+    """How many were written; another command may have been faster, with the same."""
+    written = [file for file, made in _each(files, store.create) if made]
+    _refuse_changed(store, [file for file in files if file not in written] if len(written) < len(files) else [])
+    return len(written)
+
+
+def _each(files: Sequence[File], act: Callable[[str, bytes], bool]) -> Iterator[tuple[File, bool]]:
+    """Pictures are read in turn, and several are at work at a time."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for start in range(0, len(files), AT_ONCE):
-            made = [(file.path, file.data()) for file in files[start : start + AT_ONCE]]
-            written += sum(pool.map(lambda one: _put(store, one[0], one[1], one[0] in there), made))
-    return written
+            some = files[start : start + AT_ONCE]
+            made = [file.data() for file in some]
+            yield from zip(some, pool.map(act, [file.path for file in some], made), strict=True)
 
 
-def _put(store: Store, path: str, data: bytes, there: bool) -> bool:
-    """Write a file, or see that what lies there is the same."""
-    if not there and store.create(path, data):
-        return True
-    if hashlib.sha256(store.read(path)).digest() != hashlib.sha256(data).digest():
-        raise Refused(f"{store}/{path}: is there and is another file. Delete it, or export to a new folder.")
-    return False
+def _is_same(store: Store, path: str, data: bytes) -> bool:
+    return hashlib.sha256(store.read(path)).digest() == hashlib.sha256(data).digest()

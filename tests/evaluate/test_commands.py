@@ -143,3 +143,56 @@ def test_scores_need_one_way(run):
 def test_every_benchmark_is_a_command():
     assert {one.name: one.title for one in BENCHMARKS} == BENCHMARK_NAMES
     assert all(name in command("import", "--help")[1] for name in BENCHMARK_NAMES)
+
+
+def test_a_refused_export_is_not_remembered(evaluated, tmp_path):
+    """Another run's folder is refused, and that folder's scores do not become scores of this run."""
+    first, second = evaluated("first"), evaluated("second", seed=5)
+    assert command("export", first, tmp_path / "folder", "--to", "geneval")[0] == 0
+    code, said = command("export", second, tmp_path / "folder", "--to", "geneval")
+    assert code == 2
+    assert "is there and is another file" in said
+    assert not (second / "exports").exists()
+    results = tmp_path / "results.jsonl"
+    lines = []
+    for image in sorted((tmp_path / "folder").rglob("*.png")):
+        record = json.loads((image.parents[1] / "metadata.jsonl").read_text())
+        lines.append({"filename": str(image), "tag": record["tag"], "prompt": record["prompt"], "correct": True})
+    results.write_text("\n".join(map(json.dumps, lines)))
+    code, said = command("score", second, results, "--from", "geneval")
+    assert code == 2
+    assert "was not exported for GenEval" in said
+    assert command("score", first, results, "--from", "geneval")[0] == 0
+    results.write_text("\n".join(json.dumps(line | {"prompt": "other"}) for line in lines))
+    code, said = command("score", first, results, "--from", "geneval", "--name", "other")
+    assert code == 2
+    assert "was judged by the prompt 'other'" in said
+
+
+@pytest.fixture
+def evaluated(tmp_path):
+    """evaluated(name, seed=0): a finished run of two of GenEval's sample prompts."""
+
+    def make(name, seed=0):
+        lines = (Path(__file__).parents[1] / "samples" / "geneval.jsonl").read_text().splitlines()[:2]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+        table, job = tmp_path / f"{name}.parquet", tmp_path / f"{name}.yaml"
+        assert command("import", "geneval", tmp_path / f"{name}.jsonl", "-o", table, "--images", "1")[0] == 0
+        job.write_text(
+            f"input: {{path: {table}}}\noutput: {{path: {tmp_path / name}}}\nmodel: {{preset: fake}}\n"
+            f"sampling: {{height: 32, width: 32, seed: {seed}}}\n"
+        )
+        render_here(make_plan(prepare(load_job(job)))[0])
+        return tmp_path / name
+
+    return make
+
+
+def test_a_scorer_that_scores_nothing_says_why(run, tmp_path):
+    (tmp_path / "mine.py").write_text("class Broken:\n    def score(self, images, rows):\n        return [1 / 0]\n")
+    code, said = command("score", run.store.url, "--with", f"{tmp_path}/mine.py:Broken")
+    assert code == 2
+    assert "Could score no picture at all: broken: ZeroDivisionError" in said
+    code, said = command("select", run.store.url, "guidance_scale > 100", "--name", "none")
+    assert code == 2
+    assert "chooses none of the 48 images" in said

@@ -68,7 +68,7 @@ def test_evalscope_there_and_back(run, tmp_path):
     ("text", "message"),
     [
         ("image_id,score\nnobody,1\n", "scores no image of"),
-        ("who,score\nx,1\n", "a row names no image"),
+        ("who,score\nx,1\n", "row 1 names no image"),
         ("", "scores no image of"),
         ("image_id,score\n{one},1\n{one},2\n", "column score scores 1 images twice"),
     ],

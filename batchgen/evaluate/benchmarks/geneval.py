@@ -97,7 +97,8 @@ def read_scores(file: PromptFile, paths: Sequence[str]) -> Iterator[Judged]:
         if not isinstance(row.get("correct"), bool) or not isinstance(row.get("filename"), str):
             raise WrongFile("a line has no 'filename' and 'correct', as evaluate_images.py writes them")
         detail: dict[str, Any] = {name: row[name] for name in ("tag", "reason") if name in row}
-        yield Judged(row["filename"], float(row["correct"]), detail)
+        prompt = row["prompt"] if isinstance(row.get("prompt"), str) else None
+        yield Judged(row["filename"], float(row["correct"]), detail, prompt=prompt)
 
 
 def _folders(paths: Sequence[str]) -> dict[str, list[str]]:

@@ -17,6 +17,8 @@ class Images:
     """Which image a path shows, by the records of a run's exports. of: a folder of them that alone was scored."""
 
     def __init__(self, records: Sequence[Record], of: str | None = None) -> None:
+        folders = {root for record in records for root in record.roots if root}
+        of = next((root for root in folders if of and f"/{of.rstrip('/')}".endswith(f"/{root}")), of)
         prefix = f"{of}/" if of else ""
         self._known: dict[tuple[str, int], set[str]] = {}
         orders = set[tuple[str, ...]]()

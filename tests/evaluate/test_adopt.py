@@ -178,3 +178,19 @@ def test_bad_input_gets_one_message(folder, manifest, tmp_path):
     with pytest.raises(Refused, match="lie in one another"):
         adopt(str(folder), "geneval", "flux", str(folder / "run"), manifest)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_is_of_the_prompt_that_it_says_whatever_its_number(folder, manifest, tmp_path):
+    """As for the scorer: otherwise another table's prompts would be told of these pictures."""
+    (folder / "00000").rename(folder / "00009")
+    (folder / "00001").rename(folder / "00000")
+    (folder / "00002" / "metadata.jsonl").write_text(
+        PROMPTS[2].replace(json.loads(PROMPTS[2])["prompt"], "another one")
+    )
+    done = adopt(str(folder), "geneval", "flux", str(tmp_path / "run"), manifest)
+    assert (done.totals.images, done.absent) == (6, 2)
+    rows = batchgen.open(str(tmp_path / "run")).to_pandas()
+    rows = rows[rows["status"] == "ok"]
+    for row in rows.to_dict("records"):
+        said = json.loads((folder / row["adopted_file"].split("/")[0] / "metadata.jsonl").read_text())
+        assert said["prompt"] == row["benchmark_prompt"]

@@ -162,7 +162,10 @@ def test_what_would_be_passed_over_is_named(run, tmp_path):
     assert "prompt3/metadata.jsonl: the scorer passes over it" in text
     assert "prompt 00003 ('a photo of a drum and a candle') has no folder" in text
     assert "00004/0000.png: the scorer passes over it" in text
-    assert len(text.splitlines()) == 5 + 3 + 1, "nothing else"
+    assert "00000/samples: has 1 images and others have 2" in text
+    assert len(text.splitlines()) == 5 + 3 + 1 + 1, "nothing else"
+    (folder / "00005" / "samples" / "0000.png").write_bytes(b"")
+    assert "00005/samples/0000.png: is empty" in "\n".join(check(str(folder), GENEVAL, prompts_of(run, GENEVAL)))
 
 
 def test_scores_of_another_folder_are_refused(run, tmp_path):

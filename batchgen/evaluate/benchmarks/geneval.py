@@ -43,16 +43,26 @@ def place(images: Sequence[Shown], model: str) -> Iterator[Place]:
 
 
 def find(store: Store, prompts: Sequence[Prompt]) -> Iterator[Found]:
+    """A folder is of the prompt that its metadata.jsonl says, as for the scorer; its number says nothing."""
     folders = _folders([entry.path for entry in store.list()])
-    for folder in sorted(filter(str.isdecimal, folders), key=int):  # '²' is a digit too, and no number of a line
-        samples = sorted(name for name in folders[folder] if re.match(r"samples/\d+\.png", name))
-        for sample, name in enumerate(samples):
-            yield Found(f"{folder}/{name}", f"{int(folder):05}", sample)
+    ids = {prompt.prompt: prompt.benchmark_id for prompt in prompts}
+    for folder, names in sorted(folders.items()):
+        try:
+            said: Any = json.loads(store.read(f"{folder}/metadata.jsonl"))
+            benchmark_id = ids.get(str(said["prompt"]))
+        except (OSError, ValueError, LookupError, TypeError):  # the scorer ends there, and check() says so
+            continue
+        samples = sorted(name for name in names if re.match(r"samples/\d+\.png", name))
+        for sample, name in enumerate(samples if benchmark_id else []):
+            yield Found(f"{folder}/{name}", str(benchmark_id), sample)
 
 
 def check(store: Store, prompts: Sequence[Prompt]) -> Iterator[str]:
-    paths = [entry.path for entry in store.list()]
+    entries = store.list()
+    paths = [entry.path for entry in entries]
     folders = _folders(paths)
+    yield from (f"{one.path}: is empty, and the scorer ends there" for one in entries if _is_empty(one.path, one.size))
+    yield from _uneven(folders)
     if not folders:
         yield "no folder's name is all digits: the scorer would read nothing"
     for path in paths:
@@ -63,6 +73,20 @@ def check(store: Store, prompts: Sequence[Prompt]) -> Iterator[str]:
         yield from _folder_problems(store, folder, names, wanted)
     for prompt in wanted.values():
         yield f"prompt {prompt.benchmark_id} ({prompt.prompt!r}) has no folder, and the scorer would not notice"
+
+
+def _is_empty(path: str, size: int) -> bool:
+    return not size and re.fullmatch(r"\d+/samples/\d+\.png", path) is not None
+
+
+def _uneven(folders: dict[str, list[str]]) -> Iterator[str]:
+    """The scorer's means are over images: a prompt with fewer of them than others counts for less, without a word."""
+    images = re.compile(r"samples/\d+\.png")
+    counts = {folder: sum(bool(images.fullmatch(name)) for name in names) for folder, names in folders.items()}
+    most = max(counts.values(), default=0)
+    for folder, count in sorted(counts.items()):
+        if 0 < count < most:
+            yield f"{folder}/samples: has {count} images and others have {most}, so that its prompt counts for less"
 
 
 def _folder_problems(store: Store, folder: str, names: list[str], wanted: dict[str, Prompt]) -> Iterator[str]:

@@ -153,7 +153,6 @@ def compare(
     from batchgen.evaluate.comparison import compare as compared
     from batchgen.evaluate.document import to_json
     from batchgen.evaluate.labels import labelled
-    from batchgen.evaluate.scores import by_image
     from batchgen.evaluate.selection import selected
 
     with errors():
@@ -164,9 +163,7 @@ def compare(
         if form is not Format.html:
             print({"json": to_json, "latex": tables.latex, "markdown": tables.markdown}[form](found))
             return
-        by = [ranking.about.scorer for ranking in found.rankings]
-        scores = {at: by_image(run.store, by) for at, (_, run) in enumerate(runs)}
-        path = page.write(found, runs, scores, out, shlex.join(["batchgen", *sys.argv[1:]]))
+        path = page.write(found, runs, out, shlex.join(["batchgen", *sys.argv[1:]]))
         report.print_tables(console(), tables.tables(found))
         for line in found.left_out:
             say(console(), f"note: {line}")

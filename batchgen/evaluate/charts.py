@@ -5,7 +5,7 @@ Knows numbers and places in pixels; text is escaped where it is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -66,8 +66,9 @@ class Point:
     series: str
 
 
-def charts(comparison: Comparison, seconds: Mapping[str, float]) -> list[Chart]:
-    """seconds: cell → device seconds of an image."""
+def charts(comparison: Comparison) -> list[Chart]:
+    """Of each scorer, those that its cells have numbers for."""
+    seconds = {cell.name: cell.seconds for cell in comparison.cells if cell.seconds is not None}
     found = []
     for ranking in comparison.rankings:
         for setting in numeric_settings(comparison):

@@ -127,15 +127,6 @@ def read_scores(store: Store, names: Iterable[str] | None = None) -> dict[str, S
     return {name: Scores(_read_about(store, name), _table(store, name)) for name in wanted}
 
 
-def by_image(store: Store, names: Iterable[str]) -> dict[str, dict[str, float]]:
-    """Scorer → image_id → score, of the images that have one."""
-    found = {}
-    for name, scores in read_scores(store, names).items():
-        table = scores.table.dropna(subset=["score"])
-        found[name] = dict(zip(table["image_id"], table["score"].astype(float), strict=True))
-    return found
-
-
 def _table(store: Store, name: str) -> pd.DataFrame:
     """All tables of a scorer. An image that two of them have counts as in the one whose name sorts last."""
     tables = []

@@ -178,9 +178,10 @@ def _refuse_changed(store: Store, files: Sequence[File]) -> None:
 
 def _write(store: Store, files: Sequence[File]) -> int:
     """How many were written; another command may have been faster, with the same."""
-    written = [file for file, made in _each(files, store.create) if made]
-    _refuse_changed(store, [file for file in files if file not in written] if len(written) < len(files) else [])
-    return len(written)
+    done = list(_each(files, store.create))
+    there = [file for file, made in done if not made]
+    _refuse_changed(store, there)
+    return len(done) - len(there)
 
 
 def _each(files: Sequence[File], act: Callable[[str, bytes], bool]) -> Iterator[tuple[File, bool]]:

@@ -9,7 +9,6 @@ from PIL import Image
 from batchgen.evaluate import page
 from batchgen.evaluate.charts import Point, pareto
 from batchgen.evaluate.comparison import compare
-from batchgen.evaluate.scores import by_image
 from batchgen.evaluate.thumbnails import small
 from batchgen.evaluate.votes import Vote
 from tests.evaluate.browser import CHROMIUM, visit
@@ -27,8 +26,7 @@ PAYLOADS = [
 def written(run, tmp_path, **options):
     runs = [("run", run)]
     found = compare(runs, **options)
-    scores = {0: by_image(run.store, [one.about.scorer for one in found.rankings])}
-    return page.write(found, runs, scores, tmp_path / "comparison.html", "batchgen compare run")
+    return page.write(found, runs, tmp_path / "comparison.html", "batchgen compare run")
 
 
 @pytest.fixture

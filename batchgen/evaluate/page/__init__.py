@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
@@ -31,21 +32,16 @@ from batchgen.words import redact, visible
 MOST_BYTES = 15_000_000  # of JPEGs inside one file, which are a third longer there; of more it becomes a folder
 FACTS = [
     "image_id",
-    "prompt",
     "seed",
-    "render_seconds",
     "suspect",
     "truncated_clip_l",
     "truncated_clip_g",
     "truncated_t5",
 ]
-Scores = Mapping[str, Mapping[str, float]]  # scorer → image_id → score
 
 
-def write(
-    comparison: Comparison, runs: Sequence[tuple[str, Run]], scores: Mapping[int, Scores], out: Path, command: str
-) -> Path:
-    """Write the page; returns its path. scores: of each run, by its place. command: what makes this page again.
+def write(comparison: Comparison, runs: Sequence[tuple[str, Run]], out: Path, command: str) -> Path:
+    """Write the page; returns its path. command: what makes this page again.
 
     Where its pictures are too many for one file, a folder of the same name, with index.html and thumbs/.
     Raises Refused where it cannot be written.
@@ -62,7 +58,7 @@ def write(
             }
         else:
             sources = dict(_files(folder, pictures))
-        page.write_text(html(comparison, facts, scores, sources, command), encoding="utf-8", errors="replace")
+        page.write_text(html(comparison, facts, sources, command), encoding="utf-8", errors="replace")
     except OSError as error:
         raise Refused(f"--out {out}: cannot be written ({error.strerror}). Name another place.") from error
     return page
@@ -71,7 +67,6 @@ def write(
 def html(
     comparison: Comparison,
     facts: Sequence[pd.DataFrame],
-    scores: Mapping[int, Scores],
     sources: Mapping[str, str],
     command: str,
 ) -> str:
@@ -82,15 +77,15 @@ def html(
         "runs": [cell.run for cell in comparison.cells],
         "scorers": [ranking.about.scorer for ranking in comparison.rankings],
         "higher": {ranking.about.scorer: ranking.about.higher_is_better for ranking in comparison.rankings},
-        "prompts": list(_prompts(comparison, facts, scores, sources)),
+        "prompts": list(_prompts(comparison, facts, sources)),
     }
     runs = list(dict.fromkeys(cell.run for cell in comparison.cells))
     jinja = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return jinja.from_string(_beside("page.html")).render(
         title="Comparison of " + " and ".join(visible(run) for run in runs),
         notes=comparison.left_out,
-        tables=[asdict(table) for table in [*tables(comparison), cut_prompts(comparison, facts, scores)] if table.rows],
-        charts=[asdict(chart) for chart in charts(comparison, _seconds(comparison, facts))],
+        tables=[asdict(table) for table in [*tables(comparison), cut_prompts(comparison, facts)] if table.rows],
+        charts=[asdict(chart) for chart in charts(comparison)],
         provenance=provenance(comparison, redact(command)),
         data=data,
         style=style,
@@ -113,7 +108,7 @@ def _beside(name: str) -> str:
 
 
 def _prompts(
-    comparison: Comparison, facts: Sequence[pd.DataFrame], scores: Mapping[int, Scores], sources: Mapping[str, str]
+    comparison: Comparison, facts: Sequence[pd.DataFrame], sources: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
     """Each prompt with its lines, a line for each seed, an image for each column."""
     aligned = comparison.aligned
@@ -122,7 +117,7 @@ def _prompts(
     for at, prompt in enumerate(aligned.prompt.tolist()):
         lines.setdefault(prompt, []).append(at)
     for number, prompt in enumerate(aligned.prompts.to_dict("records")):
-        found = [_line(comparison, at, rows, scores, sources) for at in lines.get(number, ())]
+        found = [_line(comparison, at, rows, sources) for at in lines.get(number, ())]
         yield {
             "text": visible(prompt["prompt"]),
             "key": prompt["benchmark_id"] or str(number),
@@ -135,18 +130,18 @@ def _line(
     comparison: Comparison,
     at: int,
     rows: Sequence[Mapping[Any, Mapping[Any, Any]]],
-    scores: Mapping[int, Scores],
     sources: Mapping[str, str],
 ) -> dict[str, Any]:
     images: list[dict[str, Any] | None] = []
     seed = None
-    for cell, image_id in zip(comparison.cells, comparison.aligned.ids[at], strict=True):
+    for column, (cell, image_id) in enumerate(zip(comparison.cells, comparison.aligned.ids[at], strict=True)):
         row = rows[cell.number].get(image_id)
         if row is None or image_id not in sources:
             images.append(None)
             continue
         seed = row["seed"] if seed is None else seed
-        given = {name: each[image_id] for name, each in scores[cell.number].items() if image_id in each}
+        values = {name: float(each[at, column]) for name, each in comparison.values.items()}
+        given = {name: value for name, value in values.items() if not math.isnan(value)}
         images.append({"id": image_id, "source": sources[image_id], "scores": given, "notes": _notes(row)})
     return {"seed": None if pd.isna(seed) else str(int(seed)), "images": images}
 
@@ -160,17 +155,6 @@ def _facts(run: Run) -> pd.DataFrame:
     tables = [table.select(FACTS) for table in metadata(run, run.committed())]
     frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
     return frame.astype(object).where(frame.notna(), None).set_index("image_id")
-
-
-def _seconds(comparison: Comparison, facts: Sequence[pd.DataFrame]) -> dict[str, float]:
-    """Cell → mean device seconds of an image. Where nothing was measured there is nothing."""
-    found = {}
-    for at, cell in enumerate(comparison.cells):
-        ids = [image_id for image_id in comparison.aligned.ids[:, at] if image_id is not None]
-        mean = facts[cell.number]["render_seconds"].reindex(ids).astype(float).mean()
-        if not pd.isna(mean):
-            found[cell.name] = float(mean)
-    return found
 
 
 def _pictures(comparison: Comparison, runs: Sequence[tuple[str, Run]]) -> dict[str, bytes]:

@@ -5,7 +5,7 @@ Rounds and words; makes no number of its own but the means of cut and whole prom
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -34,22 +34,16 @@ def provenance(comparison: Comparison, command: str) -> list[tuple[str, str]]:
     return found
 
 
-def cut_prompts(
-    comparison: Comparison, facts: Sequence[pd.DataFrame], scores: Mapping[int, Mapping[str, Mapping[str, float]]]
-) -> Table:
-    """Images of prompts that an encoder read to the end, and of prompts that were cut.
-
-    facts: of each run by image_id. scores: of each run, scorer → image_id → score.
-    """
+def cut_prompts(comparison: Comparison, facts: Sequence[pd.DataFrame]) -> Table:
+    """Images of prompts that an encoder read to the end, and of those that were cut. facts: of each run by image_id."""
     rows = []
     for ranking in comparison.rankings:
+        scores = comparison.values[ranking.about.scorer]
         for at, cell in enumerate(comparison.cells):
-            frame = facts[cell.number]
-            given = pd.Series(scores[cell.number].get(ranking.about.scorer, {}), dtype=float)
-            own = frame.loc[frame.index.intersection([one for one in comparison.aligned.ids[:, at] if one is not None])]
+            given = pd.Series(scores[:, at], comparison.aligned.ids[:, at]).dropna()
+            own = facts[cell.number].reindex(given.index)
             is_cut = own[list(CUT)].notna().any(axis=1)
-            values = given.reindex(own.index)
-            cut, whole = values[is_cut].dropna(), values[~is_cut].dropna()
+            cut, whole = given[is_cut], given[~is_cut]
             if len(cut):
                 means = [f"{part.mean():.4g} (n {len(part)})" if len(part) else "none" for part in (cut, whole)]
                 rows.append([f"{cell.name}, {ranking.about.scorer}", *means])

@@ -1,6 +1,8 @@
 """batches.py: shapes, splitting, bisecting and second chances, with the fake renderer and no Ray."""
 
 import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -20,9 +22,9 @@ class Recorder(FakeRenderer):
         super().__init__(spec_of())
         self.shapes = []
 
-    def denoise(self, rows, embeds):
+    def denoise(self, rows, embeds, prepared=None):
         self.shapes.append(len(rows))
-        return super().denoise(rows, embeds)
+        return super().denoise(rows, embeds, prepared)
 
 
 def rows(*prompts, **values):
@@ -128,7 +130,7 @@ def test_a_prompt_that_cannot_be_encoded_fails_alone():
 
 def test_a_broken_renderer_is_no_row_error():
     class Broken(Recorder):
-        def denoise(self, todo, embeds):
+        def denoise(self, todo, embeds, prepared=None):
             raise RendererBroken("CUDA error")
 
     with pytest.raises(RendererBroken):
@@ -151,3 +153,39 @@ def test_the_fake_depends_on_everything_that_decides_an_image():
     for name, value in changes.items():
         pictures.add(render([dataclasses.replace(base, **{name: value})], 1)[0].pixels.tobytes())
     assert len(pictures) == len(changes) + 1
+
+
+class Drawing(Recorder):
+    """Prepares: who did it for which rows. Each thing that was prepared may be used once, for its own rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.prepared, self.used = [], []
+
+    def prepare(self, todo):
+        self.prepared.append(threading.current_thread().name)
+        return [row.image_id for row in todo]
+
+    def denoise(self, todo, embeds, prepared=None):
+        assert prepared == [row.image_id for row in todo]
+        assert not any(prepared is before for before in self.used)
+        self.used.append(prepared)
+        return super().denoise(todo, embeds)
+
+
+def test_the_next_batch_is_prepared_by_another_thread():
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as ahead:
+        renderer = Drawing()
+        todo = rows(*(f"p{i}" for i in range(10)))
+        found = [one for batch in Batches(renderer, ahead).render(todo, 4) for one in batch]
+    assert [one.pixels.tobytes() for one in found] == [one.pixels.tobytes() for one in render(todo, 4)]
+    assert [name[:5] for name in renderer.prepared] == ["ahead"] * 3
+
+
+def test_batches_that_were_not_foreseen_are_prepared_anew():
+    """Split for want of memory, or bisected for a row that raises, in the shape that was prepared."""
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as ahead:
+        renderer = Drawing()
+        todo = rows("a", "b fake:oom>2", "c", "fake:raise", *"efgh")
+        found = [one for batch in Batches(renderer, ahead).render(todo, 4) for one in batch]
+    assert [isinstance(one, Failure) for one in found] == [False, False, False, True, False, False, False, False]

@@ -115,7 +115,7 @@ def everything(folder):
 def test_nothing_is_left_of_them(tmp_path, monkeypatch, capfd):
     said = "; ".join([*TEXTS, *VARIABLES.values()])
 
-    def denoise(self, rows, embeds, usual=FakeRenderer.denoise):
+    def denoise(self, rows, embeds, prepared=None, usual=FakeRenderer.denoise):
         if any("boom" in row.prompt for row in rows):
             raise RuntimeError(said)
         return usual(self, rows, embeds)

@@ -66,7 +66,7 @@ def test_what_fails_everywhere_fails(planned, crew, monkeypatch, devices):
     drawn = []
     original = FakeRenderer.denoise
     monkeypatch.setattr(
-        FakeRenderer, "denoise", lambda self, rows, embeds: (original(self, rows, embeds), drawn.extend(rows))[0]
+        FakeRenderer, "denoise", lambda self, rows, *given: (original(self, rows, *given), drawn.extend(rows))[0]
     )
     rows = [f"p{i}" for i in range(14)] + ["fake:raise", "fake:nan"]
     run, prepared = planned(rows, most=len(devices), output={"images_per_shard": 16}, errors={"max_failed_fraction": 1})

@@ -51,8 +51,11 @@ class DiffusersRenderer:
         """The rows themselves: each call encodes its own prompts."""
         return list(rows)
 
+    def prepare(self, rows: Sequence[ImageRow]) -> None:
+        """Nothing: the pipeline draws its own noise."""
+
     @on_device
-    def denoise(self, rows: Sequence[ImageRow], embeds: Sequence[ImageRow]) -> Images:
+    def denoise(self, rows: Sequence[ImageRow], embeds: Sequence[ImageRow], prepared: None = None) -> Images:
         """Pictures (batch, height, width, 3), decoded in the batch as the pipeline does it."""
         _check_one_call(rows)
         row = rows[0]

@@ -54,7 +54,10 @@ class FakeRenderer:
     def encode(self, rows: Sequence[ImageRow]) -> list[bytes]:
         return [_texts(row) for row in rows]
 
-    def denoise(self, rows: Sequence[ImageRow], embeds: Sequence[Any]) -> list[Pixels | None]:
+    def prepare(self, rows: Sequence[ImageRow]) -> None:
+        return None
+
+    def denoise(self, rows: Sequence[ImageRow], embeds: Sequence[Any], prepared: None = None) -> list[Pixels | None]:
         for row in rows:
             _obey(row.prompt, len(rows))
         if self._sick == "raise":

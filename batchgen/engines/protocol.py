@@ -42,7 +42,7 @@ class ImageRow:
 
 
 class Renderer(Protocol):
-    """One pipeline on one device. Not thread-safe: the caller holds a lock from encode to decode."""
+    """One pipeline on one device. Not thread-safe but for `prepare`: one thread makes it, and calls all else."""
 
     device: str  # 'NVIDIA H100 80GB HBM3', 'cpu'
     versions: dict[str, str]  # package → version, of whatever decides pixels
@@ -51,8 +51,14 @@ class Renderer(Protocol):
         """One opaque embedding per row. Deduplicated and cached; each text is encoded at a fixed batch size."""
         ...
 
-    def denoise(self, rows: Sequence[ImageRow], embeds: Sequence[Any]) -> Any:
+    def prepare(self, rows: Sequence[ImageRow]) -> Any:
+        """What `denoise` of these rows needs of the CPU: noise. Opaque, and good for one call. Touches no device."""
+        ...
+
+    def denoise(self, rows: Sequence[ImageRow], embeds: Sequence[Any], prepared: Any = None) -> Any:
         """Latents (batch, 16, height/8, width/8). Row i depends on rows[i], embeds[i] and the batch size only.
+
+        prepared: of these rows, if that was done beforehand.
 
         Raises OutOfMemory (smaller batch may work), RendererBroken (leave the process).
         """

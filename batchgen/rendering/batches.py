@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from batchgen.engines.protocol import ImageRow, Renderer
 from batchgen.errors import Infrastructure, OutOfMemory, RendererBroken
+from batchgen.rendering.ahead import Ahead
 from batchgen.run.images import Pixels
 from batchgen.run.shard_file import Failure
 
@@ -27,13 +29,18 @@ class Picture:
 
 
 Outcome = Picture | Failure
+T = TypeVar("T")
 
 
 class Batches:
-    """Renders with one renderer and remembers, per size and passes, the largest batch that the device could hold."""
+    """Renders with one renderer and remembers, per size and passes, the largest batch that the device could hold.
 
-    def __init__(self, renderer: Renderer) -> None:
+    threads: prepare the next batch while the device works at this one.
+    """
+
+    def __init__(self, renderer: Renderer, threads: Executor | None = None) -> None:
         self.renderer = renderer
+        self._ahead = Ahead(renderer.prepare, threads)
         self._fits: dict[tuple[int, int, bool], int] = {}
 
     def render(self, rows: Sequence[ImageRow], batch_size: int, group: int | None = None) -> Iterator[list[Outcome]]:
@@ -41,10 +48,13 @@ class Batches:
 
         group: how many rows share a batch of batch_size, the rest being padding; 1 isolates every row.
         """
-        embeds = self._encode(rows)
         group = group or batch_size
+        self._ahead.begin(_padded(rows[:group], batch_size))
+        embeds = self._encode(rows)
         for start in range(0, len(rows), group):
             stop = min(start + group, len(rows))
+            if stop < len(rows):
+                self._ahead.begin(_padded(rows[stop : stop + group], batch_size))
             yield self._batch(rows[start:stop], embeds[start:stop], batch_size)
 
     def _encode(self, rows: Sequence[ImageRow]) -> list[Any]:
@@ -107,8 +117,8 @@ class Batches:
     def _attempt(self, rows: Sequence[ImageRow], embeds: Sequence[Any], shape: int) -> list[Outcome]:
         """One pass over the device. A short batch is padded with copies of its first row, whose images are dropped."""
         started = time.perf_counter()
-        padding = shape - len(rows)
-        latents = self.renderer.denoise([*rows, *[rows[0]] * padding], [*embeds, *[embeds[0]] * padding])
+        batch = _padded(rows, shape)
+        latents = self.renderer.denoise(batch, _padded(embeds, shape), self._ahead.take(batch))
         finite = self.renderer.finite(latents)
         wanted = [i for i in range(len(rows)) if finite[i]]
         decoded: dict[int, Pixels | None] = dict(zip(wanted, self.renderer.decode(latents, wanted), strict=True))
@@ -117,6 +127,10 @@ class Batches:
             decoded |= dict(zip(again, self.renderer.decode(latents, again, upcast=True), strict=True))
         seconds = (time.perf_counter() - started) / len(rows)
         return [_outcome(finite[i], decoded.get(i), seconds, shape) for i in range(len(rows))]
+
+
+def _padded(batch: Sequence[T], shape: int) -> list[T]:
+    return [*batch, *[batch[0]] * (shape - len(batch))]
 
 
 def _out_of_memory(outcome: Outcome) -> bool:

@@ -8,17 +8,18 @@ splitting or retrying (`render.batches`) and nothing of files (`load`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
-from diffusers.utils.torch_utils import randn_tensor
 
 from batchgen.engines.device import device_name, on_device, peak_memory, pick_device
 from batchgen.engines.libraries import versions
 from batchgen.engines.protocol import ImageRow
 from batchgen.engines.sd3.adapters import Adapters
 from batchgen.engines.sd3.load import load_pipeline
+from batchgen.engines.sd3.noise import Noise
 from batchgen.engines.sd3.placement import Placement
 from batchgen.engines.sd3.samplers import sampler_for
 from batchgen.engines.sd3.sigmas import FIRST_SCHEDULES, SCHEDULES, TRAINED
@@ -35,7 +36,7 @@ SHARED = ("height", "width", "num_inference_steps", "max_sequence_length", "adap
 
 
 class SD3Renderer:
-    """Implements engines.protocol.Renderer. The caller holds a lock from encode to decode."""
+    """Implements engines.protocol.Renderer."""
 
     def __init__(self, pipe: Any, spec: ModelSpec) -> None:
         self.spec = spec
@@ -50,6 +51,7 @@ class SD3Renderer:
             self.vae.enable_tiling()
         self.device = device_name(self.torch_device)
         self.versions = versions()
+        self._drawing = ThreadPoolExecutor(1, thread_name_prefix="noise")
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Self:
@@ -63,27 +65,26 @@ class SD3Renderer:
         return self.prompts(rows)
 
     @on_device
-    def denoise(
-        self,
-        rows: Sequence[ImageRow],
-        embeds: Sequence[RowEmbeds],
-        generators: Sequence[torch.Generator] | None = None,
-    ) -> Tensor:
+    def prepare(self, rows: Sequence[ImageRow]) -> Noise:
+        """The first noise of these rows, in any thread."""
+        _check_one_bucket(rows)
+        return Noise.of(rows, self.transformer.config.in_channels, self.factor, self.prompts.dtype, self.torch_device)
+
+    @on_device
+    def denoise(self, rows: Sequence[ImageRow], embeds: Sequence[RowEmbeds], prepared: Noise | None = None) -> Tensor:
         """Noise → latents (batch, 16, height/8, width/8), in the dtype of the model.
 
-        generators: one per row, already seeded, for who goes on drawing from them.
+        prepared: of these rows. Its generators go on being drawn from.
         """
-        _check_one_bucket(rows)
-        generators = generators or [torch.Generator("cpu").manual_seed(row.seed) for row in rows]
-        noise = self.noise(rows, embeds[0].positive.text.dtype, generators)
-        return self.loop(rows, embeds, noise, generators, self.schedule(rows[0]))
+        noise = prepared or self.prepare(rows)
+        return self.loop(rows, embeds, noise.on(self.torch_device), noise.generators, self.schedule(rows[0]))
 
     def loop(
         self,
         rows: Sequence[ImageRow],
         embeds: Sequence[RowEmbeds],
         latents: Tensor,
-        generators: Sequence[torch.Generator],
+        generators: list[torch.Generator],
         schedule: tuple[Tensor, Tensor],
         first: int = 0,
         window: tuple[int, int] | None = None,
@@ -92,13 +93,13 @@ class SD3Renderer:
         self.adapters.use(rows[0].adapter)
         self.placement.use("transformer")
         sampling = self.sampling(rows)
-        dtype, sampler = latents.dtype, sampler_for(sampling.sampler, generators)
         sigmas, timesteps = schedule
+        dtype, sampler = latents.dtype, sampler_for(sampling.sampler, sigmas, generators, self._drawing)
         guided = range(*(window or guidance_window(len(timesteps), sampling)))
         predict = self._predictor(rows, embeds, len(timesteps), guided)
         for step in range(first, len(timesteps)):
             velocity = predict(latents.to(dtype), timesteps[step], step)
-            latents = sampler.step(latents, velocity, sigmas[step], sigmas[step + 1])
+            latents = sampler.step(latents, velocity, step)
         return latents.to(dtype)
 
     @on_device
@@ -122,6 +123,7 @@ class SD3Renderer:
         # A copy, since pinned memory is scarce and pictures wait for their compression.
         return [pixels.numpy().copy() if bool(good) else None for pixels, good in decoded]
 
+    @on_device
     def sigmas(self, row: ImageRow) -> list[float]:
         return [float(sigma) for sigma in self.schedule(row)[0].tolist()]
 
@@ -151,17 +153,6 @@ class SD3Renderer:
             sigmas = torch.tensor([*levels, 0.0], dtype=torch.float32, device=self.torch_device)
             return sigmas, sigmas[:-1] * TRAINED
         return scheduler.sigmas, scheduler.timesteps
-
-    def noise(self, rows: Sequence[ImageRow], dtype: torch.dtype, generators: Sequence[torch.Generator]) -> Tensor:
-        """(batch, 16, height/8, width/8), each row drawn on the CPU by a generator of its own: equal on all devices."""
-        shape = (
-            len(rows),
-            self.transformer.config.in_channels,
-            rows[0].height // self.factor,
-            rows[0].width // self.factor,
-        )
-        noise: Tensor = randn_tensor(shape, generator=list(generators), device=self.torch_device, dtype=dtype)
-        return noise
 
     def _predictor(
         self, rows: Sequence[ImageRow], embeds: Sequence[RowEmbeds], steps: int, guided_steps: range

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from batchgen.engines.device import on_device
 from batchgen.engines.protocol import ImageRow
+from batchgen.engines.sd3.noise import Noise, draw
 from batchgen.engines.sd3.renderer import SD3Renderer
 from batchgen.engines.sd3.text import RowEmbeds
 from batchgen.job import Refine
@@ -34,12 +34,21 @@ class TwoPassRenderer:
         twice = self.second.encode(self.again(rows)) if rows[0].refine else [None] * len(rows)
         return [*zip(once, twice, strict=True)]
 
+    def prepare(self, rows: Sequence[ImageRow]) -> Noise:
+        """That of the first pass, with which the second goes on."""
+        return self.first.prepare(rows)
+
     @on_device
-    def denoise(self, rows: Sequence[ImageRow], embeds: Sequence[tuple[RowEmbeds, RowEmbeds | None]]) -> Tensor:
+    def denoise(
+        self,
+        rows: Sequence[ImageRow],
+        embeds: Sequence[tuple[RowEmbeds, RowEmbeds | None]],
+        prepared: Noise | None = None,
+    ) -> Tensor:
         """Noise → latents (batch, 16, height/8, width/8), both sides × scale where there is a second pass."""
-        generators = [torch.Generator("cpu").manual_seed(row.seed) for row in rows]
+        noise = prepared or self.prepare(rows)
         self.second.placement.rest()
-        latents = self.first.denoise(rows, [one for one, _ in embeds], generators)
+        latents = self.first.denoise(rows, [one for one, _ in embeds], noise)
         if not rows[0].refine:
             return latents
         self.first.placement.rest()
@@ -49,8 +58,10 @@ class TwoPassRenderer:
         sigmas, timesteps = self.second.schedule(rows[0], own=False)
         begin = first_step(len(timesteps), self.refine.strength)
         sigma = sigmas[begin].to(dtype)
-        noised = sigma * self.second.noise(rows, dtype, generators) + (1.0 - sigma) * enlarged
-        return self.second.loop(rows, texts, noised, generators, (sigmas, timesteps), begin, (0, len(timesteps)))
+        again = draw(tuple(enlarged.shape), noise.generators, dtype, self.second.torch_device).to(enlarged.device)
+        noised = sigma * again + (1.0 - sigma) * enlarged
+        window = 0, len(timesteps)
+        return self.second.loop(rows, texts, noised, noise.generators, (sigmas, timesteps), begin, window)
 
     def finite(self, latents: Tensor) -> list[bool]:
         return self.second.finite(latents)

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor, Future
+
 import pyarrow as pa
 
 from batchgen.finalize.proof import finalize
 from batchgen.rendering.receipt import Receipt, from_table
 from batchgen.rendering.worker import Orders, RenderShard
+from batchgen.run.attempts import MarkerWriter
 from batchgen.run.directory import Run
 from batchgen.run.found_model import FoundModel
 from batchgen.run.layout import SUCCESS
+from batchgen.storage.store import Store
+
+
+class InThisThread(Executor):
+    """Whatever is submitted is done when submit returns."""
+
+    def submit(self, work, /, *arguments, **named):
+        done = Future()
+        done.set_result(work(*arguments, **named))
+        return done
+
+
+def at_once(store: Store) -> MarkerWriter:
+    """A writer whose markers are written when they are asked for."""
+    return MarkerWriter(store, InThisThread())
 
 
 def calls(actor: RenderShard, number: int) -> list[Receipt]:

@@ -14,7 +14,7 @@ from batchgen.rendering.worker import Orders, RenderShard
 from batchgen.run.attempts import Attempts
 from batchgen.run.layout import data_path
 from batchgen.storage.store import Store
-from tests.in_process import call
+from tests.in_process import at_once, call
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_it_is_over_when_nothing_is_under_way(store, monkeypatch):
         budget.count(found)
         seen.append(budget.over())
     assert seen == [False] * 6 + [True]
-    at_work = Attempts(store, 3, "s", "attempt")
+    at_work = Attempts(at_once(store), 3, "s", "attempt")
     at_work.begin()
     assert not budget.over(), "a renderer that has not answered yet is on the device"
     at_work.end()
@@ -122,10 +122,11 @@ def test_a_shard_that_waits_for_the_device_is_given_back(made, monkeypatch):
     threads[1].start()
     assert waiting.wait(10), "it has looked for the sign once, and asks next for the device"
     Stop(run.store, "s").put_up()
+    threads[1].join(10)
+    assert [(receipt.shard, receipt.unfinished) for receipt in receipts] == [(1, 1)], "it does not wait for its turn"
     go_on.set()
-    for thread in threads:
-        thread.join(10)
-    assert {receipt.shard: receipt.unfinished is None for receipt in receipts} == {0: True, 1: False}
+    threads[0].join(10)
+    assert receipts[1].is_done
     assert (run.store.exists(data_path(0)), run.store.exists(data_path(1))) == (True, False)
 
 

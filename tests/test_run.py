@@ -1,18 +1,21 @@
 """run.py and attempts.py: plans are found and told apart, a commit happens once, deaths are counted."""
 
 import dataclasses
+import threading
+import time
 
 import pytest
 
 from batchgen.errors import OtherPlan, Refused, RunMismatch
 from batchgen.run import attempts, layout
-from batchgen.run.attempts import Attempts
+from batchgen.run.attempts import Attempts, MarkerWriter
 from batchgen.run.directory import Run, commit, publish, refuse_foreign
 from batchgen.run.facts import Facts
 from batchgen.run.found_model import FoundModel
 from batchgen.run.history import History
 from batchgen.run.plans import Plan, PlanFile
 from batchgen.storage.store import Store
+from tests.in_process import at_once
 from tests.test_shard import build, footer
 
 
@@ -120,7 +123,7 @@ def test_only_our_own_names_are_shards(name):
 
 class TestAttempts:
     def attempt(self, store, name, session="driver", shard=3, device=None):
-        return Attempts(store, shard, session, name, device=device or f"device of {name}", process=name)
+        return Attempts(at_once(store), shard, session, name, device=device or f"device of {name}", process=name)
 
     def test_what_ends_leaves_no_trace(self, store):
         attempt = self.attempt(store, "a")
@@ -166,6 +169,36 @@ class TestAttempts:
         again = self.attempt(store, "c")
         again.storing()
         assert self.attempt(store, "d").history().kills_while_storing
+
+    @pytest.mark.parametrize(("beside", "deaths"), [("rendering", 0), ("storing", 1), (None, 1)])
+    def test_a_shard_that_waited_for_the_device_is_blamed_where_no_other_was_on_it(self, store, beside, deaths):
+        waiting, other = self.attempt(store, "a"), self.attempt(store, "a", shard=4)
+        waiting.wait()
+        if beside == "rendering":
+            other.begin()
+        if beside == "storing":
+            other.storing()
+        assert self.attempt(store, "b").history().deaths == deaths
+        assert self.attempt(store, "c").history().deaths == deaths, "and it stays so"
+
+    def test_who_is_preempted_while_a_marker_is_being_written_is_no_death(self, store):
+        writer = MarkerWriter(store)
+        attempt, started, replace = Attempts(writer, 3, "driver", "a"), threading.Event(), writer.hasty.replace
+        writer.hasty.replace = lambda path, data: (started.set(), time.sleep(0.2), replace(path, data))
+        attempt.begin()
+        assert started.wait(10)
+        attempt.preempt()
+        assert self.attempt(store, "b").history().deaths == 0
+
+    def test_of_two_markers_of_an_attempt_the_last_one_counts(self, store):
+        attempt, kept = self.attempt(store, "a"), {}
+        for move in (attempt.wait, attempt.begin, attempt.storing):
+            move()
+            kept |= {path: store.read(path) for paths in attempts.marked(store).values() for path in paths}
+        for path, data in kept.items():
+            store.replace(path, data)  # as if none had been deleted
+        history = self.attempt(store, "b").history()
+        assert (len(kept), history.attempts, len(history.died), history.deaths) == (3, 1, 1, 0)
 
     def test_other_drivers_may_be_alive_so_their_markers_are_no_deaths(self, store):
         for name in ("a", "b", "c"):

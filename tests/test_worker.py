@@ -25,7 +25,7 @@ from batchgen.run import attempts
 from batchgen.run.directory import owned_footer
 from batchgen.run.layout import data_path
 from batchgen.run.set_aside import those_set_aside
-from tests.in_process import call
+from tests.in_process import at_once, call
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_an_innocent_row_survives_dead_drivers_and_live_ones(made):
     run, actor, todo = made(["a"], model={"batch_size": 1})
     image_id = run.rows(run.plans[0], run.shards(run.plans[0])[0])["image_id"][0].as_py()
     for name in "abcd":
-        attempts.Attempts(run.store, 0, f"driver {name}", name).begin(image_id)
+        attempts.Attempts(at_once(run.store), 0, f"driver {name}", name).begin(image_id)
     receipt = call(actor("mine"), todo[0])
     assert (receipt.images, receipt.failed) == (1, 0)
 
@@ -146,6 +146,8 @@ def test_a_broken_context_leaves_the_process_and_its_marker(made, tmp_path):
         "from batchgen.errors import RendererBroken\n"
         "class Broken:\n"
         "    device, versions = 'x', {}\n"
+        "    def sigmas(self, row): return []\n"
+        "    def prepare(self, rows): return None\n"
         "    def encode(self, rows): raise RendererBroken('CUDA error')\n"
         "worker.load_renderer = lambda spec: Broken()\n"
         f"actor = worker.RenderShard({orders(run)!r})\n"
@@ -154,7 +156,7 @@ def test_a_broken_context_leaves_the_process_and_its_marker(made, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.returncode, done.stdout, "leaving the process" in done.stderr) == (1, "", True)
-    assert attempts.Attempts(run.store, 0, "driver", "next").history().deaths == 1
+    assert attempts.Attempts(at_once(run.store), 0, "driver", "next").history().deaths == 1
 
 
 def test_sigterm_marks_a_preemption_and_ends_the_process(made, tmp_path):
@@ -169,7 +171,7 @@ def test_sigterm_marks_a_preemption_and_ends_the_process(made, tmp_path):
         assert process.poll() is None
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(20) != 0
-    history = attempts.Attempts(run.store, 0, "driver", "next").history()
+    history = attempts.Attempts(at_once(run.store), 0, "driver", "next").history()
     assert (history.attempts, history.deaths) == (1, 0)
 
 
@@ -178,11 +180,11 @@ def test_images_are_compressed_while_the_device_goes_on(made, monkeypatch):
     order, gate = [], threading.Event()
     original_denoise, original_finish = FakeRenderer.denoise, attempt.finish
 
-    def denoise(self, rows, embeds):
+    def denoise(self, rows, embeds, prepared=None):
         order.append("denoise")
         if len(order) == 2:
             gate.set()
-        return original_denoise(self, rows, embeds)
+        return original_denoise(self, rows, embeds, prepared)
 
     def finish(*arguments, **named):
         assert gate.wait(10), "the device waited for a picture to be encoded"
@@ -212,3 +214,47 @@ def test_pictures_are_stored_at_the_quality_of_the_job(made):
         with run.store.open_file(data_path(0)) as file:
             sizes.append(len(pq.read_table(file)["image"][0].as_py()["bytes"]))
     assert sizes[0] < sizes[1]
+
+
+def test_one_thread_has_the_device(made, monkeypatch):
+    """It makes the renderer and calls all of it, whichever thread of Ray brings the shard."""
+    seen = {}
+
+    def noted(name):
+        original = getattr(FakeRenderer, name)
+
+        def method(self, *given, **named):
+            seen.setdefault(name, set()).add(threading.current_thread().name)
+            return original(self, *given, **named)
+
+        monkeypatch.setattr(FakeRenderer, name, method)
+
+    for name in ("__init__", "encode", "denoise", "finite", "decode", "sigmas", "peak_memory"):
+        noted(name)
+    run, actor, todo = made([f"p{i}" for i in range(32)], output={"images_per_shard": 4}, model={"batch_size": 2})
+    one = actor()
+    threads = [threading.Thread(target=call, args=(one, number)) for number in todo]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(run.committed()) == 8
+    (name,) = set.union(*seen.values())
+    assert (len(seen), name.startswith("device")) == (7, True)
+
+
+def test_the_device_waits_for_no_marker(made, monkeypatch):
+    """A store that takes no marker holds neither the device nor, for long, the shard."""
+    rendered, original = threading.Event(), attempts.Attempts._write
+
+    def write(self):
+        assert rendered.wait(10), "the device waited for its marker"
+        original(self)
+
+    monkeypatch.setattr(attempts, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(attempts.Attempts, "_write", write)
+    decode = FakeRenderer.decode
+    monkeypatch.setattr(FakeRenderer, "decode", lambda self, *given: (rendered.set(), decode(self, *given))[1])
+    run, actor, todo = made(["a", "b"])
+    assert call(actor(), todo[0]).images == 2
+    assert attempts.marked(run.store) == {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -31,7 +31,7 @@ BEAT_S = 60.0  # how often a marker shows the driver that a long shard makes pro
 # For a shard whose file was lost: some of its failed rows now belong to a retry.
 REPLACED = Failure("REPLACED", "a later generation of this run has this row")
 
-Pending = dict[str, Future[EncodedPicture] | Failure]  # by image_id
+Pending = dict[str, EncodedPicture | Future[EncodedPicture] | Failure]  # by image_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,10 @@ class Renderer:
 
 @dataclass(slots=True, kw_only=True)
 class Attempt:
-    """replaced: rows that a later generation has. doubts: what others made of this shard."""
+    """replaced: rows that a later generation has. doubts: what others made of this shard.
+
+    `render` is the device thread's; it may wait for no store. All else may be called from any other thread.
+    """
 
     renderer: Renderer
     plan: Plan
@@ -58,49 +61,46 @@ class Attempt:
     marker: Attempts
     history: History
     doubts: list[Doubt]
+    constants: dict[str, Any] = field(default_factory=dict)  # what is the same for all pictures; known by the device
 
     @property
     def number(self) -> int:
         """1 for the first attempt at this shard."""
         return self.history.attempts + len(self.doubts) + 1
 
-    def constants(self) -> dict[str, Any]:
-        """What is the same for all pictures of the shard."""
+    def render(self) -> Pending:
+        """Outcomes of the shard's rows; pictures are being compressed while the device goes on."""
         device = self.renderer.batches.renderer
-        return self.plan.constants() | {
+        rows = image_rows(self.rows, self.plan.job)
+        self.constants = self.plan.constants() | {
             "device": device.device,
             "versions": device.versions,
-            "sigmas": device.sigmas(*image_rows(self.rows.slice(0, 1), self.plan.job)),
-            "peak_memory_bytes": device.peak_memory(),
+            "sigmas": device.sigmas(rows[0]),
             "cold_start_seconds": round(self.renderer.cold_start, 3),
         }
+        pending: Pending = {}
+        for doubt in self.doubts:  # what another device of the same kind has made already
+            pending |= doubt.pictures(self.constants)
+        left = [row for row in rows if row.image_id not in self.replaced and row.image_id not in pending]
+        self._render_all(left, pending)
+        self.constants["peak_memory_bytes"] = device.peak_memory()
+        return pending
 
-    def taken_over(self) -> dict[str, EncodedPicture]:
-        """Pictures that another device of the same kind has made already."""
-        constants = self.constants() if self.doubts else {}
-        return {image_id: one for doubt in self.doubts for image_id, one in doubt.pictures(constants).items()}
-
-    def render(self, known: dict[str, EncodedPicture]) -> Pending:
-        """Outcomes of the rows that are not known; pictures are being compressed while the device goes on."""
-        rows = image_rows(self.rows, self.plan.job)
-        rows = [row for row in rows if row.image_id not in self.replaced and row.image_id not in known]
-        only = self.renderer.only_device
-        pending: Pending = {
-            row.image_id: Failure("KILLS_WORKER", f"the process died {deaths} times at this row alone")
-            for row in rows
-            if self.history.fatal(row.image_id, only) and (deaths := self.history.row_deaths()[row.image_id])
-        }
-        rows = [row for row in rows if row.image_id not in pending]
-        by_id = {row.image_id: row for row in rows}
+    def _render_all(self, rows: list[ImageRow], pending: Pending) -> None:
+        """Those that may have ended processes first, alone; then the others together."""
+        only, deaths = self.renderer.only_device, self.history.row_deaths()
+        for row in rows:
+            if self.history.fatal(row.image_id, only) and (died := deaths[row.image_id]):
+                pending[row.image_id] = Failure("KILLS_WORKER", f"the process died {died} times at this row alone")
+        by_id = {row.image_id: row for row in rows if row.image_id not in pending}
         alone = self.history.alone(list(by_id))
         for image_id in alone:
             self.marker.begin(image_id)
             self._render([by_id[image_id]], pending)
             self.marker.survived(image_id)
-        if together := [row for row in rows if row.image_id not in set(alone)]:
+        if together := [row for image_id, row in by_id.items() if image_id not in set(alone)]:
             self.marker.begin()
             self._render(together, pending)
-        return pending
 
     def _render(self, rows: list[ImageRow], pending: Pending) -> None:
         """In the planned shape, also where it is a single row."""
@@ -108,7 +108,7 @@ class Attempt:
         for outcomes in self.renderer.batches.render(rows, planned):
             if time.monotonic() - beat > BEAT_S:
                 beat = time.monotonic()
-                self.renderer.pool.submit(self.marker.beat)
+                self.marker.beat()
             for row, outcome in zip(rows[done:], outcomes, strict=False):
                 pending[row.image_id] = self._finish_later(row, outcome, planned)
             done += len(outcomes)
@@ -119,10 +119,9 @@ class Attempt:
         output = self.plan.job.output
         return self.renderer.pool.submit(finish, row, outcome, planned=planned, attempt=self.number, output=output)
 
-    def outcomes(self, known: dict[str, EncodedPicture], pending: Pending) -> list[EncodedPicture | Failure]:
+    def outcomes(self, pending: Pending) -> list[EncodedPicture | Failure]:
         """One for each row of the shard, in order. Waits for what is being compressed."""
-        everything = {**known, **pending}
-        found = [everything.get(image_id, REPLACED) for image_id in self.rows["image_id"].to_pylist()]
+        found = [pending.get(image_id, REPLACED) for image_id in self.rows["image_id"].to_pylist()]
         return [one.result() if isinstance(one, Future) else one for one in found]
 
     def unsure(self, outcomes: Sequence[EncodedPicture | Failure]) -> list[str]:
@@ -155,7 +154,7 @@ class Attempt:
             finished_at=time.time(),
             images=len(ids) - len(failures),
             failures=failures,
-            constants=self.constants() | mine,
+            constants=self.constants | mine,
         )
         pictures = [one if isinstance(one, EncodedPicture) else None for one in outcomes]
         return build(self.rows, pictures, footer), footer

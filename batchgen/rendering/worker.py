@@ -1,9 +1,10 @@
 """The actor: holds one renderer, takes shard numbers, gives back receipts. Pictures go to the store, not through Ray.
 
-Knows no Ray API: Ray Data calls it with tables. Two calls may run at once; a lock guards the device, so one shard
-renders while another is compressed, verified and stored. A failure counts when two devices saw it: what fails here is
-left for another renderer, and what failed elsewhere is looked at before the shard that Ray brings. A renderer that made
-nothing of a whole shard waits for that second opinion; if the rows were fine, it is the renderer that is sick.
+Knows no Ray API: Ray Data calls it with tables. Two calls may run at once, and wait for the thread that has the device:
+one shard renders while the other is looked up, or compressed, verified and stored. A failure counts when two devices
+saw it: what fails here is left for another renderer, and what failed elsewhere is looked at before the shard that Ray
+brings. A renderer that made nothing of a whole shard waits for that second opinion; if the rows were fine, it is the
+renderer that is sick.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -25,11 +27,12 @@ import pyarrow as pa
 from batchgen.engines import device_of, load_renderer
 from batchgen.errors import BatchgenError, Infrastructure, RendererBroken
 from batchgen.rendering import receipt
-from batchgen.rendering.attempt import Attempt, Renderer
+from batchgen.rendering.attempt import Attempt, Pending, Renderer
 from batchgen.rendering.batches import Batches
+from batchgen.rendering.device_thread import DeviceThread
 from batchgen.rendering.receipt import Receipt
 from batchgen.rendering.stop import Stop
-from batchgen.run.attempts import Attempts, is_busy, others_at_work
+from batchgen.run.attempts import Attempts, MarkerWriter, is_busy, others_at_work
 from batchgen.run.directory import Run, commit, owned_footer
 from batchgen.run.doubts import Doubt, doubted, doubts_of, mark, record, settle
 from batchgen.run.found_model import FoundModel
@@ -44,6 +47,7 @@ from batchgen.weights.spec import spec_of
 from batchgen.words import redact
 
 COMPRESSION_THREADS = 2  # per renderer; PNG of 1024² takes a third of a CPU second, the image seconds of a GPU
+LOOKUPS_AT_ONCE = 4  # of two calls: a store that is far away answers them in the time of one
 ASK_S = 1.0  # how often to look for a second opinion
 QUIET_S = 10.0  # without anybody at work, after which none is to be expected now
 ASIDE_S = 900.0  # without a commit of anybody, after which a renderer that was set aside says that it is the last one
@@ -73,8 +77,9 @@ class RenderShard:
     def __init__(self, orders: Orders) -> None:
         self._began = time.monotonic()
         self._orders = orders
-        self._gpu, self._opinion = threading.Lock(), threading.Lock()
+        self._device_thread, self._opinion = DeviceThread(), threading.Lock()
         self._pool = ThreadPoolExecutor(COMPRESSION_THREADS, thread_name_prefix="compress")
+        self._lookups = ThreadPoolExecutor(LOOKUPS_AT_ONCE, thread_name_prefix="look up")
         self._active: dict[str, Attempts] = {}
         self._unfinished: set[int] = set()  # shards between the device and their commit
         self._process = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:4]}"
@@ -85,6 +90,7 @@ class RenderShard:
         self._error: BatchgenError | None = None
         try:
             self._store = Store.open(orders.url)
+            self._markers = MarkerWriter(self._store)
             self._stop = Stop(self._store, orders.session)
             self._run, self._plan = _read_plan(self._store, orders.plan)
             self._shards = {shard.number: shard for shard in self._run.shards(self._plan)}
@@ -98,13 +104,14 @@ class RenderShard:
 
     def _start(self) -> None:
         spec = spec_of(self._plan, self._orders.model)
-        if own := device_of(spec):
+        if own := self._device_thread.run(partial(device_of, spec)):
             self._device = f"{socket.gethostname()} {own}"
         if mark(self._device) in self._orders.aside:
             self._stand_aside()
         if not self._stop.asked():
+            loaded = self._device_thread.run(partial(load_renderer, spec))
             self._renderer = Renderer(
-                batches=Batches(load_renderer(spec)),
+                batches=Batches(loaded, ThreadPoolExecutor(1, thread_name_prefix="ahead")),  # not behind pictures
                 pool=self._pool,
                 cold_start=time.monotonic() - self._began,
                 device=self._device,
@@ -161,9 +168,11 @@ class RenderShard:
         if self._store.exists(data_path(shard.number)):
             return self._existing(shard)
         marker = Attempts(
-            self._store, shard.number, self._orders.session, uuid.uuid4().hex, self._device, self._process
+            self._markers, shard.number, self._orders.session, uuid.uuid4().hex, self._device, self._process
         )
-        history, doubts = marker.history(given), doubts_of(self._store, shard.number, self._plan.plan)
+        found = self._lookups.submit(doubts_of, self._store, shard.number, self._plan.plan)
+        rows = self._lookups.submit(self._run.rows, self._plan, shard)
+        history, doubts = marker.history(given), found.result()
         if history.kills_while_storing:
             raise Infrastructure(_memory(shard))
         if self._is_anothers_turn(history, doubts):
@@ -171,20 +180,18 @@ class RenderShard:
                 self._wait_for_others(shard.number)
             return Receipt(shard=shard.number, doubted=shard.rows)
         attempt = Attempt(
-            renderer=self._renderer, plan=self._plan, shard=shard, rows=self._run.rows(self._plan, shard),
+            renderer=self._renderer, plan=self._plan, shard=shard, rows=rows.result(),
             replaced=self._replaced, marker=marker, history=history, doubts=doubts,
         )  # fmt: skip
-        known = attempt.taken_over()
         self._active[marker.attempt_id] = marker
         died = False
         try:
-            with self._gpu:
-                self._unfinished.add(shard.number)  # before it looks: whoever sees the sign after it sees this too
-                if self._stop.asked():  # put up while this shard waited for the device
-                    return self._given_back(shard)
-                pending = attempt.render(known)
-                marker.storing()
-            return self._stored(attempt, attempt.outcomes(known, pending))
+            marker.wait()
+            pending = self._device_thread.run_unless(self._stop.asked, partial(self._on_device, attempt))
+            if pending is None:
+                return self._given_back(shard)
+            marker.storing()
+            return self._stored(attempt, attempt.outcomes(pending))
         except RendererBroken:
             died = True
             raise
@@ -192,6 +199,10 @@ class RenderShard:
             del self._active[marker.attempt_id]
             if not died:
                 marker.end()
+
+    def _on_device(self, attempt: Attempt) -> Pending:
+        self._unfinished.add(attempt.shard.number)
+        return attempt.render()
 
     def _stored(self, attempt: Attempt, outcomes: list[EncodedPicture | Failure]) -> Receipt:
         """Commit what came of the shard, or leave it to another device where that should look first."""

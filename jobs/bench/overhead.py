@@ -6,7 +6,10 @@ up to 15 % on a machine like this, whatever the side, so that the medians are co
 steady state means: from the second committed shard to the last. The last line is JSON; throughput_share is batchgen's
 median rate over the bare loop's (1 is perfect, 0.95 is the goal).
 
-    python jobs/bench/overhead.py [--rounds 3] [--shards 12] [--steps 40]
+--slow-store: the fake renderer at 50 ms a batch, shards of 100 batches, and a real S3 server behind a proxy that takes
+300 ms for each request. The bare loop has the same renderer and no store. The key is slow_store_share.
+
+    python jobs/bench/overhead.py [--rounds 3] [--shards 12] [--steps 40] [--slow-store]
 """
 
 from __future__ import annotations
@@ -19,10 +22,30 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-BATCH, BATCHES_PER_SHARD, SIDE = 4, 3, 128
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+
+@dataclass(frozen=True)
+class Load:
+    """What both sides render: batches a shard, the job's model, and what each prompt says."""
+
+    batch: int
+    batches: int
+    side: int
+    preset: str
+    prompt: str
+
+
+DEMO = Load(4, 3, 128, "demo", "{} red circles and {} blue squares")
+SLOW_STORE = Load(4, 100, 32, "fake", "{} {} fake:slow=0.0125")  # each of four rows: 50 ms a batch
+DELAY_S = 0.3
 
 
 def main() -> None:
@@ -30,23 +53,26 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--shards", type=int, default=12)
     parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--slow-store", action="store_true")
     parser.add_argument("--bare", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    load = SLOW_STORE if arguments.slow_store else DEMO
     if arguments.bare:
-        print(json.dumps(bare(arguments.bare)))
+        print(json.dumps(bare(arguments.bare, load.batch)))
         return
     ceilings, systems = [], []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, a_place(Path(folder), arguments.slow_store) as place:
         for number in range(arguments.rounds):
-            job, out = write_job(Path(folder, str(number)), arguments.shards, arguments.steps)
+            out = f"{place}/run-{number}"
+            job = write_job(Path(folder, str(number)), out, load, arguments.shards, arguments.steps)
             plan_beforehand(job)
-            ceilings.append(bare_process(out))
+            ceilings.append(bare_process(out, arguments.slow_store))
             print(f"bare loop, the ceiling: {ceilings[-1]['images_per_s']:.3f} images/s", flush=True)
             systems.append(render_process(job, out))
             print(f"batchgen render:        {systems[-1]['images_per_s']:.3f} images/s", flush=True)
     ceiling, system = (median(runs, "images_per_s") for runs in (ceilings, systems))
     result = {
-        "throughput_share": round(system / ceiling, 4),
+        "slow_store_share" if arguments.slow_store else "throughput_share": round(system / ceiling, 4),
         "bare_images_per_s": [round(run["images_per_s"], 4) for run in ceilings],
         "batchgen_images_per_s": [round(run["images_per_s"], 4) for run in systems],
         "batch_s": round(median(ceilings, "batch_s"), 3),
@@ -54,7 +80,7 @@ def main() -> None:
         "images": systems[0]["images"],
         "cores": os.cpu_count(),
     }
-    print(f"start-up {result['start_up_s']} s, {result['batch_s']} s a batch of {BATCH}")
+    print(f"start-up {result['start_up_s']} s, {result['batch_s']} s a batch of {load.batch}")
     print(json.dumps(result))
 
 
@@ -62,24 +88,39 @@ def median(runs: list[dict[str, Any]], key: str) -> float:
     return float(statistics.median(run[key] for run in runs))
 
 
-def write_job(folder: Path, shards: int, steps: int) -> tuple[Path, Path]:
+@contextmanager
+def a_place(folder: Path, slow: bool) -> Iterator[str]:
+    """A URL below which runs lie: on this disk, or in S3, which then is far away."""
+    if not slow:
+        yield str(folder)
+        return
+    from jobs.bench.chaos import s3_bucket
+    from tests.storage.faultproxy import faulty
+
+    with s3_bucket(folder) as place:
+        port = int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2])
+        with faulty(port, DELAY_S) as proxy:
+            os.environ["AWS_ENDPOINT_URL"] = proxy.endpoint
+            yield place
+
+
+def write_job(folder: Path, out: str, load: Load, shards: int, steps: int) -> Path:
     """A job of `shards` equal shards."""
     import yaml
 
     folder.mkdir()
-    prompts = [
-        {"prompt": f"{i} red circles and {i + 1} blue squares"} for i in range(shards * BATCH * BATCHES_PER_SHARD)
-    ]
+    images = load.batch * load.batches
+    prompts = [{"prompt": load.prompt.format(i, i + 1)} for i in range(shards * images)]
     Path(folder, "prompts.jsonl").write_text("\n".join(map(json.dumps, prompts)))
     job = {
         "input": {"path": f"{folder}/prompts.jsonl"},
-        "model": {"preset": "demo", "batch_size": BATCH},
-        "sampling": {"height": SIDE, "width": SIDE, "num_inference_steps": steps},
-        "output": {"path": f"{folder}/out", "images_per_shard": BATCH * BATCHES_PER_SHARD},
+        "model": {"preset": load.preset, "batch_size": load.batch},
+        "sampling": {"height": load.side, "width": load.side, "num_inference_steps": steps},
+        "output": {"path": out, "images_per_shard": images},
     }
     path = folder / "job.yaml"
     path.write_text(yaml.safe_dump(job))
-    return path, folder / "out"
+    return path
 
 
 def plan_beforehand(job: Path) -> None:
@@ -96,14 +137,14 @@ def environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled", "HF_HUB_OFFLINE": "1"}
 
 
-def bare_process(out: Path) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--bare", str(out)]
+def bare_process(out: str, slow_store: bool) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--bare", out, *(["--slow-store"] if slow_store else [])]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment()).stdout
     measured: dict[str, Any] = json.loads(output.splitlines()[-1])
     return measured
 
 
-def bare(out: str) -> dict[str, Any]:
+def bare(out: str, size: int) -> dict[str, Any]:
     """The loop a careful person would write: one renderer, the planned batches, nothing else."""
     from batchgen.engines import load_renderer
     from batchgen.rendering.attempt import image_rows
@@ -121,8 +162,8 @@ def bare(out: str) -> dict[str, Any]:
         if number == 1:  # the first shard warms up, as it does on the other side
             started = time.perf_counter()
         embeds = renderer.encode(rows)
-        for at in range(0, len(rows), BATCH):
-            batch = range(at, min(at + BATCH, len(rows)))
+        for at in range(0, len(rows), size):
+            batch = range(at, min(at + size, len(rows)))
             latents = renderer.denoise([rows[i] for i in batch], [embeds[i] for i in batch])
             pixels = renderer.decode(latents, range(len(batch)))
             if number >= 1:
@@ -132,7 +173,7 @@ def bare(out: str) -> dict[str, Any]:
     return {"images_per_s": images / seconds, "batch_s": seconds / batches, "images": images}
 
 
-def render_process(job: Path, out: Path) -> dict[str, Any]:
+def render_process(job: Path, out: str) -> dict[str, Any]:
     """The real command; the rate comes from the times in the footers of its shards."""
     from batchgen.run.directory import Run
     from batchgen.run.layout import data_path
@@ -142,7 +183,7 @@ def render_process(job: Path, out: Path) -> dict[str, Any]:
     began = time.time()
     command = [sys.executable, "-m", "batchgen", "render", str(job)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment())
-    run = Run.open(Store.open(str(out)))
+    run = Run.open(Store.open(out))
     footers = []
     for number in sorted(run.committed()):
         with run.store.open_file(data_path(number)) as opened:

@@ -10,6 +10,7 @@ import http.client
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,9 +32,11 @@ class Faults:
 
     Beside REFUSALS: 'reset' and 'close' (nothing forwarded), 'lost_reply' (forwarded, then closed without an answer),
     'cut_reply' (half of the body), 'claim' (200 without forwarding: a store that ignores conditions).
+    delay_s: how long each request takes at least.
     """
 
     port: int
+    delay_s: float = 0.0
     planned: list[tuple[str, str]] = field(default_factory=list)  # method, fault
     seen: list[tuple[str, str, int]] = field(default_factory=list)  # method, path, bytes of the reply's body
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -62,6 +65,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def relay(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        time.sleep(self.faults.delay_s)
         fault = self.faults.take(self.command)
         if fault in REFUSALS:
             status, code = REFUSALS[fault]
@@ -116,12 +120,12 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def faulty(server_port: int) -> Iterator[Faults]:
-    """A proxy in front of the server, for as long as the block lasts."""
+def faulty(server_port: int, delay_s: float = 0.0) -> Iterator[Faults]:
+    """A proxy in front of the server, for as long as the block lasts. delay_s: of each request."""
     handler = type("Handler", (Handler,), {"server_port": server_port})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
-        faults = Faults(server.server_address[1])
+        faults = Faults(server.server_address[1], delay_s)
         handler.faults = faults
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()

@@ -96,6 +96,7 @@ def make_job(tmp_path):
             "model": {"preset": "fake"},
             "sampling": {"height": 32, "width": 32},
             "output": {"path": str(tmp_path / out)},
+            "cluster": {"renderers": {"max_size": 1}},  # a second one takes seconds to start
         }
         return job_from({name: {**values.get(name, {}), **sections.get(name, {})} for name in {*values, *sections}})
 

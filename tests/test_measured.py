@@ -26,6 +26,7 @@ from tests.test_preview import rendered, rows
 
 def job(**sections):
     given = {"input": {"path": "x"}, "output": {"path": "y"}, "model": {"preset": "fake"}}
+    given["cluster"] = {"renderers": {"max_size": 1}}
     return job_from({name: {**given.get(name, {}), **sections.get(name, {})} for name in {*given, *sections}})
 
 

@@ -25,6 +25,7 @@ import ray.data
 from ray.exceptions import RayError
 
 from batchgen.cluster.environment import address
+from batchgen.cluster.renderers import Room, cores
 from batchgen.cluster.watchdog import THREAD
 from batchgen.errors import BatchgenError, Infrastructure
 from batchgen.job import Cluster, Job
@@ -88,9 +89,10 @@ def gpus_per_renderer(cluster: Cluster) -> float:
     return 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
 
 
-def cores() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def machines() -> list[Room]:
+    """What the nodes of the cluster have now."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Room(node.get("CPU", 0), node.get("GPU", 0), node.get("memory", 0)) for node in nodes]
 
 
 def explain(error: RayError) -> BatchgenError:
@@ -113,7 +115,7 @@ def check_room(job: Job) -> str | None:
             f"The cluster shows no GPU, and {job.model.preset} is not meant for CPUs. Set cluster.num_gpus: 1 to wait "
             "for the autoscaler to bring one, or cluster.num_gpus: 0 to render on CPUs."
         )
-    renderers, cpus = cluster.renderers.min_size, ray.cluster_resources().get("CPU", 0)
+    renderers, cpus = cluster.renderers.min_size or 1, ray.cluster_resources().get("CPU", 0)
     too_small = renderers * cluster.num_cpus > cpus - 1  # one is for the tasks that feed them
     if too_small and address(cluster):
         return f"waiting for CPUs: {renderers} renderers and one task need more than the {cpus:g} the cluster has now"

@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from batchgen.cluster.environment import address
+from batchgen.cluster.renderers import renderer_of, settled, this_machine
 from batchgen.cost import fitting
+from batchgen.cost.footprint import weights_of
 from batchgen.cost.measured import Measured
 from batchgen.job import Job
 from batchgen.plan.sharding import BucketCount, Summary
@@ -43,7 +46,18 @@ def estimate(job: Job, summary: Summary, measured: Measured | None) -> Estimate:
     shards = sum(bucket.shards for bucket in summary.buckets.values())
     wanted = job.cluster.num_gpus
     counts_gpus = job.model.defaults.gpu if wanted is None else wanted > 0
-    return Estimate(seconds, max(1, min(job.cluster.renderers.max_size, shards)), wanted or 1.0, counts_gpus)
+    return Estimate(seconds, _renderers(job, shards, counts_gpus), wanted or 1.0, counts_gpus)
+
+
+def _renderers(job: Job, shards: int, counts_gpus: bool) -> int:
+    """As many as the job says, or as this machine would hold; of a cluster that is joined, nobody knows that yet."""
+    renderers = job.cluster.renderers
+    if renderers.max_size is None and address(job.cluster) is None:
+        wanted = job.cluster.num_gpus
+        gpus = (1.0 if counts_gpus else 0.0) if wanted is None else wanted
+        each = renderer_of(job.cluster, gpus, weights_of(job))
+        renderers = settled(renderers, [this_machine()], each, max(1, shards))
+    return max(1, min(renderers.max_size or renderers.min_size or 1, shards))
 
 
 def _seconds(bucket: BucketCount, each: float | None, rate: float) -> float:
@@ -71,6 +85,8 @@ def lines(job: Job, summary: Summary, measured: Measured | None, job_file: str) 
         f"{summary.tflop:.4g} TFLOP, {found.device_hours:.3g} {unit}-hours: about "
         f"{duration(found.seconds / found.renderers)} on {devices:g} {unit}{plural}{money}"
     )
+    if job.cluster.renderers.max_size is None:
+        yield f"cluster.renderers is not set: {_as_many(job, found)}"
     yield _storage(job, summary.pixels, measured)
     if found.counts_gpus:
         yield from fitting.lines(job, summary)
@@ -78,6 +94,12 @@ def lines(job: Job, summary: Summary, measured: Measured | None, job_file: str) 
         yield f"peak memory of a renderer: {size(measured.peak_memory)}"
     if measured is not None and measured.cold_start is not None:
         yield f"cold start of a renderer: {measured.cold_start:.3g} s until its weights were loaded"
+
+
+def _as_many(job: Job, found: Estimate) -> str:
+    if address(job.cluster) is not None:
+        return "as many as the cluster holds when rendering begins"
+    return f"as many as this machine holds, {found.renderers}"
 
 
 def _per_image(summary: Summary, measured: Measured) -> str:

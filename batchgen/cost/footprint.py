@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchgen.engines.protocol import CACHE_BYTES, ENCODE_BATCH
-from batchgen.job import TEXT_ENCODERS, Model
+from batchgen.job import TEXT_ENCODERS, Job, Model
 from batchgen.job.steps import CLIP_TOKENS, SNAP
 from batchgen.rows.buckets import Bucket
 from batchgen.weights.headers import Shapes, of_directory
@@ -59,6 +59,13 @@ def shapes_of(model: Model) -> Mapping[str, Shapes] | None:
     return found or (of_preset(model.defaults) if model.defaults.gpu else None)
 
 
+def weights_of(job: Job) -> int:
+    """Bytes of all weights of a renderer; 0 where nobody knows."""
+    models = [job.model, *([job.refine.model] if job.refine and job.refine.model else [])]
+    found = [(model, shapes_of(model)) for model in models]
+    return sum(Predictor(model, shapes).weights for model, shapes in found if shapes)
+
+
 @dataclass(frozen=True, slots=True)
 class Predictor:
     """Of a renderer of this model. shapes: of the tensors of each component."""
@@ -76,6 +83,12 @@ class Predictor:
             decoding=decoding + kept + self._decoded(bucket, batch_size),
             resident=resident,
         )
+
+    @property
+    def weights(self) -> int:
+        """Bytes of all components, wherever they lie."""
+        used = [name for name in self.shapes if name in (*TEXT_ENCODERS, "transformer", "vae") and self._is_used(name)]
+        return sum(self._stored(name) for name in used)
 
     def _weights(self) -> tuple[int, int, int, int]:
         """Bytes of weights on the GPU while encoding, denoising and decoding, and of those that never leave it."""

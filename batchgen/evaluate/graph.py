@@ -90,7 +90,7 @@ def score(
 
 
 def _wants_ray(cluster: Cluster) -> bool:
-    return address(cluster) is not None or cluster.renderers.max_size > 1
+    return address(cluster) is not None or (cluster.renderers.max_size or 1) > 1
 
 
 def _on_ray(orders: Orders, cluster: Cluster) -> Iterator[Done]:
@@ -102,8 +102,9 @@ def _on_ray(orders: Orders, cluster: Cluster) -> Iterator[Done]:
 
     with connected(cluster):
         try:
-            renderers, numbers = cluster.renderers, [{"shard": number} for number in orders.todo]
-            together = max(1, min(SHARDS_PER_CALL, len(numbers) // (2 * renderers.max_size)))
+            least, most = cluster.renderers.min_size or 1, cluster.renderers.max_size or 1
+            numbers = [{"shard": number} for number in orders.todo]
+            together = max(1, min(SHARDS_PER_CALL, len(numbers) // (2 * most)))
             dataset = (
                 ray.data.from_items(numbers, override_num_blocks=1)
                 .repartition(target_num_rows_per_block=together, strict=True)
@@ -113,7 +114,7 @@ def _on_ray(orders: Orders, cluster: Cluster) -> Iterator[Done]:
                     batch_size=together,
                     batch_format="pyarrow",
                     zero_copy_batch=True,
-                    compute=ray.data.ActorPoolStrategy(min_size=renderers.min_size, max_size=renderers.max_size),
+                    compute=ray.data.ActorPoolStrategy(min_size=least, max_size=most),
                     num_gpus=gpus_per_renderer(cluster),
                     num_cpus=cluster.num_cpus,
                 )

@@ -70,12 +70,14 @@ class Errors(Section):
 
 
 class Renderers(Section):
-    min_size: Annotated[int, Field(ge=1)] = 1
-    max_size: Annotated[int, Field(ge=1)] = 1
+    """How many work at once. null: as many as there are GPUs, else as cores and memory allow; all start together."""
+
+    min_size: Annotated[int, Field(ge=1)] | None = None
+    max_size: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
     def check_sizes(self) -> Self:
-        if self.min_size > self.max_size:
+        if self.min_size and self.max_size and self.min_size > self.max_size:
             raise ValueError(f"min_size {self.min_size} is larger than max_size {self.max_size}.")
         return self
 
@@ -113,6 +115,10 @@ class Job(Section):
         loop = {name: values[name] for name in LOOP if name in values}
         refine = self.refine if values.get("refine", True) else None
         return self.model_copy(update={"sampling": self.sampling.model_copy(update=loop), "refine": refine})
+
+    def with_renderers(self, renderers: Renderers) -> Job:
+        """The job with another number of them, which changes no picture."""
+        return self.model_copy(update={"cluster": self.cluster.model_copy(update={"renderers": renderers})})
 
     @model_validator(mode="before")
     @classmethod

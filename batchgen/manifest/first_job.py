@@ -106,6 +106,6 @@ errors:
   # max_failed_fraction: 0.01
 
 cluster:
-  renderers: {{min_size: 1, max_size: 1}}   # as many as there are GPUs to use
+  # renderers: {{max_size: 8}}   # otherwise as many as there are GPUs, or cores
   # price_per_gpu_hour: 2.0    # for the estimate of batchgen plan
 """

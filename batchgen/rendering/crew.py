@@ -21,7 +21,7 @@ class Crew:
     """planned: images of the whole run. now: a clock, for tests."""
 
     def __init__(self, job: Job, planned: int, now: Callable[[], float] = time.monotonic) -> None:
-        self._most = job.cluster.renderers.max_size
+        self._most = job.cluster.renderers.max_size or 1
         self._fraction, self._planned, self._now = job.errors.max_failed_fraction, planned, now
         self._devices: set[str] = set()
         self._aside: dict[str, str] = {}

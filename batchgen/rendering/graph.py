@@ -188,8 +188,8 @@ def receipts_of(job: Job, shards: list[ShardRef], orders: Orders) -> Iterator[Re
             batch_format="pyarrow",
             zero_copy_batch=True,
             compute=ray.data.ActorPoolStrategy(
-                min_size=renderers.min_size,
-                max_size=renderers.max_size,
+                min_size=renderers.min_size or 1,
+                max_size=renderers.max_size or 1,
                 max_tasks_in_flight_per_actor=CALLS_AT_ONCE,  # what waits in an actor's queue cannot be taken back
                 max_concurrent_calls_per_actor=CALLS_AT_ONCE,
                 enable_true_multi_threading=True,

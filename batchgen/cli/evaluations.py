@@ -103,6 +103,9 @@ def _score_from(run: Run, source: str, files: list[str], name: str | None, of: s
     for scorer, scores in read_scores(run.store, taken.scorers).items():
         if (there := int(scores.table["score"].notna().sum())) > taken.scored:
             say(console(), f"note: with what was taken in before, {there} images have a score of {scorer}.")
+    for scorer, reasons in taken.reasons.items():
+        for why, count in reasons.items():
+            say(console(), f"note: {scorer}: {count} images have no score: {why}.")
     if taken.unknown:
         say(console(), f"note: {len(taken.unknown)} names are no image of this run, such as {taken.unknown[0]}.")
     say(console(), f"Then: batchgen compare {run.store}")

@@ -7,6 +7,7 @@ by their own files. Knows neither a score's meaning nor how it is shown.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,13 +30,14 @@ SHOWN = 5
 @dataclass(frozen=True, slots=True)
 class Taken:
     """scored, unscored: images of the run. parts: paths of what was written below the run. unknown: names in the
-    scorer's output that are no image of the run."""
+    scorer's output that are no image of the run. reasons: of the images without a score, scorer → why → how many."""
 
     scorers: tuple[str, ...]
     scored: int
     unscored: int
     parts: tuple[str, ...]
     unknown: tuple[str, ...]
+    reasons: dict[str, Counter[str]]
 
 
 def score_from(run: Run, kind: str, file: str, name: str | None = None, of: str | None = None) -> Taken:
@@ -47,7 +49,8 @@ def score_from(run: Run, kind: str, file: str, name: str | None = None, of: str 
     parts = [write_part(run.store, about, rows) for about, rows in scores]
     images = {row["image_id"] for _, rows in scores for row in rows if row["score"] is not None}
     names = tuple(about.scorer for about, _ in scores)
-    return Taken(names, len(images), run.planned - len(images), tuple(parts), unknown)
+    reasons = {about.scorer: Counter(row["error"] for row in rows if row["error"]) for about, rows in scores}
+    return Taken(names, len(images), run.planned - len(images), tuple(parts), unknown, reasons)
 
 
 def read_official(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchgen.errors import Refused
+from batchgen.evaluate.asked import asked_of_all
 from batchgen.evaluate.benchmark import Benchmark, Judged
 from batchgen.evaluate.benchmarks import benchmark_named
 from batchgen.evaluate.exported import read_records
@@ -111,8 +112,7 @@ def _about(benchmark: Benchmark, scorer: str, source: str) -> About:
 def _prompts(run: Run) -> dict[str, str]:
     """image_id → the benchmark's own prompt of it."""
     rows = Results(run.store.url).to_pandas()
-    texts = rows["benchmark_prompt"].fillna(rows["prompt"]) if "benchmark_prompt" in rows else rows["prompt"]
-    return dict(zip(rows["image_id"], texts, strict=True))
+    return dict(zip(rows["image_id"], asked_of_all(rows), strict=True))
 
 
 def _tie(images: Images, judged: Sequence[Judged], prompts: Mapping[str, str]) -> tuple[Rows, tuple[str, ...]]:

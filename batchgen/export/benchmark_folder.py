@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from batchgen.errors import Refused
+from batchgen.evaluate.asked import asked
 from batchgen.evaluate.benchmark import Benchmark, Place, Prompt, Shown
 from batchgen.export.forms import shaped
 from batchgen.export.target import File, Row
@@ -72,7 +73,7 @@ def prompt_of(benchmark: Benchmark, values: Mapping[str, Any]) -> Prompt:
         )
     return Prompt(
         benchmark_id=str(values["benchmark_id"]),
-        prompt=str(values["benchmark_prompt"] if values.get("benchmark_prompt") else values["prompt"]),
+        prompt=asked(values),
         record=str(values["benchmark_record"]),
         category=str(values["category"]),
     )

@@ -3,10 +3,12 @@
 import json
 import math
 
+import pandas as pd
 import pytest
 
 import batchgen
 from batchgen.errors import Refused
+from batchgen.evaluate.asked import asked, asked_of_all
 from batchgen.evaluate.official import score_from
 from batchgen.evaluate.scores import read_scores
 from batchgen.export.targets import target_named
@@ -120,3 +122,9 @@ def test_scores_of_a_benchmark_without_an_export(run, tmp_path):
 def test_a_target_that_is_not_known(run):
     with pytest.raises(Refused, match=r"--to genevall: is not known. Did you mean geneval"):
         target_named("genevall", run)
+
+
+def test_the_benchmarks_own_prompt_of_a_row_is_that_of_its_table():
+    rows = pd.DataFrame({"prompt": ["a, photo", "b", "c"], "benchmark_prompt": ["a", None, ""]})
+    assert asked_of_all(rows).tolist() == [asked(row) for row in rows.to_dict("records")] == ["a", "b", ""]
+    assert asked_of_all(rows[["prompt"]]).tolist() == ["a, photo", "b", "c"]

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchgen.demo import CLIP
-from batchgen.evaluate.scorer import Row, Score, asked
+from batchgen.evaluate.asked import asked
+from batchgen.evaluate.scorer import Row, Score
 from batchgen.evaluate.scorers.models import ModelFiles, find_model
 from batchgen.evaluate.scores import About
 from batchgen.run.images import Pixels

@@ -23,6 +23,9 @@ class Evalscope:
     def roots(self, rows: Sequence[Row]) -> Sequence[str]:
         return [""]
 
+    def notes(self, rows: Sequence[Row]) -> Sequence[str]:
+        return []
+
     def files(self, rows: Sequence[Row]) -> Iterator[File]:
         lines = []
         for row in rows:

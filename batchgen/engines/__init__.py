@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from batchgen.engines.protocol import Renderer
+from batchgen.engines.quiet import quieten
 from batchgen.weights.spec import ModelSpec
 
 
@@ -28,6 +29,7 @@ def load_renderer(spec: ModelSpec) -> Renderer:
         from batchgen.engines.fake import FakeRenderer
 
         return FakeRenderer(spec)
+    quieten()
     if spec.model.engine == "diffusers":
         from batchgen.engines.any_pipeline import DiffusersRenderer
 

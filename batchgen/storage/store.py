@@ -94,6 +94,11 @@ class Store:
     def is_local(self) -> bool:
         return self.protocol == "file"
 
+    @property
+    def is_whole_system(self) -> bool:
+        """Whether this is a folder of the system, or a user's home: not made for one purpose, and long to list."""
+        return self.is_local and self.url in {os.path.expanduser("~"), *SYSTEM_FOLDERS}
+
     def read(self, path: str) -> bytes:
         return self._call("read", path, lambda backend: backend.read(path))
 
@@ -149,7 +154,7 @@ class Store:
         if "?versionid=" in self.url.lower() and not self.is_local:  # s3fs would cut off each file's name behind it
             bare = self.url[: self.url.lower().index("?versionid=")]
             raise Refused(f"output.path {self}: names one version of one file. Write {redact(bare)}.")
-        if self.is_local and self.url in {os.path.expanduser("~"), *SYSTEM_FOLDERS}:
+        if self.is_whole_system:
             raise Refused(f"output.path {self}: is no place for a dataset. Name a folder of its own in it.")
 
     def probe(self) -> None:

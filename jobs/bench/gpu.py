@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -45,7 +44,8 @@ from random_model import PRESET_OF, preset_of
 from stopwatch import Stopwatch
 
 from batchgen.engines.device import device_name
-from batchgen.engines.libraries import CHATTY, DTYPES, QUIETER, versions
+from batchgen.engines.libraries import DTYPES, versions
+from batchgen.engines.quiet import quieten
 
 RESULT = Path(__file__).parent / "results" / "gpu.json"
 COMPILE_SECONDS = 100.0  # of a GPU's code for one shape, and of a few batches
@@ -57,8 +57,7 @@ def main() -> int:
     if arguments.device.startswith("cuda") and not torch.cuda.is_available():
         print("skipped: there is no GPU here. To try all of it on a CPU: --size tiny --device cpu --sides 64 --steps 2")
         return 0
-    for name in CHATTY:
-        logging.getLogger(name).addFilter(QUIETER)
+    quieten()
     device = torch.device(arguments.device)
     dtype = DTYPES[preset_of(arguments.size).dtype]
     watch = Stopwatch(device, time.perf_counter() + 60 * arguments.minutes)

@@ -59,10 +59,11 @@ def proven(run: Run) -> Totals | None:
 
 def _write(run: Run) -> None:
     run.store.delete(SUCCESS)  # first: it names what is about to be written over
-    if missing := len(set(range(run.next_shard)) - run.committed()):
+    sizes = run.stored()
+    if missing := len(set(range(run.next_shard)) - set(sizes)):
         raise Infrastructure(f"{run.store}: {missing} shards are missing. Run the same command again to render them.")
     totals, parts, waiting = Totals(), list[PlanFile](), list[pa.Table]()
-    for table in metadata(run):
+    for table in metadata(run, sizes=sizes):
         totals.add(table)
         waiting.append(table)
         while sum(map(len, waiting)) >= ROWS_PER_PART:
@@ -90,6 +91,6 @@ def _parts_there(run: Run) -> set[str]:
 
 
 def _write_part(run: Run, part: int, table: pa.Table) -> PlanFile:
-    path, data = f"{METADATA}/part-{part:05}.parquet", to_parquet(table)
+    path, data = f"{METADATA}/part-{part:05}.parquet", to_parquet(table.combine_chunks())
     run.store.replace(path, data)
     return PlanFile(path, digest(data), len(table))

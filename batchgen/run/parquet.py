@@ -15,8 +15,8 @@ Source = Any  # a binary file, or a pa.BufferReader
 
 
 def open_parquet(source: Source) -> pq.ParquetFile:
-    """Whose pages are checked as they are read."""
-    return pq.ParquetFile(source, page_checksum_verification=True)
+    """Whose pages are checked as they are read, and whose columns come in few large reads: each is a request on S3."""
+    return pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=True)
 
 
 def read_parquet(source: Source | bytes, columns: Sequence[str] | None = None) -> pa.Table:

@@ -84,7 +84,9 @@ def _of_shards(
     for window in _windows(shards):
         here = {shard.number: sizes[shard.number] for files in window for shard in files} if sizes else {}
         known = ledger.entries(run.store, here) if here else {}
-        entries = read_shards([shard for files in window for shard in files], partial(_entry, run, known), READERS)
+        entries = read_shards(
+            [shard for files in window for shard in files], partial(_entry, run, known, here), READERS
+        )
         for files in window:
             planned = run.rows_of_file(plan, files)
             try:
@@ -107,14 +109,14 @@ def _windows(shards: list[ShardRef]) -> Iterator[list[list[ShardRef]]]:
         yield window
 
 
-def _entry(run: Run, known: Mapping[int, pa.Table], shard: ShardRef) -> pa.Table:
+def _entry(run: Run, known: Mapping[int, pa.Table], sizes: Mapping[int, int], shard: ShardRef) -> pa.Table:
     """What is to be known of a data file: by the ledger, or else from the file itself."""
     entry = known.get(shard.number)
     if entry is not None and len(entry) == shard.rows:
         return entry
     path = data_path(shard.number)
     try:
-        with run.store.open_file(path) as opened:
+        with run.store.open_file(path, sizes.get(shard.number)) as opened:
             return ledger.read_entry(opened)
     except FileNotFoundError as error:
         raise Infrastructure(f"{run.store}/{path}: is missing. Run the same command again to render it.") from error

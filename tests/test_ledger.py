@@ -5,7 +5,6 @@ from collections import Counter
 
 import pytest
 
-from batchgen.errors import Infrastructure
 from batchgen.finalize.metadata import metadata
 from batchgen.finalize.proof import finalize, proven
 from batchgen.job.file import job_from
@@ -13,10 +12,8 @@ from batchgen.look import doctor
 from batchgen.plan.graph import make_plan
 from batchgen.plan.preflight import prepare
 from batchgen.run import ledger
-from batchgen.run.directory import Run
 from batchgen.run.layout import SUCCESS, data_path
 from batchgen.storage.backends import Remote
-from batchgen.storage.store import Store
 from tests.flips import a_run
 from tests.in_process import render_here
 from tests.one_colour import commit_shard
@@ -185,18 +182,10 @@ def test_many_shards_make_several_files_and_what_waits_is_written_at_the_end(mak
     assert ledger.entries(run.store, run.stored()).keys() == set(range(5))
 
 
-class Refusing(Store):
-    """A store that takes no ledger."""
-
-    def replace(self, path, data):
-        if path.startswith(ledger.FOLDER):
-            raise Infrastructure("busy")
-        super().replace(path, data)
-
-
-def test_a_store_that_takes_no_ledger_stops_nobody(make_job):
+def test_a_store_that_takes_no_ledger_stops_nobody(make_job, tmp_path):
     run = planned(make_job, 2)
-    write(Run(Refusing.open(run.store.url), run.plans), commit_all(run))
+    (tmp_path / "run" / ledger.FOLDER).write_text("a file where the folder should be")
+    write(run, commit_all(run))
     assert run.store.list(ledger.FOLDER) == []
     assert finalize(run).images == 2
 

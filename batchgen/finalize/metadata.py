@@ -25,6 +25,7 @@ from batchgen.run.directory import Run, read_shards
 from batchgen.run.index import ShardRef
 from batchgen.run.layout import data_path
 from batchgen.run.plans import Plan, are_among
+from batchgen.run.reading import in_order
 
 READERS = 64  # of data files, each of which is two or three requests on S3
 ROWS_HELD = 2_000_000  # of which entries of the ledger are held at once, in about 150 bytes each
@@ -87,8 +88,8 @@ def _of_shards(
         entries = read_shards(
             [shard for files in window for shard in files], partial(_entry, run, known, here), READERS
         )
-        for files in window:
-            planned = run.rows_of_file(plan, files)
+        rows = in_order(window, partial(run.rows_of_file, plan), readers=1, window=2)
+        for files, planned in zip(window, rows, strict=True):
             try:
                 joined = _joined(plan, replaced, planned, [next(entries) for _ in files])
             except ValueError as error:

@@ -1,6 +1,7 @@
-"""Reads many small files at once, and gives them in the order in which they were asked for.
+"""Reads, or writes, many files at once, and answers in the order in which it was asked.
 
-On an object store a file is waiting and not work, so many readers help. Knows no file and no store.
+On an object store a file is waiting and not work, so many readers help; on a disk Arrow works beside Python. Knows no
+file and no store.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-def in_order(items: Iterable[S], read: Callable[[S], T], readers: int = READERS) -> Iterator[T]:
+def in_order(
+    items: Iterable[S], read: Callable[[S], T], readers: int = READERS, window: int | None = None
+) -> Iterator[T]:
     """read() of each item, in their order, several at a time; only a window of them is held at once."""
+    window = window or readers * WINDOW
     ahead: deque[Future[T]] = deque()
     with ThreadPoolExecutor(readers) as pool:
         try:
             for item in items:
                 ahead.append(pool.submit(read, item))
-                if len(ahead) >= readers * WINDOW:
+                if len(ahead) >= window:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()

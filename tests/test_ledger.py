@@ -1,8 +1,11 @@
 """The ledger: finalize says the same with it, without it, and with one that is damaged, behind or of other files."""
 
 import json
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
+import pyarrow.parquet as pq
 import pytest
 
 from batchgen.finalize.metadata import metadata
@@ -11,11 +14,14 @@ from batchgen.job.file import job_from
 from batchgen.look import doctor
 from batchgen.plan.graph import make_plan
 from batchgen.plan.preflight import prepare
+from batchgen.rendering.worker import Orders, RenderShard
 from batchgen.run import ledger
+from batchgen.run.attempts import marked
 from batchgen.run.layout import SUCCESS, data_path
 from batchgen.storage.backends import Remote
+from tests.crews import crew_of
 from tests.flips import a_run
-from tests.in_process import render_here
+from tests.in_process import call, render_here
 from tests.one_colour import commit_shard
 
 
@@ -188,6 +194,34 @@ def test_a_store_that_takes_no_ledger_stops_nobody(make_job, tmp_path):
     write(run, commit_all(run))
     assert run.store.list(ledger.FOLDER) == []
     assert finalize(run).images == 2
+
+
+def test_who_comes_second_tells_what_the_first_stored(make_job):
+    run = make_plan(prepare(make_job(["fake:slow=0.7"])))[0]
+    (plan,) = run.plans
+    actor = RenderShard(Orders(url=run.store.url, plan=plan.plan, session="driver", only_device=True))
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(call, actor, 0)
+        while not marked(run.store):  # it is at work
+            time.sleep(0.01)
+        first = commit_shard(run, plan, run.shards(plan)[0])
+    assert ledger.unpack(answer.result().entry).equals(first)
+
+
+def test_a_driver_keeps_what_it_hears_and_forgets_what_is_missing(make_job, monkeypatch, console):
+    crew = crew_of(monkeypatch, console)
+    prepared = prepare(make_job([f"p{i}" for i in range(6)], model={"batch_size": 1}, output={"images_per_shard": 2}))
+    run = crew(make_plan(prepared)[0], prepared, {"gpu a": ""})
+    before = ledger.entries(run.store, run.stored())
+    assert before.keys() == {0, 1, 2}
+    run.store.delete(data_path(1))
+    crew(run, prepared, {"gpu a": ""})
+    (kept,) = run.store.list(ledger.FOLDER)
+    with run.store.open_file(kept.path) as opened:
+        told = pq.read_table(opened)
+    assert set(told["shard"].to_pylist()) == {1}
+    assert set(told["attempt_id"].to_pylist()).isdisjoint(before[1]["attempt_id"].to_pylist())
+    assert finalize(run).images == 6
 
 
 def test_renderers_tell_the_ledger_what_they_stored(make_job):

@@ -1,9 +1,9 @@
 """What grows with the run: renderers, rows of a plan, shards to finalize. No GPU; the renderer is the fake one.
 
 --part linear: shards of so many seconds, which the fake renderer sleeps, with one renderer and with many.
-linear_N is the rate of N renderers over N times that of one, in steady state: from the moment when each has finished a
-shard until the first has finished its last. idle_at_end_shards: how long the first renderer without work waits for the
-last, in shards. started_within_s: between the first and the last renderer.
+linear_N is the rate of N renderers over N times that of one, in steady state: each counts from its second shard, as the
+first one's compression is late, to its last. idle_at_end_shards: how long the first renderer without work waits for
+the last, in shards. started_within_s: between the first and the last renderer.
 --part plan: prompt rows with one image each, few and many, planned by processes of their own. driver_gib_per_million:
 what the larger plan's driver takes more, by the million rows that it has more. plan_rows_per_s: of the larger.
 --part finalize: finalize_cold_ms, of a shard without a ledger, of real files with four small pictures each; finalize_s,
@@ -122,12 +122,12 @@ def steady(heard: list[tuple[float, Any]], seconds: float) -> dict[str, Any]:
     for at, receipt in heard:
         times.setdefault(receipt.renderer, []).append(at)
         starts.setdefault(receipt.renderer, at - receipt.renderer_seconds)
-    begin, end = max(found[0] for found in times.values()), min(found[-1] for found in times.values())
-    done = sum(begin < at <= end for found in times.values() for at in found)
+    rates = [(len(found) - 2) / (found[-1] - found[1]) for found in times.values() if len(found) > 2]
+    ends = [found[-1] for found in times.values()]
     return {
-        "shards_per_s": done / (end - begin),
-        "shards_in_steady_state": done,
-        "idle_at_end_shards": round((max(found[-1] for found in times.values()) - end) / seconds, 2),
+        "shards_per_s": sum(rates),
+        "heard_of": len(times),
+        "idle_at_end_shards": round((max(ends) - min(ends)) / seconds, 2),
         "started_within_s": round(max(starts.values()) - min(starts.values()), 1),
     }
 

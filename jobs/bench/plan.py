@@ -24,6 +24,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # what is measured is what lies beside this file
 SAMPLES = 4
 SIZES = [(96, 96), (64, 128), (128, 64)]
 WORDS = ["a", "red", "blue", "green", "circle", "square", "star", "left", "right", "of", "above", "on", "white", "two"]

@@ -12,7 +12,7 @@ from batchgen.cost import fitting
 from batchgen.cost.measured import Measured
 from batchgen.job import Job
 from batchgen.plan.sharding import BucketCount, Summary
-from batchgen.rows.buckets import assumed_bytes
+from batchgen.rows.buckets import assumed_bytes, block_passes
 from batchgen.run.images import FORMATS, usual_quality
 from batchgen.words import duration, size
 
@@ -71,6 +71,7 @@ def lines(job: Job, summary: Summary, measured: Measured | None, job_file: str) 
         f"{summary.tflop:.4g} TFLOP, {found.device_hours:.3g} {unit}-hours: about "
         f"{duration(found.seconds / found.renderers)} on {devices:g} {unit}{plural}{money}"
     )
+    yield from _reused(job, summary)
     yield _storage(job, summary.pixels, measured)
     if found.counts_gpus:
         yield from fitting.lines(job, summary)
@@ -78,6 +79,20 @@ def lines(job: Job, summary: Summary, measured: Measured | None, job_file: str) 
         yield f"peak memory of a renderer: {size(measured.peak_memory)}"
     if measured is not None and measured.cold_start is not None:
         yield f"cold start of a renderer: {measured.cold_start:.3g} s until its weights were loaded"
+
+
+def _reused(job: Job, summary: Summary) -> Iterator[str]:
+    """What share of the work of the transformer's blocks `sampling.reuse` leaves out. The figures above count it."""
+    saved = all_passes = 0
+    for count in summary.buckets.values():
+        if count.key is not None:
+            mine, whole = block_passes(count.key, job.refine)
+            saved, all_passes = saved + mine * count.images, all_passes + whole * count.images
+    if saved:
+        yield (
+            f"sampling.reuse leaves out {saved / all_passes:.0%} of all passes through the transformer's blocks; "
+            "pictures are others than without it"
+        )
 
 
 def _per_image(summary: Summary, measured: Measured) -> str:

@@ -25,6 +25,7 @@ from tests.in_process import render_here
 SAMPLING = job_from({"input": {"path": "p.jsonl"}, "output": {"path": "out"}}).sampling
 SMALL = {"height": 32, "width": 32, "num_inference_steps": 20}
 ON = {"blocks_every": 2, "guidance_every": 2}
+SHARE = st.sampled_from([tenth / 10 for tenth in range(11)])
 
 
 def of(**reuse):
@@ -43,6 +44,16 @@ def test_a_schedule_by_step():
     assert (found.blocks, found.guidance, found.saved) == (frozenset(), {3, 4, 6, 7, 9}, 5)
 
 
+def test_it_is_counted_anew_where_another_kind_of_step_begins():
+    """Skip-layer guidance ends before step 4 of 20, guidance and the negative prompt where they are told to."""
+    blocks = of(blocks_every=3, start=0.0)
+    found = first_reused(blocks, 20, is_guided=True, skips_layers=True)
+    assert found.blocks == {2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18}
+    changed = blocks.model_copy(update={"guidance_start": 0.25, "negative_prompt_stop": 0.5, "guidance_stop": 0.8})
+    found = first_reused(changed, 20, is_guided=True, skips_layers=False)
+    assert found.blocks == {1, 2, 4, 6, 7, 9, 11, 12, 14, 15, 17, 18}
+
+
 def test_a_step_that_reuses_blocks_has_the_guidance_of_the_step_that_computed_them():
     found = first_reused(of(**ON, start=0.0), 8, is_guided=True, skips_layers=False)
     assert (found.blocks, found.guidance, found.saved) == ({1, 3, 5, 7}, {2, 3, 6, 7}, 10)  # of 16
@@ -56,17 +67,18 @@ def test_a_second_pass_counts_its_own_steps():
 
 
 @given(
-    st.integers(1, 60), st.integers(1, 5), st.integers(1, 5), st.tuples(st.floats(0, 1), st.floats(0, 1)),
-    st.tuples(st.floats(0, 1), st.floats(0, 1)), st.floats(0, 1), st.booleans(), st.booleans(),
+    st.integers(1, 60), st.integers(1, 5), st.integers(1, 5), *[st.tuples(SHARE, SHARE)] * 3, SHARE,
+    st.booleans(), st.booleans(),
 )  # fmt: skip
 def test_what_is_taken_over_was_computed_for_the_same(
-    steps, blocks_every, guidance_every, window, guidance, read, guided, skips
+    steps, blocks_every, guidance_every, window, guidance, skipped, read, guided, skips
 ):
     """Told step by step by what a renderer remembers, and every pass counted."""
     reuse = Reuse.model_construct(
         blocks_every=blocks_every, guidance_every=guidance_every, start=min(window), stop=max(window)
     )
     changes = {"guidance_start": min(guidance), "guidance_stop": max(guidance), "negative_prompt_stop": read}
+    changes |= {"skip_layer_guidance_start": min(skipped), "skip_layer_guidance_stop": max(skipped)}
     sampling = SAMPLING.model_copy(update=changes | {"reuse": reuse})
     found = first_reused(sampling, steps, is_guided=guided, skips_layers=skips)
     guided_steps, skipping_steps = guided_and_skipping(steps, sampling)

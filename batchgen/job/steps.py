@@ -96,8 +96,8 @@ def reused(sampling: Sampling, steps: range, guided: range, skipping: Collection
 
 def first_reused(sampling: Sampling, steps: int, *, is_guided: bool, skips_layers: bool) -> Reused:
     """The same of a first pass, by whether guidance and skip-layer guidance are on."""
-    guided, skipping = guided_and_skipping(steps, sampling)
-    return reused(sampling, range(steps), guided if is_guided else range(0), skipping if skips_layers else ())
+    guided, skipping = guided_and_skipping(steps, sampling) if is_guided else (range(0), [])
+    return reused(sampling, range(steps), guided, skipping if skips_layers else ())
 
 
 def first_step(steps: int, strength: float) -> int:

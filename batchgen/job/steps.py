@@ -71,7 +71,7 @@ class Reused:
 
 
 def reused(sampling: Sampling, steps: range, guided: range, skipping: Collection[int]) -> Reused:
-    """Of the steps of a pass that run, the last of them being its last. guided, skipping: as they are, not as asked.
+    """What steps take over. steps: those of a pass that run, up to its last. guided, skipping: steps of such guidance.
 
     Counted anew wherever a step computes something else than the one before, so that what is taken over was computed
     under the same guidance. A step that takes over the blocks' part does all else as the step did that computed it.

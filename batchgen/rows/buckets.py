@@ -44,7 +44,7 @@ class Bucket:
     one_call: guidance_scale, and whether there is a negative prompt, where one call of diffusers renders the batch
     (`engine: diffusers`) and all rows must agree in them.
     guided_steps: how many steps run the second half of the batch. swept: what its cells say of the loop, by column.
-    sampling: what the loop is told, of which the rest says all in which images differ.
+    sampling: what the loop is told; equal buckets of a plan are told the same.
     """
 
     height: int

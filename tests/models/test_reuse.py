@@ -71,8 +71,11 @@ def calls_of(renderer, rows):
         # counted anew where guidance begins, and where zeros take the place of the negative prompt
         ({"reuse": BLOCKS, "guidance_start": 0.125}, {}, [2] + [4] * 7, [2, 4, 4, 4, 4]),
         ({"reuse": BLOCKS, "negative_prompt_stop": 0.375}, {}, [4] * 8, [4, 4, 4, 4, 4]),
+        # and not where skip-layer guidance would begin if there were guidance
+        ({"reuse": BLOCKS, "guidance_start": 0.5, "skip_layer_guidance_stop": 0.3}, {"skip_layer_guidance_scale": 2.8},
+         [2] * 4 + [4] * 4, [2, 2, 4, 4]),
     ],
-)
+)  # fmt: skip
 def test_what_the_schedule_says_is_computed_and_no_more(sampling, make_row, settings, row, passes, blocks):
     rows = [make_row(i, **STEPS | row) for i in range(2)]
     found = calls_of(sampling(**settings), rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from batchgen.cost import fitting
+from batchgen.cost import fitting, warm_up
 from batchgen.cost.measured import Measured
 from batchgen.job import Job
 from batchgen.plan.sharding import BucketCount, Summary
@@ -71,6 +71,7 @@ def lines(job: Job, summary: Summary, measured: Measured | None, job_file: str) 
         f"{summary.tflop:.4g} TFLOP, {found.device_hours:.3g} {unit}-hours: about "
         f"{duration(found.seconds / found.renderers)} on {devices:g} {unit}{plural}{money}"
     )
+    yield from warm_up.lines(job, summary, measured)
     yield _storage(job, summary.pixels, measured)
     if found.counts_gpus:
         yield from fitting.lines(job, summary)

@@ -67,12 +67,14 @@ class Attempt:
     def constants(self) -> dict[str, Any]:
         """What is the same for all pictures of the shard."""
         device = self.renderer.batches.renderer
+        compiled = device.compile_seconds
         return self.plan.constants() | {
             "device": device.device,
             "versions": device.versions,
             "sigmas": device.sigmas(*image_rows(self.rows.slice(0, 1), self.plan.job)),
             "peak_memory_bytes": device.peak_memory(),
             "cold_start_seconds": round(self.renderer.cold_start, 3),
+            **({} if compiled is None else {"compile_seconds": round(compiled, 3)}),
         }
 
     def taken_over(self) -> dict[str, EncodedPicture]:

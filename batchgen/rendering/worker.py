@@ -30,6 +30,7 @@ from batchgen.rendering.batches import Batches
 from batchgen.rendering.receipt import Receipt
 from batchgen.rendering.stop import Stop
 from batchgen.run.attempts import Attempts, is_busy, others_at_work
+from batchgen.run.attention import agree
 from batchgen.run.directory import Run, commit, owned_footer
 from batchgen.run.doubts import Doubt, doubted, doubts_of, mark, record, settle
 from batchgen.run.found_model import FoundModel
@@ -103,8 +104,10 @@ class RenderShard:
         if mark(self._device) in self._orders.aside:
             self._stand_aside()
         if not self._stop.asked():
+            renderer = load_renderer(spec)
+            agree(self._store, renderer.versions.get("attention"), f"{renderer.device} of {socket.gethostname()}")
             self._renderer = Renderer(
-                batches=Batches(load_renderer(spec)),
+                batches=Batches(renderer),
                 pool=self._pool,
                 cold_start=time.monotonic() - self._began,
                 device=self._device,

@@ -24,6 +24,13 @@ KEPT_BY_BITSANDBYTES = ("wo", "text_projection")
 KEPT_BY_FLOAT8 = re.compile(r"pos_embed|patch_embed|norm|^proj_in$|^proj_out$")
 BLOCK = re.compile(r"^((?:transformer_blocks|encoder\.block|text_model\.encoder\.layers)\.\d+)\.")
 
+MULTIPLIED_IN_FP8 = re.compile(r"^transformer_blocks\.\d+\.(?!norm)")  # by kernels: compiled_fp8
+
+
+def is_multiplied_in_fp8(module: str) -> bool:
+    """Is this layer of the transformer, if it is linear, one that kernels: compiled_fp8 multiplies in fp8?"""
+    return bool(MULTIPLIED_IN_FP8.search(module))
+
 
 def is_linear(name: str, shape: tuple[int, ...]) -> bool:
     """Is this tensor the weight of an nn.Linear?"""
@@ -90,13 +97,16 @@ def largest_unpacked(shapes: Shapes, dtype: str, kind: str | None) -> int:
 
 
 def refuse_unusable(model: Model) -> None:
-    """Raises Refused with every setting of `quantization` and `offload` that cannot be carried out here."""
+    """Raises Refused with every setting of `quantization`, `offload` and `kernels` that cannot be carried out here."""
     chosen = model.quantization.model_dump(exclude_none=True)
     problems = []
-    for package in sorted({kind.partition("_")[0] for kind in chosen.values()} & {"bitsandbytes", "torchao"}):
+    packages = {kind.partition("_")[0]: "model.quantization" for kind in chosen.values()}
+    if model.kernels == "compiled_fp8":
+        packages["torchao"] = "model.kernels"
+    for package in sorted(packages.keys() & {"bitsandbytes", "torchao"}):
         if importlib.util.find_spec(package) is None:
             message = f"{package} is not installed: run `pip install 'batchgen[quantization]'` on every machine."
-            problems.append(Problem(message, "model.quantization"))
+            problems.append(Problem(message, packages[package]))
     if chosen.get("transformer") == "float8" and model.adapters:
         message = "PEFT cannot multiply in float8, so no LoRA works on it: write torchao_float8 or another."
         problems.append(Problem(message, "model.quantization.transformer"))

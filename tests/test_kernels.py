@@ -10,8 +10,10 @@ from batchgen.engines import environment
 from batchgen.engines.fake import FakeRenderer
 from batchgen.errors import Refused
 from batchgen.job.file import job_from
+from batchgen.look.status import status_of
 from batchgen.plan.graph import make_plan, survey
 from batchgen.plan.preflight import prepare
+from batchgen.report import print_status
 from batchgen.rows.expansion import deciding
 from batchgen.run.attention import PATH, agree
 from batchgen.run.layout import data_path
@@ -114,6 +116,28 @@ def test_the_plan_says_what_warming_up_costs(make_job):
     (line,) = warm_up.lines(prepared.job, summary, measure(compile_seconds=90.0))
     assert "took a renderer up to 2 min there" in line
     assert not list(warm_up.lines(make_job(["a"], model={"preset": "demo"}, sampling=small), summary, None))
+
+
+def test_status_says_how_long_kernels_took(make_job, monkeypatch, console):
+    run, _ = make_plan(prepare(make_job(["a", "b"], model={"batch_size": 1}, output={"images_per_shard": 1})))
+    render_here(run)
+    print_status(console, status_of(run))
+    assert (status_of(run).compile_seconds, "compiled" in console.file.getvalue()) == (None, False)
+    run.store.delete(data_path(0))
+    monkeypatch.setattr(FakeRenderer, "compile_seconds", 90.0)
+    found = status_of(render_here(run))
+    print_status(console, found)
+    assert (found.compile_seconds, found.to_dict()["compile_seconds"]) == (90.0, 90.0)
+    assert "a renderer compiled its kernels for up to 2 min" in console.file.getvalue()
+
+
+def test_a_name_that_promises_speed_is_explained(make_job):
+    small = {"height": 64, "width": 64}
+    stored = {"preset": "demo", "quantization": {"transformer": "torchao_float8"}}
+    (notice,) = prepare(make_job(["a"], model=stored, sampling=small)).notices
+    assert "model.quantization.transformer: torchao_float8 keeps weights in 8 bits" in notice
+    assert "model.kernels: compiled_fp8" in notice
+    assert not prepare(make_job(["a"], model={"preset": "demo"}, sampling=small)).notices
 
 
 # --- one kernel of attention for a run

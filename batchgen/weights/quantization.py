@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import re
+from collections.abc import Iterator
 
 from batchgen.errors import Problem, Refused
 from batchgen.job import Model
@@ -122,6 +123,16 @@ def refuse_unusable(model: Model) -> None:
             problems.append(Problem("T5 cannot go from float8 to float16: write dtype: bfloat16.", where))
     if problems:
         raise Refused(problems)
+
+
+def notices(model: Model) -> Iterator[str]:
+    """What a setting does not do although its name might say so."""
+    named = [name for name, kind in model.quantization.model_dump().items() if kind == "torchao_float8"]
+    if named:
+        yield (
+            f"model.quantization.{' and '.join(named)}: torchao_float8 keeps weights in 8 bits and multiplies in "
+            f"{model.dtypes}: it saves memory and costs time. Products of fp8 numbers are model.kernels: compiled_fp8."
+        )
 
 
 def _is_parked(model: Model, component: str) -> bool:

@@ -5,11 +5,13 @@ import os
 
 import pytest
 
+import batchgen
 from batchgen.cost import warm_up
 from batchgen.engines import environment
 from batchgen.engines.fake import FakeRenderer
 from batchgen.errors import Refused
 from batchgen.job.file import job_from
+from batchgen.look import show
 from batchgen.look.status import status_of
 from batchgen.plan.graph import make_plan, survey
 from batchgen.plan.preflight import prepare
@@ -116,6 +118,18 @@ def test_the_plan_says_what_warming_up_costs(make_job):
     (line,) = warm_up.lines(prepared.job, summary, measure(compile_seconds=90.0))
     assert "took a renderer up to 2 min there" in line
     assert not list(warm_up.lines(make_job(["a"], model={"preset": "demo"}, sampling=small), summary, None))
+
+
+def test_show_compiles_too_and_says_what_else_was_done(make_job):
+    model = {"kernels": "compiled_fp8", "attention": "flash", "dtype": "bfloat16"}
+    for job, expected in ((make_job(["a"], model=model), True), (make_job(["a"], out="usual"), False)):
+        render_here(make_plan(prepare(job))[0])
+        results = batchgen.open(job.output.path)
+        code = show.snippet(results.row(results.to_pandas()["image_id"][0]))
+        compile(code, "snippet", "exec")
+        assert ("    block.compile(fullgraph=True, dynamic=False)" in code) == expected
+        assert ("# rendered with products of fp8 numbers" in code) == expected
+        assert ("# rendered with the attention kernel flash" in code) == expected
 
 
 def test_status_says_how_long_kernels_took(make_job, monkeypatch, console):

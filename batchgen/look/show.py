@@ -19,6 +19,9 @@ from batchgen.words import visible
 # Levels are given as they were used: a shift of 1 leaves them as they are.
 SNIPPET = """\
 import torch
+{% if compiled %}
+import torch._inductor.config
+{% endif %}
 from diffusers import {{ classes | join(", ") }}
 
 {% for note in notes %}

@@ -152,6 +152,8 @@ def print_status(console: Console, status: Status) -> None:
         f"{status.images} done, {status.missing} missing, {status.failed} failed of {status.planned} images "
         f"({status.committed_shards} of {status.shards} shards){speed}{left}",
     )
+    if status.compile_seconds is not None:
+        say(console, f"a renderer compiled its kernels for up to {duration(status.compile_seconds)}")
     say(console, "complete" if status.complete else "not finished: run the render command again to continue")
 
 

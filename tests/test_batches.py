@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -89,6 +90,37 @@ def test_out_of_memory_halves_the_batch_and_remembers_it():
     assert renderer.shapes[-1] == 2
     list(batches.render(rows(*"ab", height=64), 8))
     assert renderer.shapes[-1] == 8, "another size has a memory of its own"
+
+
+def test_what_did_not_fit_is_tried_again_later_and_ever_more_rarely():
+    renderer = Recorder()
+    batches = Batches(renderer)
+
+    def shapes(*prompts):
+        """Of the batches that a shard of these rows takes."""
+        renderer.shapes.clear()
+        outcomes = [outcome for batch in batches.render(rows(*prompts), 8) for outcome in batch]
+        assert {outcome.batch_size for outcome in outcomes} == {renderer.shapes[-1]}, "each says its own shape"
+        return renderer.shapes.copy()
+
+    full = "abcdefgh"
+    assert shapes("fake:oom>4", *full[1:]) == [8, 4, 4]
+    assert [shapes(*full) for _ in range(4)] == [[4, 4]] * 4
+    assert shapes("fake:oom>4", *full[1:]) == [8, 4, 4], "it was no moment's shortage: believed for twice as long"
+    assert [shapes(*full) for _ in range(8)] == [[4, 4]] * 8
+    assert [shapes(*full) for _ in range(20)] == [[8]] * 20
+
+
+def test_seconds_are_without_those_of_compiling():
+    class Compiling(Recorder):
+        compile_seconds = 0.0
+
+        def denoise(self, todo, embeds):
+            time.sleep(0.5)
+            self.compile_seconds += 0.5
+            return super().denoise(todo, embeds)
+
+    assert 0 < sum(outcome.seconds for outcome in render(rows("a", "b"), 2, Compiling())) < 0.4
 
 
 def test_a_row_that_never_fits_does_not_shrink_later_batches():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from batchgen.cluster.environment import address
 from batchgen.cluster.renderers import renderer_of, settled, this_machine
-from batchgen.cost import fitting
+from batchgen.cost import fitting, warm_up
 from batchgen.cost.footprint import weights_of
 from batchgen.cost.measured import Measured
 from batchgen.job import Job
@@ -87,6 +87,7 @@ def lines(job: Job, summary: Summary, measured: Measured | None, job_file: str) 
     )
     if job.cluster.renderers.max_size is None:
         yield f"cluster.renderers is not set: {_as_many(job, found)}"
+    yield from warm_up.lines(job, summary, measured)
     yield _storage(job, summary.pixels, measured)
     if found.counts_gpus:
         yield from fitting.lines(job, summary)

@@ -37,7 +37,8 @@ class Measured:
     """place: where it was measured. seconds: bucket → seconds that an image of a full batch takes on the device.
 
     tflop_per_s: for other buckets. bytes_per_pixel: by format. peak_memory: bytes, where the renderer knows.
-    cold_start: seconds from a renderer's beginning until its weights were loaded, the longest.
+    cold_start: seconds from a renderer's beginning until its weights were loaded, the longest. compile_seconds: that a
+    renderer's kernels took to compile, the longest; None where none were.
     """
 
     place: str
@@ -47,6 +48,7 @@ class Measured:
     bytes_per_pixel: dict[str, float]
     peak_memory: int | None
     cold_start: float | None
+    compile_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ def _together(run: Run, read: list[_Read], output: Output) -> Measured:
         by_bucket.setdefault(item.shard.label, []).append(item.seconds)
     memory = [item.footer.constants.get("peak_memory_bytes") for item in read]
     starts = [item.footer.constants.get("cold_start_seconds") for item in read]
+    compiling = [item.footer.constants.get("compile_seconds") for item in read]
     return Measured(
         place=str(run.store),
         device=", ".join(sorted({item.footer.constants["device"] for item in read})),
@@ -91,6 +94,7 @@ def _together(run: Run, read: list[_Read], output: Output) -> Measured:
         bytes_per_pixel=_bytes_per_pixel(run, read, output),
         peak_memory=max((taken for taken in memory if taken is not None), default=None),
         cold_start=max((seconds for seconds in starts if seconds is not None), default=None),
+        compile_seconds=max((seconds for seconds in compiling if seconds is not None), default=None),
     )
 
 

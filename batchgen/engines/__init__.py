@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from batchgen.engines.environment import prepare_for_torch
 from batchgen.engines.protocol import Renderer
 from batchgen.weights.spec import ModelSpec
 
@@ -17,6 +18,7 @@ def device_of(spec: ModelSpec) -> str:
         from batchgen.engines.fake import DEVICE
 
         return os.environ.get(DEVICE, "")
+    prepare_for_torch()
     from batchgen.engines.device import gpu_uuid, pick_device
 
     return gpu_uuid(pick_device())
@@ -28,6 +30,7 @@ def load_renderer(spec: ModelSpec) -> Renderer:
         from batchgen.engines.fake import FakeRenderer
 
         return FakeRenderer(spec)
+    prepare_for_torch()
     if spec.model.engine == "diffusers":
         from batchgen.engines.any_pipeline import DiffusersRenderer
 

@@ -34,6 +34,8 @@ SHARED = ("height", "width", "num_inference_steps", "max_sequence_length", "guid
 class DiffusersRenderer:
     """Implements batchgen.models.renderer.Renderer; the latents of the protocol are finished pictures here."""
 
+    compile_seconds = None
+
     def __init__(self, pipe: Any, spec: ModelSpec) -> None:
         self.spec, self.pipe = spec, pipe
         self.takes = Pipeline.named(type(pipe).__name__).takes

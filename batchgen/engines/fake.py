@@ -33,7 +33,7 @@ import numpy as np
 import batchgen
 from batchgen.engines.protocol import ImageRow
 from batchgen.errors import OutOfMemory, RendererBroken
-from batchgen.job import LOOP, Refine, Sampling
+from batchgen.job import LOOP, Model, Refine, Sampling
 from batchgen.job.steps import refined_size
 from batchgen.run.images import Pixels
 from batchgen.weights.spec import ModelSpec
@@ -43,6 +43,7 @@ DEVICE, SICK = "BATCHGEN_FAKE_DEVICE", "BATCHGEN_FAKE_SICK"
 
 class FakeRenderer:
     device = "fake"
+    compile_seconds = None
 
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
@@ -123,7 +124,7 @@ def _texts(row: ImageRow) -> bytes:
 
 
 def _changed(spec: ModelSpec, row: ImageRow) -> list[tuple[str, Any]]:
-    """Settings of the loop and of a second pass that are not at their defaults and at work in this row."""
+    """Settings of loop, second pass and kernels that are not at their defaults, and at work in this row."""
     usual = {name: Sampling.model_fields[name].default for name in LOOP}
     usual["skip_guidance_layers"] = [*spec.model.defaults.skip_guidance_layers]
     idle: tuple[str, ...] = ()
@@ -136,6 +137,11 @@ def _changed(spec: ModelSpec, row: ImageRow) -> list[tuple[str, Any]]:
     found = [(name, value) for name in names if (value := getattr(sampling, name)) != usual[name]]
     again = spec.refine.model_dump(exclude={"model"}).items() if spec.refine and row.refine else ()
     fields = Refine.model_fields
+    found += [
+        (f"model.{name}", value)
+        for name in ("kernels", "attention")
+        if (value := getattr(spec.model, name)) != Model.model_fields[name].default
+    ]
     return found + [(f"refine.{name}", value) for name, value in again if value != fields[name].default]
 
 

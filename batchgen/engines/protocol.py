@@ -45,7 +45,12 @@ class Renderer(Protocol):
     """One pipeline on one device. Not thread-safe but for `prepare`: one thread makes it, and calls all else."""
 
     device: str  # 'NVIDIA H100 80GB HBM3', 'cpu'
-    versions: dict[str, str]  # package → version, of whatever decides pixels
+    versions: dict[str, str]  # package → version, of whatever decides pixels; and the kernel of `attention`
+
+    @property
+    def compile_seconds(self) -> float | None:
+        """What kernels of shapes that came so far took to compile. None where nothing is compiled."""
+        ...
 
     def encode(self, rows: Sequence[ImageRow]) -> Sequence[Any]:
         """One opaque embedding per row. Deduplicated and cached; each text is encoded at a fixed batch size."""

@@ -12,7 +12,7 @@ from batchgen.job.sampling import LOOP, Refine, Sampling
 from batchgen.job.sweep import Sweep
 
 # Settings of the model that change how batchgen's own loop loads or runs it.
-LOADING = ("config", *TEXT_ENCODERS, "vae", "quantization", "offload", "vae_tiling")
+LOADING = ("config", *TEXT_ENCODERS, "vae", "quantization", "offload", "vae_tiling", "kernels", "attention")
 
 
 def refuse_beyond_diffusers(model: Model, sampling: Sampling, sweep: Sweep, refine: Refine | None) -> None:

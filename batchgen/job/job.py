@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from batchgen.columns import MANIFEST
 from batchgen.job.engine import refuse_beyond_diffusers
+from batchgen.job.kernels import refuse_impossible_kernels
 from batchgen.job.model import Model, preset_named
 from batchgen.job.sampling import LOOP, Refine, Sampling
 from batchgen.job.section import Section
@@ -144,6 +145,11 @@ class Job(Section):
     @model_validator(mode="after")
     def check_engine(self) -> Self:
         refuse_beyond_diffusers(self.model, self.sampling, self.sweep, self.refine)
+        return self
+
+    @model_validator(mode="after")
+    def check_kernels(self) -> Self:
+        refuse_impossible_kernels(self.model, self.cluster.num_gpus)
         return self
 
     @model_validator(mode="after")

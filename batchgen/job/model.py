@@ -16,6 +16,8 @@ from batchgen.words import nearest
 Dtype = Literal["bfloat16", "float16", "float32"]
 # The names of diffusers' quantization backends with what they are told; float8 is its layerwise casting.
 Quantization = Literal["bitsandbytes_4bit", "bitsandbytes_8bit", "torchao_int8", "torchao_float8", "float8"]
+Kernels = Literal["eager", "compiled", "compiled_fp8"]
+Attention = Literal["auto", "cudnn", "flash", "efficient", "flash_3"]
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")  # CLIP-L, CLIP-G and T5 of Stable Diffusion 3
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 Alias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]  # PEFT makes module names of it
@@ -80,6 +82,9 @@ class Model(Section):
     engine: 'diffusers' renders through the checkpoint's own pipeline class, whatever model it is, for comparisons.
     offload: 'encoders' parks the text encoders on the CPU, and their blocks visit the GPU; with 'model' transformer and
     VAE take turns too; with 'group' the transformer's blocks come and go in every step.
+    kernels: 'eager' computes with diffusers' own operations, bit for bit; 'compiled' lets torch.compile fuse the
+    transformer's blocks, which takes minutes at the start of each renderer; 'compiled_fp8' multiplies in fp8 there.
+    attention: the kernel of the transformer's attention; 'auto' is torch's own choice, which is recorded.
     mirror: a URL that has the same files as the hub. batch_size: 'auto' takes the preset's table. It is part of what
     decides an image (promise P2, docs/output.md).
     """
@@ -98,6 +103,8 @@ class Model(Section):
     quantization: Quantizations = Quantizations()
     offload: Literal["none", "encoders", "model", "group"] = "none"
     vae_tiling: bool = False
+    kernels: Kernels = "eager"
+    attention: Attention = "auto"
     adapters: dict[Alias, Adapter] = Field(default_factory=dict)
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = "auto"
 

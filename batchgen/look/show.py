@@ -19,6 +19,9 @@ from batchgen.words import visible
 # Levels are given as they were used: a shift of 1 leaves them as they are.
 SNIPPET = """\
 import torch
+{% if compiled %}
+import torch._inductor.config
+{% endif %}
 from diffusers import {{ classes | join(", ") }}
 
 {% for note in notes %}
@@ -28,6 +31,11 @@ pipe = {{ classes[-1] }}.from_pretrained({{ model }}, dtype={{ dtype }})
 {% if sigmas %}
 scheduler = pipe.scheduler
 pipe.scheduler = FlowMatchEulerDiscreteScheduler.from_config(pipe.scheduler.config, shift=1.0)
+{% endif %}
+{% if compiled %}
+torch._inductor.config.deterministic = True
+for block in pipe.transformer.transformer_blocks:
+    block.compile(fullgraph=True, dynamic=False)
 {% endif %}
 {% if adapter %}
 pipe.load_lora_weights({{ adapter.path | repr }}, adapter_name={{ alias | repr }})
@@ -106,6 +114,7 @@ def snippet(row: dict[str, Any]) -> str:
         notes=[*map(visible, _notes(model, sampling if row["guidance_scale"] > 1 else sampling | WHOLE, refine))],
         model=where + (", text_encoder_3=None" if model["text_encoder_3"] is None else ""),
         dtype=_dtype(model["dtype"]),
+        compiled=model.get("kernels", "eager") != "eager",  # runs of before do not say it
         sigmas=sigmas,
         shift=sampling["shift"],
         alias=row["adapter"],
@@ -155,6 +164,10 @@ def _notes(model: dict[str, Any], sampling: dict[str, Any], refine: Refine | Non
         yield f"rendered from {place}: from_pretrained needs a copy of that directory on this disk"
     if stored := [f"{name} as {kind}" for name, kind in model["quantization"].items() if kind]:
         yield f"rendered with {', '.join(stored)}; here weights are as they lie"
+    if model.get("kernels") == "compiled_fp8":
+        yield "rendered with products of fp8 numbers in the transformer's blocks; here they are of the model's dtype"
+    if (kernel := model.get("attention", "auto")) != "auto":
+        yield f"rendered with the attention kernel {kernel}; here torch chooses (torch.nn.attention.sdpa_kernel)"
     if refine is not None and refine.model is not None:
         yield f"the second pass was rendered with {refine.model.pretrained_model_name_or_path}; here it is the first's"
     if refine is not None and sampling["schedule"] != "normal":

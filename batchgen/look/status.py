@@ -21,7 +21,10 @@ WINDOW_S = 1800.0  # speed is that of the last half hour before the newest shard
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Counts of image rows. images_per_s: null until two shards are there."""
+    """Counts of image rows. images_per_s: null until two shards are there.
+
+    compile_seconds: that the kernels of a renderer took to compile, the most of any; null where none were compiled.
+    """
 
     planned: int
     images: int
@@ -30,6 +33,7 @@ class Status:
     committed_shards: int
     images_per_s: float | None
     complete: bool
+    compile_seconds: float | None = None
 
     @property
     def missing(self) -> int:
@@ -66,6 +70,7 @@ def status_of(run: Run) -> Status:
         committed_shards=len(footers),
         images_per_s=_speed([(footer.finished_at, footer.images) for footer in footers]),
         complete=totals is not None and (totals.images, totals.failed) == (images, failed),
+        compile_seconds=_compile_seconds(footers),
     )
 
 
@@ -78,6 +83,11 @@ def _footer(run: Run, plan: Plan, shard: ShardRef) -> Footer | None:
         return None
     mine = footer.plan == plan.plan and footer.shard == shard.number
     return footer if mine and footer.images + len(footer.failures) == shard.rows else None
+
+
+def _compile_seconds(footers: list[Footer]) -> float | None:
+    said = [footer.constants.get("compile_seconds") for footer in footers]
+    return max((seconds for seconds in said if isinstance(seconds, int | float)), default=None)
 
 
 def _speed(finished: list[tuple[float, int]]) -> float | None:

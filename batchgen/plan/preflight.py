@@ -29,7 +29,7 @@ from batchgen.run.found_model import FoundModel
 from batchgen.storage.store import PROBE_SECONDS, Store
 from batchgen.weights.locate import locate
 from batchgen.weights.lora import locate_adapters
-from batchgen.weights.quantization import refuse_unusable
+from batchgen.weights.quantization import notices, refuse_unusable
 from batchgen.weights.singlefile import absolute
 from batchgen.weights.spec import PLACES
 from batchgen.words import redact
@@ -128,7 +128,7 @@ def prepare(job: Job, *, extend: bool = False, look_only: bool = False) -> Prepa
         fingerprint=fingerprint,
         extend=extend,
         notes=notes,
-        notices=(*table.notices, *idle.notices(job, table.columns), *_left_out(model, facts)),
+        notices=(*table.notices, *idle.notices(job, table.columns), *_left_out(model, facts), *_of_quantization(job)),
     )
 
 
@@ -177,6 +177,11 @@ def try_out(store: Store) -> None:
     if store.is_local:
         store.probe()
         store.remove_made_folders()
+
+
+def _of_quantization(job: Job) -> Iterator[str]:
+    """What is to be said of either model, once."""
+    yield from dict.fromkeys(text for model in job.models for text in notices(model))
 
 
 def _absolute(refine: Refine | None) -> Refine | None:

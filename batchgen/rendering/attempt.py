@@ -84,6 +84,8 @@ class Attempt:
         left = [row for row in rows if row.image_id not in self.replaced and row.image_id not in pending]
         self._render_all(left, pending)
         self.constants["peak_memory_bytes"] = device.peak_memory()
+        if device.compile_seconds is not None:
+            self.constants["compile_seconds"] = round(device.compile_seconds, 3)
         return pending
 
     def _render_all(self, rows: list[ImageRow], pending: Pending) -> None:

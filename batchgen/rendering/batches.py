@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from batchgen.engines.protocol import ImageRow, Renderer
@@ -18,10 +18,15 @@ from batchgen.rendering.ahead import Ahead
 from batchgen.run.images import Pixels
 from batchgen.run.shard_file import Failure
 
+FIRST_WAIT, LONGEST_WAIT = 4, 64  # calls, which are shards, until a shape that did not fit is tried again
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A rendered row: pixels, the device seconds it took, and the batch size it was rendered in."""
+    """A rendered row: pixels, the device seconds it took, and the batch size it was rendered in.
+
+    seconds: without those in which kernels were compiled, which later batches do not take.
+    """
 
     pixels: Pixels
     seconds: float
@@ -32,8 +37,28 @@ Outcome = Picture | Failure
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Fits:
+    """The largest shape that the device is believed to hold, for `left` calls more; then twice that is tried.
+
+    Memory may be short for a moment only. wait: how long it is believed, longer each time that it proves right.
+    """
+
+    shape: int
+    wait: int
+    left: int
+
+    @classmethod
+    def after_running_out(cls, shape: int, before: Fits | None) -> Fits:
+        wait = min(2 * before.wait, LONGEST_WAIT) if before else FIRST_WAIT
+        return cls(max(1, shape // 2), wait, wait)
+
+    def one_call_later(self) -> Fits:
+        return replace(self, left=self.left - 1) if self.left else Fits(2 * self.shape, self.wait, self.wait)
+
+
 class Batches:
-    """Renders with one renderer and remembers, per size and passes, the largest batch that the device could hold.
+    """Renders with one renderer and remembers, per size and passes, the largest batch that the device can hold now.
 
     threads: prepare the next batch while the device works at this one.
     """
@@ -41,13 +66,14 @@ class Batches:
     def __init__(self, renderer: Renderer, threads: Executor | None = None) -> None:
         self.renderer = renderer
         self._ahead = Ahead(renderer.prepare, threads)
-        self._fits: dict[tuple[int, int, bool], int] = {}
+        self._fits: dict[tuple[int, int, bool], Fits] = {}
 
     def render(self, rows: Sequence[ImageRow], batch_size: int, group: int | None = None) -> Iterator[list[Outcome]]:
         """Outcomes of rows of one bucket, in order, a batch at a time.
 
         group: how many rows share a batch of batch_size, the rest being padding; 1 isolates every row.
         """
+        self._fits |= {size: self._fits[size].one_call_later() for size in {_size(row) for row in rows} & {*self._fits}}
         group = group or batch_size
         self._ahead.begin(_padded(rows[:group], batch_size))
         embeds = self._encode(rows)
@@ -95,8 +121,8 @@ class Batches:
 
     def _split(self, rows: Sequence[ImageRow], embeds: Sequence[Any], batch_size: int) -> list[Outcome]:
         """Render in the largest shape known to fit; halve it when memory runs out; bisect when a row raises."""
-        size = (rows[0].height, rows[0].width, rows[0].refine)
-        shape = min(batch_size, self._fits.get(size, batch_size))
+        size = _size(rows[0])
+        shape = min(batch_size, self._fits[size].shape) if size in self._fits else batch_size
         if len(rows) > shape:
             return self._split(rows[:shape], embeds[:shape], shape) + self._split(rows[shape:], embeds[shape:], shape)
         try:
@@ -104,7 +130,7 @@ class Batches:
         except OutOfMemory as error:
             if shape == 1:
                 return [Failure("OUT_OF_MEMORY", f"{size[1]}x{size[0]} does not fit even alone: {error}")]
-            self._fits[size] = shape // 2
+            self._fits[size] = Fits.after_running_out(shape, self._fits.get(size))
             return self._split(rows, embeds, shape // 2)
         except (RendererBroken, Infrastructure):
             raise
@@ -116,7 +142,7 @@ class Batches:
 
     def _attempt(self, rows: Sequence[ImageRow], embeds: Sequence[Any], shape: int) -> list[Outcome]:
         """One pass over the device. A short batch is padded with copies of its first row, whose images are dropped."""
-        started = time.perf_counter()
+        started, compiled = time.perf_counter(), self.renderer.compile_seconds or 0.0
         batch = _padded(rows, shape)
         latents = self.renderer.denoise(batch, _padded(embeds, shape), self._ahead.take(batch))
         finite = self.renderer.finite(latents)
@@ -125,12 +151,18 @@ class Batches:
         again = [i for i, pixels in decoded.items() if pixels is None]
         if again:
             decoded |= dict(zip(again, self.renderer.decode(latents, again, upcast=True), strict=True))
-        seconds = (time.perf_counter() - started) / len(rows)
+        compiling = (self.renderer.compile_seconds or 0.0) - compiled
+        seconds = (time.perf_counter() - started - compiling) / len(rows)
         return [_outcome(finite[i], decoded.get(i), seconds, shape) for i in range(len(rows))]
 
 
 def _padded(batch: Sequence[T], shape: int) -> list[T]:
     return [*batch, *[batch[0]] * (shape - len(batch))]
+
+
+def _size(row: ImageRow) -> tuple[int, int, bool]:
+    """What decides how much memory a row takes: its sides, and whether it has a second pass."""
+    return row.height, row.width, row.refine
 
 
 def _out_of_memory(outcome: Outcome) -> bool:

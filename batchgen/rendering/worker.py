@@ -33,6 +33,7 @@ from batchgen.rendering.device_thread import DeviceThread
 from batchgen.rendering.receipt import Receipt
 from batchgen.rendering.stop import Stop
 from batchgen.run.attempts import Attempts, MarkerWriter, is_busy, others_at_work
+from batchgen.run.attention import agree
 from batchgen.run.directory import Run, commit, owned_footer
 from batchgen.run.doubts import Doubt, doubted, doubts_of, mark, record, settle
 from batchgen.run.found_model import FoundModel
@@ -110,6 +111,7 @@ class RenderShard:
             self._stand_aside()
         if not self._stop.asked():
             loaded = self._device_thread.run(partial(load_renderer, spec))
+            agree(self._store, loaded.versions.get("attention"), f"{loaded.device} of {socket.gethostname()}")
             self._renderer = Renderer(
                 batches=Batches(loaded, ThreadPoolExecutor(1, thread_name_prefix="ahead")),  # not behind pictures
                 pool=self._pool,

@@ -19,6 +19,10 @@ from batchgen.run import rules
 from batchgen.run.found_model import FoundModel
 from batchgen.schema import BENCHMARK_PROMPT, CELL_FIELDS, SOURCE_FIELDS
 
+# Settings of the model that decide pixels beside its weights and dtype. What the first runs did not have is left out of
+# a fingerprint at its default, as all of them are.
+OF_MODEL = ("engine", "text_encoder_3", "vae_tiling", "kernels", "attention")
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -129,8 +133,8 @@ def deciding(job: Job) -> dict[str, Any]:
     model, sampling = job.model, job.sampling
     found: dict[str, Any] = {name: getattr(sampling, name) for name in LOOP if not name.startswith("skip")}
     usual: dict[str, Any] = {name: Sampling.model_fields[name].default for name in found}
-    found |= {name: getattr(model, name) for name in ("engine", "text_encoder_3", "vae_tiling")}
-    usual |= {name: Model.model_fields[name].default for name in ("engine", "text_encoder_3", "vae_tiling")}
+    found |= {name: getattr(model, name) for name in OF_MODEL}
+    usual |= {name: Model.model_fields[name].default for name in OF_MODEL}
     found |= {f"quantization.{name}": kind for name, kind in model.quantization.model_dump().items()}
     found["refine"] = job.refine and job.refine.model_dump(exclude={"model"})
     if job.refine and job.refine.model:

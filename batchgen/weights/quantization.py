@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import re
+from collections.abc import Iterator
 
 from batchgen.errors import Problem, Refused
 from batchgen.job import Model
@@ -23,6 +24,13 @@ KEPT_BY_BITSANDBYTES = ("wo", "text_projection")
 # text encoders only embeddings and norms, which are no nn.Linear, are left alone.
 KEPT_BY_FLOAT8 = re.compile(r"pos_embed|patch_embed|norm|^proj_in$|^proj_out$")
 BLOCK = re.compile(r"^((?:transformer_blocks|encoder\.block|text_model\.encoder\.layers)\.\d+)\.")
+
+MULTIPLIED_IN_FP8 = re.compile(r"^transformer_blocks\.\d+\.(?!norm)")  # by kernels: compiled_fp8
+
+
+def is_multiplied_in_fp8(module: str) -> bool:
+    """Is this layer of the transformer, if it is linear, one that kernels: compiled_fp8 multiplies in fp8?"""
+    return bool(MULTIPLIED_IN_FP8.search(module))
 
 
 def is_linear(name: str, shape: tuple[int, ...]) -> bool:
@@ -90,13 +98,16 @@ def largest_unpacked(shapes: Shapes, dtype: str, kind: str | None) -> int:
 
 
 def refuse_unusable(model: Model) -> None:
-    """Raises Refused with every setting of `quantization` and `offload` that cannot be carried out here."""
+    """Raises Refused with every setting of `quantization`, `offload` and `kernels` that cannot be carried out here."""
     chosen = model.quantization.model_dump(exclude_none=True)
     problems = []
-    for package in sorted({kind.partition("_")[0] for kind in chosen.values()} & {"bitsandbytes", "torchao"}):
+    packages = {kind.partition("_")[0]: "model.quantization" for kind in chosen.values()}
+    if model.kernels == "compiled_fp8":
+        packages["torchao"] = "model.kernels"
+    for package in sorted(packages.keys() & {"bitsandbytes", "torchao"}):
         if importlib.util.find_spec(package) is None:
             message = f"{package} is not installed: run `pip install 'batchgen[quantization]'` on every machine."
-            problems.append(Problem(message, "model.quantization"))
+            problems.append(Problem(message, packages[package]))
     if chosen.get("transformer") == "float8" and model.adapters:
         message = "PEFT cannot multiply in float8, so no LoRA works on it: write torchao_float8 or another."
         problems.append(Problem(message, "model.quantization.transformer"))
@@ -112,6 +123,16 @@ def refuse_unusable(model: Model) -> None:
             problems.append(Problem("T5 cannot go from float8 to float16: write dtype: bfloat16.", where))
     if problems:
         raise Refused(problems)
+
+
+def notices(model: Model) -> Iterator[str]:
+    """What a setting does not do although its name might say so."""
+    named = [name for name, kind in model.quantization.model_dump().items() if kind == "torchao_float8"]
+    if named:
+        yield (
+            f"model.quantization.{' and '.join(named)}: torchao_float8 keeps weights in 8 bits and multiplies in "
+            f"{model.dtypes}: it saves memory and costs time. Products of fp8 numbers are model.kernels: compiled_fp8."
+        )
 
 
 def _is_parked(model: Model, component: str) -> bool:

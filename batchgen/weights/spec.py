@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 # Settings that may change after a run has begun, because they only say where files lie and change no image.
 PLACES = (*TEXT_ENCODERS, "vae", "config", "offload")
 
+# What a second pass's checkpoint has from the first's section of the job.
+OF_THE_FIRST = ("offload", "kernels", "attention")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
@@ -49,7 +52,7 @@ class ModelSpec:
                 path=found.refiner.path,
                 revision=found.refiner.revision,
                 digest=found.refiner.digest,
-                model=refine.model.model_copy(update={"offload": model.offload}),
+                model=refine.model.model_copy(update={name: getattr(model, name) for name in OF_THE_FIRST}),
                 sampling=job.sampling,
                 rules=kept,
             )

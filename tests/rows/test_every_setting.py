@@ -45,7 +45,8 @@ MODEL = {
     "engine": "diffusers", "config": "/nowhere", "text_encoder": "CLIP_L", "text_encoder_2": "/nowhere.safetensors",
     "text_encoder_3": None, "vae": "/nowhere.safetensors", "dtype": {"default": "float32", "vae": "bfloat16"},
     "quantization": {"text_encoder_3": "float8"}, "offload": (IDLE, "encoders"), "vae_tiling": True,
-    "adapters": {"ink": {"path": "/nowhere.safetensors"}}, "batch_size": 2,
+    "adapters": {"ink": {"path": "/nowhere.safetensors"}}, "batch_size": 2, "kernels": "compiled",
+    "attention": "efficient",
 }  # fmt: skip
 OTHERS = [
     {"output": {"images_per_shard": 3}},

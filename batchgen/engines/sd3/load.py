@@ -15,7 +15,8 @@ import transformers
 
 from batchgen.engines.device import pick_device
 from batchgen.engines.libraries import CHATTY, DTYPES, QUIETER
-from batchgen.engines.sd3.quantize import quantize
+from batchgen.engines.sd3.kernels import refuse_without_fp8
+from batchgen.engines.sd3.quantize import multiply_in_fp8, quantize
 from batchgen.engines.sd3.single_files import components
 from batchgen.job import Model
 from batchgen.weights.locate import verify
@@ -44,6 +45,9 @@ def load_pipeline(spec: ModelSpec) -> Any:
     )
     for name, kind in spec.model.quantization.model_dump(exclude_none=True).items():
         quantize(getattr(pipe, name), kind, DTYPES[spec.model.dtype_of(name)], pick_device())
+    if spec.model.kernels == "compiled_fp8":
+        refuse_without_fp8(pick_device())
+        multiply_in_fp8(pipe.transformer, pick_device())
     return pipe
 
 

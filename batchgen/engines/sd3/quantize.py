@@ -19,7 +19,7 @@ from diffusers.hooks import apply_layerwise_casting
 from diffusers.hooks.layerwise_casting import apply_layerwise_casting_hook
 from torch import nn
 
-from batchgen.weights.quantization import is_quantized
+from batchgen.weights.quantization import is_multiplied_in_fp8, is_quantized
 
 FLOAT8 = torch.float8_e4m3fn
 FEED_FORWARD = "DenseReluDense"  # of T5: it casts its input to the dtype of a weight, so the whole of it is one layer
@@ -41,6 +41,25 @@ def quantize(component: nn.Module, kind: str, dtype: torch.dtype, device: torch.
     # What PEFT looks at before it puts an adapter on a layer of bitsandbytes.
     component.is_loaded_in_4bit = kind == "bitsandbytes_4bit"  # type: ignore[assignment]
     component.is_loaded_in_8bit = kind == "bitsandbytes_8bit"  # type: ignore[assignment]
+
+
+def multiply_in_fp8(transformer: nn.Module, device: torch.device) -> None:
+    """Numbers and weights of the blocks' linear layers become fp8 for the product, each row with a scale of its own.
+
+    A scale for a whole tensor, torchao's default, would make a row depend on its neighbours. What is left alone, norms'
+    modulation and all around the blocks, is little work and decides much. Raises ImportError without torchao.
+    """
+    from torchao.quantization import Float8DynamicActivationFloat8WeightConfig, PerRow, quantize_
+    from torchao.quantization.quantize_.common import KernelPreference
+
+    config = Float8DynamicActivationFloat8WeightConfig(
+        granularity=PerRow(),
+        kernel_preference=KernelPreference.TORCH,  # the same on each machine, whatever else is installed there
+        set_inductor_config=False,  # which turns choosing by timing on
+    )
+    for path, module in list(transformer.named_modules()):
+        if is_multiplied_in_fp8(path) and isinstance(module, nn.Linear):
+            quantize_(module.to(device=device), config)
 
 
 def _linears(component: nn.Module, kind: str) -> Iterator[tuple[nn.Module, str, nn.Linear]]:

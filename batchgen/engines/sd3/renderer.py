@@ -18,6 +18,7 @@ from batchgen.engines.device import device_name, on_device, peak_memory, pick_de
 from batchgen.engines.libraries import versions
 from batchgen.engines.protocol import ImageRow
 from batchgen.engines.sd3.adapters import Adapters
+from batchgen.engines.sd3.kernels import Kernels
 from batchgen.engines.sd3.load import load_pipeline
 from batchgen.engines.sd3.noise import Noise
 from batchgen.engines.sd3.placement import Placement
@@ -44,14 +45,19 @@ class SD3Renderer:
         self.adapters = Adapters(pipe, spec.adapters)
         self.placement = Placement(pipe, spec.model.offload, pick_device())
         self.torch_device = self.placement.device
+        self.kernels = Kernels(self.transformer, spec.model, self.torch_device)
         self.scheduler_config = pipe.scheduler.config
         self.factor: int = pipe.vae_scale_factor  # pixels per latent, 8
         self.prompts = PromptEncoder(pipe, device=self.torch_device)
         if spec.model.vae_tiling:
             self.vae.enable_tiling()
         self.device = device_name(self.torch_device)
-        self.versions = versions()
+        self.versions = versions() | {"attention": self.kernels.attention.name}
         self._drawing = ThreadPoolExecutor(1, thread_name_prefix="noise")
+
+    @property
+    def compile_seconds(self) -> float | None:
+        return self.kernels.compile_seconds
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Self:
@@ -189,14 +195,15 @@ class SD3Renderer:
     def _forward(
         self, latents: Tensor, timestep: Tensor, text: Tensor, pooled: Tensor, skip_layers: list[int] | None = None
     ) -> Tensor:
-        velocity: Tensor = self.transformer(
-            hidden_states=latents,
-            timestep=timestep.expand(latents.shape[0]),
-            encoder_hidden_states=text,
-            pooled_projections=pooled,
-            return_dict=False,
-            skip_layers=skip_layers,
-        )[0]
+        with self.kernels.at_work(*latents.shape, text.shape[1]):
+            velocity: Tensor = self.transformer(
+                hidden_states=latents,
+                timestep=timestep.expand(latents.shape[0]),
+                encoder_hidden_states=text,
+                pooled_projections=pooled,
+                return_dict=False,
+                skip_layers=skip_layers,
+            )[0]
         return velocity
 
     def _skip_steps(self, rows: Sequence[ImageRow], steps: int) -> set[int]:

@@ -29,6 +29,12 @@ class TwoPassRenderer:
         self.first, self.second, self.refine = first, second, refine
         self.device, self.versions = first.device, first.versions
 
+    @property
+    def compile_seconds(self) -> float | None:
+        both = {id(one): one.compile_seconds for one in (self.first, self.second)}.values()
+        known = [seconds for seconds in both if seconds is not None]
+        return sum(known) if known else None
+
     def encode(self, rows: Sequence[ImageRow]) -> list[tuple[RowEmbeds, RowEmbeds | None]]:
         once = self.first.encode(rows)
         twice = self.second.encode(self.again(rows)) if rows[0].refine else [None] * len(rows)

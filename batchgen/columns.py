@@ -117,6 +117,7 @@ OF_CELLS = {
     "skip_layer_guidance_start": "float64",
     "skip_layer_guidance_stop": "float64",
     "refine": "bool",
+    "reuse": "string",  # blocks_every:2,start:0.3
 }
 
 _OF_MANIFESTS = sorted((column.turn, column) for column in COLUMNS if column.turn is not None)

@@ -15,7 +15,7 @@ from batchgen.cost.footprint import weights_of
 from batchgen.cost.measured import Measured
 from batchgen.job import Job
 from batchgen.plan.sharding import BucketCount, Summary
-from batchgen.rows.buckets import assumed_bytes
+from batchgen.rows.buckets import assumed_bytes, block_passes
 from batchgen.run.images import FORMATS, usual_quality
 from batchgen.words import duration, size
 
@@ -85,6 +85,7 @@ def lines(job: Job, summary: Summary, measured: Measured | None, job_file: str) 
         f"{summary.tflop:.4g} TFLOP, {found.device_hours:.3g} {unit}-hours: about "
         f"{duration(found.seconds / found.renderers)} on {devices:g} {unit}{plural}{money}"
     )
+    yield from _reused(job, summary)
     if job.cluster.renderers.max_size is None:
         yield f"cluster.renderers is not set: {_as_many(job, found)}"
     yield from warm_up.lines(job, summary, measured)
@@ -101,6 +102,20 @@ def _as_many(job: Job, found: Estimate) -> str:
     if address(job.cluster) is not None:
         return "as many as the cluster holds when rendering begins"
     return f"as many as this machine holds, {found.renderers}"
+
+
+def _reused(job: Job, summary: Summary) -> Iterator[str]:
+    """What share of the work of the transformer's blocks `sampling.reuse` leaves out. The figures above count it."""
+    saved = all_passes = 0
+    for count in summary.buckets.values():
+        if count.key is not None:
+            mine, whole = block_passes(count.key, job.refine)
+            saved, all_passes = saved + mine * count.images, all_passes + whole * count.images
+    if saved:
+        yield (
+            f"sampling.reuse leaves out {saved / all_passes:.0%} of all passes through the transformer's blocks; "
+            "pictures are others than without it"
+        )
 
 
 def _per_image(summary: Summary, measured: Measured) -> str:

@@ -22,6 +22,7 @@ from batchgen.weights.shapes import DECODER_END, of_preset
 CONTEXT = 500_000_000  # CUDA's own on one GPU, with cuBLAS and cuDNN: an assumption, 0.3 to 0.6 GB is what people see
 # Numbers alive at once at the worst place, per token and width: the first feed-forward layer of a block.
 PER_IMAGE_TOKEN, PER_DUAL_TOKEN, PER_TEXT_TOKEN = 13, 1, 3  # of SD3Transformer2DModel
+PER_REUSED_TOKEN = 1  # of the image: what the blocks were given, kept until what they added to it is known
 PER_T5_TOKEN = 15
 PER_PIXEL = 3  # and channel at the end of the VAE's decoder: a resnet's input, its norm and its activation
 TILE = 1024  # pixels a side, AutoencoderKL.tile_sample_min_size with SD3's sample_size
@@ -151,7 +152,8 @@ class Predictor:
         dual = any(".attn2." in name for name in self.shapes["transformer"])
         pixels = bucket.height * bucket.width
         image, text = pixels // SNAP**2, CLIP_TOKENS + bucket.max_sequence_length
-        numbers = (PER_IMAGE_TOKEN + PER_DUAL_TOKEN * dual) * image + PER_TEXT_TOKEN * text
+        reused = PER_REUSED_TOKEN * (bucket.sampling.reuse.blocks_every > 1)
+        numbers = (PER_IMAGE_TOKEN + PER_DUAL_TOKEN * dual + reused) * image + PER_TEXT_TOKEN * text
         forward = rows * width * numbers * ELEMENT[self.model.dtype_of("transformer")]
         stacked = rows * (2 if bucket.guidance else 1) * self._embedding(bucket)  # by sign, then together
         return forward + stacked + _latents(pixels, batch_size) + self._unpacked("transformer")

@@ -132,10 +132,14 @@ def _changed(spec: ModelSpec, row: ImageRow) -> list[tuple[str, Any]]:
         idle = ("guidance", "skip", "negative")
     elif not row.skip_layer_guidance_scale:
         idle = ("skip",)
-    names = [name for name in LOOP if not name.startswith(idle)]
+    names = [name for name in LOOP if not name.startswith((*idle, "reuse"))]
     sampling = row.sampling or spec.sampling
     found = [(name, value) for name in names if (value := getattr(sampling, name)) != usual[name]]
-    again = spec.refine.model_dump(exclude={"model"}).items() if spec.refine and row.refine else ()
+    refine = spec.refine if row.refine else None
+    halves = row.guidance_scale > 1 or (refine is not None and refine.guidance_scale > 1)
+    if sampling.reuse.blocks_every > 1 or (sampling.reuse.is_on and halves):
+        found.append(("reuse", str(sampling.reuse)))
+    again = refine.model_dump(exclude={"model"}).items() if refine else ()
     fields = Refine.model_fields
     found += [
         (f"model.{name}", value)

@@ -2,6 +2,7 @@
 
 from batchgen.job.job import Cluster, Errors, Input, Job, OnOverflow, Output, Renderers
 from batchgen.job.model import PICKLES, TEXT_ENCODERS, Adapter, Model
+from batchgen.job.reuse import Reuse
 from batchgen.job.sampling import LATER, LOOP, Refine, Sampling
 from batchgen.job.sweep import Sweep, cell_name
 from batchgen.words import closest, nearest
@@ -21,6 +22,7 @@ __all__ = [
     "Output",
     "Refine",
     "Renderers",
+    "Reuse",
     "Sampling",
     "Sweep",
     "cell_name",

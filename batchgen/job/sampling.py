@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from batchgen.columns import MAX_IMAGES_PER_PROMPT
 from batchgen.job.model import Model
+from batchgen.job.reuse import Reuse
 from batchgen.job.section import Guidance, Section, Seed, Share, Side, Steps, Tokens
 
 Sampler = Literal["euler", "dpmpp_2m", "euler_ancestral"]
@@ -33,9 +34,10 @@ LOOP = (
     "shift",
     "sigmas",
     "negative_prompt_stop",
+    "reuse",
 )
 # Of these, what the first runs did not have: a run's facts leave such a value out.
-LATER = {"negative_prompt_stop": 1.0}
+LATER = {"negative_prompt_stop": 1.0, "reuse": {}}
 
 
 class Sampling(Section):
@@ -45,7 +47,7 @@ class Sampling(Section):
     negative_prompt_stop: the negative prompt counts before step n × stop, and embeddings of zeros from there on.
     sampler, schedule: by the names of ComfyUI, `euler` and `normal` being diffusers'. shift: None is the checkpoint's.
     sigmas: noise levels instead of a schedule; shifted, as in diffusers (shift: 1 leaves them as they are).
-    adapter: an alias of model.adapters.
+    adapter: an alias of model.adapters. reuse: what steps take over from the steps before them.
     """
 
     height: Side
@@ -71,6 +73,7 @@ class Sampling(Section):
     schedule: Schedule = "normal"
     shift: Shift | None = None
     sigmas: list[Sigma] | None = None
+    reuse: Reuse = Reuse()
 
     @field_validator("adapter", "negative_prompt_2", "negative_prompt_3")
     @classmethod

@@ -27,8 +27,10 @@ def stored_section(kind: type[S], values: Mapping[str, Any]) -> S:
 
 
 def _value(annotation: Any, value: Any) -> Any:
-    """A mapping becomes the section that stands in its annotation, or a mapping of such sections."""
+    """A mapping becomes the section that stands in its annotation, or a mapping of such sections; so in a list."""
     section = _section_in(annotation)
+    if section is not None and isinstance(value, list):
+        return [_value(section, one) for one in value]
     if section is None or not isinstance(value, Mapping):
         return value
     if _holds_many(annotation):

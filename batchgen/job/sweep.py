@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from batchgen.columns import OF_CELLS
+from batchgen.job.reuse import Reuse
 from batchgen.job.sampling import Layers, Sampler, Schedule, Shift
 from batchgen.job.section import Guidance, Section, Share, Side, Steps, Tokens
 from batchgen.job.wording import Wording
@@ -42,6 +43,7 @@ class Axes(Section):
     skip_layer_guidance_start: list[Share] | None = None
     skip_layer_guidance_stop: list[Share] | None = None
     refine: list[bool] | None = None  # whether there is the second pass that `refine:` says
+    reuse: list[Reuse] | None = None  # {} is none
 
     def lists(self) -> dict[str, list[Any]]:
         """What varies, by setting."""
@@ -71,6 +73,12 @@ class CellSettings(Section):
     skip_layer_guidance_start: Share | None = None
     skip_layer_guidance_stop: Share | None = None
     refine: bool | None = None
+    reuse: Reuse | None = None
+
+    def said(self) -> dict[str, Any]:
+        """What it says, by setting."""
+        found = ((name, getattr(self, name)) for name in CellSettings.model_fields)
+        return {name: value for name, value in found if value is not None}
 
 
 class Sweep(Axes):
@@ -95,7 +103,7 @@ class Sweep(Axes):
         if len({len(values) for values in paired.values()}) > 1:
             counts = ", ".join(f"{name} has {len(values)}" for name, values in paired.items())
             raise ValueError(f"zip takes lists of one length: {counts}.")
-        if _repeats([cell.model_dump() for cell in self.cells.values()] or [*zip(*paired.values(), strict=True)]):
+        if _repeats([cell.said() for cell in self.cells.values()] or [*zip(*paired.values(), strict=True)]):
             raise ValueError("two cells say the same: leave one out.")
         for text in self.values_of("prompt"):
             Wording.of(text)
@@ -128,7 +136,7 @@ class Sweep(Axes):
     def by_cell(self) -> dict[str, dict[str, Any]]:
         """Cell name → the settings that it says, in order. Without axes: one cell, 'default'."""
         if self.cells:
-            return {name: cell.model_dump(exclude_none=True) for name, cell in self.cells.items()}
+            return {name: cell.said() for name, cell in self.cells.items()}
         crossed, paired = self.lists(), self.paired()
         pairs = [dict(zip(paired, values, strict=True)) for values in zip(*paired.values(), strict=True)]
         combinations = (
@@ -154,8 +162,10 @@ def shown(value: Any) -> str:
 
 
 def as_column(value: Any) -> Any:
-    """A setting of a cell as its column holds it: layers are text."""
-    return ",".join(map(str, value)) if isinstance(value, list) else value
+    """A setting of a cell as its column holds it: layers are text, and so is what is reused."""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value) if isinstance(value, Reuse) else value
 
 
 def from_columns(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -163,4 +173,6 @@ def from_columns(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]
     found = {name: row[name] for name in names}
     if layers := found.get("skip_guidance_layers"):
         found["skip_guidance_layers"] = [int(layer) for layer in layers.split(",")]
+    if "reuse" in found:
+        found["reuse"] = Reuse.of(found["reuse"])
     return found

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment
 
 from batchgen.columns import DECIDING
-from batchgen.job import Refine
+from batchgen.job import Refine, Reuse
 from batchgen.job.pipelines import SD3, Pipeline
 from batchgen.job.steps import refined_size
 from batchgen.job.stored import stored_section
@@ -72,7 +72,7 @@ ARGUMENTS = tuple(name for name in DECIDING if name not in ("seed", "adapter"))
 OPTIONAL = (*(name for name in ARGUMENTS if "prompt" in name and name != "prompt"), "skip_layer_guidance_scale")
 FIRST_PASS = ("num_inference_steps", "guidance_scale", "height", "width", "sigmas")  # and skip-layer guidance
 SUFFIX = ".safetensors"
-WHOLE = {"guidance_start": 0.0, "guidance_stop": 1.0, "negative_prompt_stop": 1.0}
+WHOLE = {"guidance_start": 0.0, "guidance_stop": 1.0, "negative_prompt_stop": 1.0}  # without guidance
 LAST = ("sigmas", "versions", "settings")  # long, and rarely looked for
 
 
@@ -158,6 +158,8 @@ def _notes(model: dict[str, Any], sampling: dict[str, Any], refine: Refine | Non
     if (stop := sampling.get("negative_prompt_stop", 1.0)) < 1:  # runs of before do not say it
         yield f"rendered against embeddings of zeros from {stop:g} of the steps on; here against the negative prompt"
     places = (model[name] for name in ("text_encoder", "text_encoder_2", "text_encoder_3", "vae"))
+    if (reuse := Reuse.of(sampling.get("reuse", {}))).is_on:
+        yield f"rendered with sampling.reuse {reuse}; here every step computes everything"
     if files := [path for path in (model["pretrained_model_name_or_path"], *places) if str(path).endswith(SUFFIX)]:
         yield f"rendered from single files ({', '.join(files)}); from_pretrained reads a directory that diffusers saved"
     if "://" in (place := model["mirror"] or model["pretrained_model_name_or_path"]):

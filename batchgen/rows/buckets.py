@@ -7,12 +7,22 @@ operations; seconds come from `Preset.tflop_per_s`, an assumption until a run ha
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from batchgen.job import Model, Refine, Sampling
 from batchgen.job.presets import Preset
-from batchgen.job.steps import CLIP_TOKENS, SNAP, guidance_window, refine_steps, refined_size, skip_layer_steps
+from batchgen.job.steps import (
+    CLIP_TOKENS,
+    SNAP,
+    Reused,
+    first_reused,
+    guidance_window,
+    refine_reused,
+    refine_steps,
+    refined_size,
+    skip_layer_steps,
+)
 from batchgen.job.sweep import shown
 
 CAPTION_WIDTH = 4096  # joint_attention_dim of SD3 and SD3.5
@@ -34,6 +44,7 @@ class Bucket:
     one_call: guidance_scale, and whether there is a negative prompt, where one call of diffusers renders the batch
     (`engine: diffusers`) and all rows must agree in them.
     guided_steps: how many steps run the second half of the batch. swept: what its cells say of the loop, by column.
+    sampling: what the loop is told; equal buckets of a plan are told the same.
     """
 
     height: int
@@ -48,6 +59,7 @@ class Bucket:
     one_call: tuple[float, bool] | None = None
     guided_steps: int = 0
     swept: tuple[tuple[str, Any], ...] = ()
+    sampling: Sampling = field(kw_only=True, compare=False, repr=False)
 
     @classmethod
     def of(
@@ -84,7 +96,14 @@ class Bucket:
             one_call=one_call,
             guided_steps=max(0, last - first) if guided else 0,
             swept=swept,
+            sampling=sampling,
         )
+
+    @property
+    def reused(self) -> Reused:
+        """What steps of the first pass take over."""
+        skips_layers = bool(self.skip_layers)
+        return first_reused(self.sampling, self.num_inference_steps, is_guided=self.guidance, skips_layers=skips_layers)
 
     @property
     def refined(self) -> bool:
@@ -129,24 +148,36 @@ def image_tflop(preset: Preset, bucket: Bucket) -> float:
     Encoding prompts is left out: at most 3 % of an image, and shared by all images of a prompt.
     """
     forward = forward_tflop(preset, bucket.height, bucket.width, bucket.max_sequence_length)
-    total = (bucket.num_inference_steps + bucket.guided_steps) * forward
+    reusing = bucket.reused
+    total = (bucket.num_inference_steps + bucket.guided_steps - reusing.saved) * forward
     if bucket.skip_layers:
         skipping = forward_tflop(
             preset, bucket.height, bucket.width, bucket.max_sequence_length, len(set(bucket.skip_layers))
         )
         steps = skip_layer_steps(bucket.num_inference_steps, bucket.skip_start, bucket.skip_stop)
-        total += len(steps) * skipping
+        total += (len(steps) - reusing.saved_skipping) * skipping
     return total + preset.decode_tflop_per_megapixel * bucket.height * bucket.width / 1e6
+
+
+def block_passes(bucket: Bucket, refine: Refine | None) -> tuple[int, int]:
+    """Of one image: how many passes of a row through the blocks are reused, and how many there would be without."""
+    reusing, steps = bucket.reused, bucket.num_inference_steps
+    skipping = len(skip_layer_steps(steps, bucket.skip_start, bucket.skip_stop)) if bucket.skip_layers else 0
+    saved, whole = reusing.saved + reusing.saved_skipping, steps + bucket.guided_steps + skipping
+    if refine is None or not bucket.refined:
+        return saved, whole
+    halves = 2 if refine.guidance_scale > 1 else 1
+    return saved + refine_reused(refine, bucket.sampling).saved, whole + refine_steps(refine) * halves
 
 
 def refine_tflop(refine: Refine, model: Model, bucket: Bucket) -> float:
     """Cost of the second pass of one image, and of decoding at its size rather than at the first's."""
     height, width = refined_size(refine, bucket.height, bucket.width)
     preset = model.defaults
-    steps = refine_steps(refine)
     halves = 2 if refine.guidance_scale > 1 else 1
+    forwards = refine_steps(refine) * halves - refine_reused(refine, bucket.sampling).saved
     decoded = preset.decode_tflop_per_megapixel * (height * width - bucket.height * bucket.width) / 1e6
-    return steps * halves * forward_tflop(preset, height, width, bucket.max_sequence_length) + decoded
+    return forwards * forward_tflop(preset, height, width, bucket.max_sequence_length) + decoded
 
 
 def batch_size(preset: Preset, height: int, width: int, rows: int, fixed: int | Literal["auto"] = "auto") -> int:

@@ -42,7 +42,7 @@ class Cell:
     def of(cls, job: Job, values: Mapping[str, Any], model: FoundModel, kept: Mapping[str, int]) -> Self:
         """job: the whole one. kept: the rules of the run."""
         here = job.in_cell(values)
-        said = here.sampling.model_dump() | {"refine": here.refine is not None}
+        said = dict(here.sampling) | {"refine": here.refine is not None}
         return cls(
             values=values,
             sampling=here.sampling,
@@ -133,6 +133,7 @@ def deciding(job: Job) -> dict[str, Any]:
     model, sampling = job.model, job.sampling
     found: dict[str, Any] = {name: getattr(sampling, name) for name in LOOP if not name.startswith("skip")}
     usual: dict[str, Any] = {name: Sampling.model_fields[name].default for name in found}
+    found["reuse"], usual["reuse"] = sampling.reuse.model_dump(), {}
     found |= {name: getattr(model, name) for name in OF_MODEL}
     usual |= {name: Model.model_fields[name].default for name in OF_MODEL}
     found |= {f"quantization.{name}": kind for name, kind in model.quantization.model_dump().items()}

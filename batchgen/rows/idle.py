@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from batchgen.errors import Problem, Refused
 from batchgen.job import Job, Sampling
-from batchgen.job.steps import guided_and_skipping
+from batchgen.job.steps import first_reused, guided_and_skipping, refine_reused
 from batchgen.manifest.values import Rows
 from batchgen.rows.expansion import Cell
 from batchgen.weights.digests import read_json
@@ -34,8 +34,30 @@ def refuse_idle(job: Job, tokenizers: Path, columns: Collection[str]) -> None:
 def _windows(job: Job) -> Iterator[Problem]:
     for cell, values in job.sweep.by_cell().items():
         steps, guidance, skipping = (values.get(name, getattr(job.sampling, name)) for name in SETTINGS)
-        if text := empty_window(job.in_cell(values).sampling, steps, guidance, skipping):
+        here = job.in_cell(values)
+        text = empty_window(here.sampling, steps, guidance, skipping) or _reuses_nothing(
+            here, steps, guidance > 1, guidance > 1 and skipping > 0
+        )
+        if text:
             yield Problem(f"{text}.", "sampling" if cell == "default" else f"sweep: cell {cell}")
+
+
+def _reuses_nothing(job: Job, steps: int, is_guided: bool, skips: bool) -> str:
+    """The same of what steps take over. A row with fewer steps is no mistake: it is rendered as it is without."""
+    reuse = job.sampling.reuse
+    passes = [first_reused(job.sampling, steps, is_guided=is_guided, skips_layers=skips)]
+    if job.refine:
+        passes.append(refine_reused(job.refine, job.sampling))
+    blocks = reuse.blocks_every == 1 or any(one.blocks for one in passes)
+    is_guided = is_guided or (job.refine is not None and job.refine.guidance_scale > 1)
+    guidance = reuse.guidance_every == 1 or not is_guided or any(one.guidance for one in passes)
+    if blocks and guidance:
+        return ""
+    idle = " and ".join(f"{name}_every" for name, there in (("blocks", blocks), ("guidance", guidance)) if not there)
+    return (
+        f"reuse: {idle} takes nothing over in {steps} steps, from {reuse.start:g} to {reuse.stop:g} of them: "
+        "write a smaller number or a wider window, or leave it out"
+    )
 
 
 def empty_window(sampling: Sampling, steps: int, guidance_scale: float, skip_layer_guidance_scale: float) -> str:
@@ -111,6 +133,9 @@ def notices(job: Job, columns: Collection[str]) -> Iterator[str]:
     negatives = [f"sampling.{name}" for name in names if getattr(sampling, name)]
     if not guided and not again and negatives:
         yield f"{_change(negatives)} no image: guidance_scale is not above 1."
+    reuses = [sampling.reuse, *sweep.values_of("reuse")]
+    if not guided and not again and any(reuse.guidance_every > 1 for reuse in reuses):
+        yield f"{_change(['sampling.reuse.guidance_every'])} no image: guidance_scale is not above 1."
     if sampling.seeds is not None and sampling.seed:
         yield f"{_change(['sampling.seed'])} no image: sampling.seeds names a seed for each."
     unread = [name for name in ("prompt_3", "negative_prompt_3") if name in columns or getattr(sampling, name, None)]

@@ -91,5 +91,5 @@ class Facts:
 
     def for_speed(self) -> tuple[Any, ...]:
         """What must be the same for a preview to say how fast a job will be."""
-        window = [self.loop.get(name) for name in ("guidance_start", "guidance_stop")]
-        return (self.model, self.dtype, self.deciding, self.refiner, *window)
+        steps = [self.loop.get(name) for name in ("guidance_start", "guidance_stop", "reuse")]
+        return (self.model, self.dtype, self.deciding, self.refiner, *steps)

@@ -28,6 +28,7 @@ SWEPT = [
     {"guidance_start": [0.0, 0.5], "guidance_stop": [0.7, 1.0]},
     {"negative_prompt_stop": [1.0, 0.5]},
     {"skip_guidance_layers": [[0], [1, 2]]},
+    {"reuse": [{}, {"blocks_every": 2}, {"guidance_every": 2}]},
     {"skip_layer_guidance_start": [0.01, 0.3], "skip_layer_guidance_stop": [0.5, 0.9]},
 ]
 

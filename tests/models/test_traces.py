@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from functools import partial
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, 
 
 from batchgen.cost import footprint
 from batchgen.engines import protocol
+from batchgen.engines.sd3.reuse import Reusing
 from batchgen.job.presets import PRESETS
+from batchgen.job.steps import Reused
 from batchgen.weights import shapes
 from batchgen.weights.quantization import is_linear, stored
 
@@ -101,6 +104,23 @@ def test_a_forward_pass(transformer, rows, side, length):
     found = traced(module, lambda: module(**call, return_dict=False))
     numbers = (footprint.PER_IMAGE_TOKEN + footprint.PER_DUAL_TOKEN * dual) * image + footprint.PER_TEXT_TOKEN * text
     assert 2 * rows * width * numbers == pytest.approx(found, rel=0.01)
+
+
+def test_a_forward_pass_whose_blocks_are_to_be_reused(transformer):
+    name, module = transformer
+    width, dual, image = PRESETS[name].transformer[2], PRESETS[name].transformer[1] > 0, 32 * 32
+    call = {
+        "hidden_states": meta(2, 16, 64, 64),
+        "timestep": meta(2, dtype=torch.float32),
+        "encoder_hidden_states": meta(2, 333, 4096),
+        "pooled_projections": meta(2, 2048),
+    }
+    reusing = Reusing(module, Reused(frozenset({1}), frozenset(), saved=2, saved_skipping=0))
+    forward = partial(module, **call, return_dict=False)
+    computed = traced(module, lambda: reusing.forward(0, lambda layers: forward(skip_layers=layers)[0]))
+    numbers = footprint.PER_IMAGE_TOKEN + footprint.PER_DUAL_TOKEN * dual + footprint.PER_REUSED_TOKEN
+    assert 2 * 2 * width * (numbers * image + footprint.PER_TEXT_TOKEN * 333) == pytest.approx(computed, rel=0.01)
+    assert traced(module, lambda: reusing.forward(1, lambda layers: forward(skip_layers=layers)[0])) < computed / 2
 
 
 @pytest.mark.parametrize(("height", "width"), [(512, 512), (1024, 1024), (768, 1344), (1440, 1440)])

@@ -28,7 +28,7 @@ SAMPLING = {
     "seed": 5, "seeds": [9], "adapter": "ink", "negative_prompt_stop": 0.5, "guidance_start": 0.1, "guidance_stop": 0.5,
     "skip_layer_guidance_scale": 3.0, "skip_guidance_layers": [2], "skip_layer_guidance_start": 0.1,
     "skip_layer_guidance_stop": 0.5, "sampler": "dpmpp_2m", "schedule": "simple", "shift": 2.0,
-    "sigmas": [1 - step / 20 for step in range(20)],
+    "sigmas": [1 - step / 20 for step in range(20)], "reuse": {"blocks_every": 2},
 }  # fmt: skip
 REFINE = {
     "scale": 2.0, "strength": 0.6, "num_inference_steps": 10, "guidance_scale": 3.0, "upscale_method": "bilinear",

@@ -286,7 +286,7 @@ def test_without_its_second_pass_a_cell_is_as_a_job_without_one(make_job, rows_o
 @pytest.mark.parametrize("changed", [
     {"sampler": "dpmpp_2m"}, {"schedule": "simple"}, {"shift": 2.0}, {"guidance_start": 0.1}, {"guidance_stop": 0.9},
     {"negative_prompt_stop": 0.5}, {"skip_guidance_layers": [2]}, {"skip_layer_guidance_start": 0.1},
-    {"skip_layer_guidance_stop": 0.5}, {"refine": False}, {"prompt": "{prompt}, ink"},
+    {"skip_layer_guidance_stop": 0.5}, {"refine": False}, {"prompt": "{prompt}, ink"}, {"reuse": {"guidance_every": 2}},
 ], ids=str)  # fmt: skip
 def test_another_cell_of_the_same_name_makes_other_images(rows_of, changed):
     """Else an extension would take a cell that was edited for the one that is there."""

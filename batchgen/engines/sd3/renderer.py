@@ -22,11 +22,12 @@ from batchgen.engines.sd3.kernels import Kernels
 from batchgen.engines.sd3.load import load_pipeline
 from batchgen.engines.sd3.noise import Noise
 from batchgen.engines.sd3.placement import Placement
+from batchgen.engines.sd3.reuse import Reusing
 from batchgen.engines.sd3.samplers import sampler_for
 from batchgen.engines.sd3.sigmas import FIRST_SCHEDULES, SCHEDULES, TRAINED
 from batchgen.engines.sd3.text import Embedding, PromptEncoder, RowEmbeds
 from batchgen.job import Sampling
-from batchgen.job.steps import guidance_window, skip_layer_steps
+from batchgen.job.steps import guidance_window, reused, skip_layer_steps
 from batchgen.run.images import Pixels
 from batchgen.run.rules import SIMPLE
 from batchgen.weights.spec import ModelSpec
@@ -101,9 +102,10 @@ class SD3Renderer:
         sampling = self.sampling(rows)
         sigmas, timesteps = schedule
         dtype, sampler = latents.dtype, sampler_for(sampling.sampler, sigmas, generators, self._drawing)
-        guided = range(*(window or guidance_window(len(timesteps), sampling)))
-        predict = self._predictor(rows, embeds, len(timesteps), guided)
-        for step in range(first, len(timesteps)):
+        steps = range(first, len(timesteps))
+        window = window or guidance_window(len(timesteps), sampling)
+        predict = self._predictor(rows, embeds, steps, range(*window) if rows[0].guidance_scale > 1 else range(0))
+        for step in steps:
             velocity = predict(latents.to(dtype), timesteps[step], step)
             latents = sampler.step(latents, velocity, step)
         return latents.to(dtype)
@@ -161,32 +163,46 @@ class SD3Renderer:
         return scheduler.sigmas, scheduler.timesteps
 
     def _predictor(
-        self, rows: Sequence[ImageRow], embeds: Sequence[RowEmbeds], steps: int, guided_steps: range
+        self, rows: Sequence[ImageRow], embeds: Sequence[RowEmbeds], steps: range, guided_steps: range
     ) -> Callable[[Tensor, Tensor, int], Tensor]:
         """The function (latents, timestep, step) → velocity for this batch, with what all steps share computed once."""
-        text, pooled = _stack([row.positive for row in embeds])
+        positive = text, pooled = _stack([row.positive for row in embeds])
         negatives = [row.negative for row in embeds if row.negative is not None]
-        if rows[0].guidance_scale <= 1:
-            return lambda latents, timestep, step: self._forward(latents, timestep, text, pooled)
+        skip_steps = self._skip_steps(rows, steps.stop).intersection(guided_steps)
+        reusing = Reusing(self.transformer, reused(self.sampling(rows), steps, guided_steps, skip_steps))
+
+        def forward(
+            step: int, latents: Tensor, timestep: Tensor, texts: tuple[Tensor, Tensor], without: list[int] | None = None
+        ) -> Tensor:
+            return reusing.forward(step, lambda layers: self._forward(latents, timestep, *texts, layers), without)
+
+        if not guided_steps:
+            return lambda latents, timestep, step: forward(step, latents, timestep, positive)
         negative_text, negative_pooled = _stack(negatives)
         both = torch.cat([negative_text, text]), torch.cat([negative_pooled, pooled])
-        read_until = int(self.sampling(rows).negative_prompt_stop * steps)
+        read_until = int(self.sampling(rows).negative_prompt_stop * steps.stop)
         zeros = both  # made where steps read them: as large as the embeddings of the batch
-        if read_until < steps:
+        if read_until < steps.stop:
             zeros = torch.cat([torch.zeros_like(text), text]), torch.cat([torch.zeros_like(pooled), pooled])
         guidance = self._column([row.guidance_scale for row in rows])
         skip_scale = self._column([row.skip_layer_guidance_scale for row in rows])
-        skip_steps, layers = self._skip_steps(rows, steps), [*self.sampling(rows).skip_guidance_layers]
+        layers = [*self.sampling(rows).skip_guidance_layers]
 
         def guided(latents: Tensor, timestep: Tensor, step: int) -> Tensor:
             if step not in guided_steps:
-                return self._forward(latents, timestep, text, pooled)
-            doubled = torch.cat([latents, latents])
-            without, with_text = self._forward(doubled, timestep, *(both if step < read_until else zeros)).chunk(2)
+                return forward(step, latents, timestep, positive)
+            if step in reusing.guidance:
+                with_text = forward(step, latents, timestep, positive)
+                without = with_text - reusing.difference
+            else:
+                doubled = torch.cat([latents, latents])
+                texts = both if step < read_until else zeros
+                without, with_text = forward(step, doubled, timestep, texts).chunk(2)
+                reusing.difference = with_text - without
             # The products round to the model's dtype as a Python float times a tensor does.
-            velocity = without + (guidance * (with_text - without)).to(without.dtype)
+            velocity = without + (guidance * reusing.difference).to(without.dtype)
             if step in skip_steps:
-                skipped = self._forward(latents, timestep, text, pooled, layers)
+                skipped = forward(step, latents, timestep, positive, layers)
                 velocity = velocity + ((with_text - skipped) * skip_scale).to(velocity.dtype)
             return velocity
 

@@ -129,6 +129,18 @@ def test_neighbours_order_and_what_came_before_do_not_matter(compiled, make_row,
     assert torch.equal(render(compiled, rows[::-1]).flip(0), latents)
 
 
+def test_which_shape_came_first_does_not_matter(spec, compiled, make_row, cache):
+    """A renderer that begins with the other shape takes the same kernels: none is for shapes in general."""
+    rows, unguided = ([make_row(i, guidance_scale=scale) for i in range(2)] for scale in (4.5, 1.0))
+    latents, others = render(compiled, rows), render(compiled, unguided)
+    kernels = {*cache.rglob("*.cpp")}
+    torch.compiler.reset()
+    late = make_renderer(spec)
+    assert torch.equal(render(late, unguided), others)
+    assert torch.equal(render(late, rows), latents)
+    assert {*cache.rglob("*.cpp")} == kernels
+
+
 def test_a_lora_works_and_leaves_no_trace(compiled, eager, make_row):
     plain, inked = [make_row(0), make_row(1)], [make_row(0, adapter="ink"), make_row(1, adapter="ink")]
     before, changed = render(compiled, plain), render(compiled, inked)

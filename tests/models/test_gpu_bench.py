@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from on_gpu.experiments import Laboratory
 from on_gpu.kernel_times import class_of, shares
 from on_gpu.memory import SETTINGS
 from on_gpu.model_in_hand import Model
 from on_gpu.random_model import WEIGHTS, build_part
 from on_gpu.result import Result, Section
+from on_gpu.reused import BLOCKS
 from on_gpu.sections import parts
 from on_gpu.stopwatch import Stopwatch
 from on_gpu.summary import bits_differ, summary
@@ -258,3 +260,14 @@ def test_the_gpu_tests_can_be_collected_where_ray_is_missing():
     done = run("import pytest; sys.exit(pytest.main(['tests/gpu', '-p', 'no:cacheprovider']))")
     assert done.returncode == 0, done.stdout
     assert "error" not in done.stdout
+
+
+def test_an_experiment_has_the_batch_of_the_command_and_its_bits(watch, tmp_path):
+    """Eagerly, since compiling takes half a minute: the same latents in the other process."""
+    model = Model("tiny", 2, watch)
+    laboratory = Laboratory(model, 64, tmp_path)
+    found = laboratory.run("eager", alike=True, schedules=BLOCKS)
+    assert found["max_difference"] == 0.0
+    assert found["compile_s"] is None
+    assert found["rows"] == dict.fromkeys(("again", "order", "neighbours", "pixels"), True)
+    assert found["reuse"]["blocks"]["max_difference"] > 0

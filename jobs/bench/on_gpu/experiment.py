@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 BEGAN = time.perf_counter()
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path[:0] = [str(Path(__file__).parents[up]) for up in (1, 3)]  # jobs/bench, and the batchgen beside it
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from batchgen.engines.environment import prepare_for_torch  # noqa: E402  before torch
@@ -63,7 +63,7 @@ def main() -> int:
         if order.kind == "vae":
             found = vae(watch, order.size, model.dtype, order.side)
         else:
-            reference: Reference = torch.load(order.batch, weights_only=False, map_location=order.device)
+            reference = Reference.load(Path(order.batch), order.device)
             found = (denoise if order.kind == "denoise" else pipe)(order, model, reference)
     except Refused as refusal:
         found = {"left_out": str(refusal)}

@@ -51,7 +51,7 @@ class Laboratory:
         torch.cuda.empty_cache()
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=patience)
         if done.returncode:
-            raise RuntimeError(" ".join(done.stderr.strip().splitlines()[-2:])[-300:])
+            raise RuntimeError(" ".join(done.stderr.strip().splitlines()[-4:])[-400:])
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         self.seen[name] = found
         return found
@@ -71,5 +71,5 @@ class Laboratory:
     def _batch(self) -> Path:
         path = self.folder / "batch.pt"
         if not path.exists():
-            torch.save(self.model.reference(self.side), path)
+            self.model.reference(self.side).save(path)
         return path

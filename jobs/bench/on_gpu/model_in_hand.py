@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from on_gpu.random_model import PRESET_OF, WEIGHTS, build_pipeline, bytes_of, preset_of
@@ -21,6 +22,7 @@ from batchgen.engines.protocol import ImageRow
 from batchgen.engines.sd3.kernels import refuse_without_fp8
 from batchgen.engines.sd3.quantize import multiply_in_fp8, quantize
 from batchgen.engines.sd3.renderer import SD3Renderer
+from batchgen.engines.sd3.text import Embedding, RowEmbeds
 from batchgen.job import Job
 from batchgen.rows.buckets import Bucket, batch_size, image_tflop
 from batchgen.weights.quantization import refuse_unusable
@@ -35,9 +37,20 @@ class Reference:
     """One full batch, rendered eagerly by batchgen."""
 
     rows: list[ImageRow]
-    embeds: list[Any]
+    embeds: list[RowEmbeds]
     latents: torch.Tensor
     denoise_s: float
+
+    def save(self, path: Path) -> None:
+        """As tensors, texts and numbers: reading it back runs no code."""
+        embeds = [[(side.text, side.pooled) for side in row if side is not None] for row in self.embeds]
+        torch.save([[asdict(row) for row in self.rows], embeds, self.latents, self.denoise_s], path)
+
+    @classmethod
+    def load(cls, path: Path, device: str) -> Self:
+        rows, embeds, latents, denoise_s = torch.load(path, weights_only=True, map_location=device)
+        read = [RowEmbeds(*(Embedding(*side) for side in row)) for row in embeds]
+        return cls([ImageRow(**row) for row in rows], read, latents, denoise_s)
 
 
 @dataclass

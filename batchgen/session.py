@@ -21,6 +21,7 @@ from batchgen.finalize.card import dataset_card
 from batchgen.finalize.metadata import Totals
 from batchgen.finalize.proof import finalize
 from batchgen.job import Job
+from batchgen.job.several import one_by_one
 from batchgen.look import contact_page, contact_sheet
 from batchgen.plan.graph import make_plan
 from batchgen.plan.preflight import Prepared, prepare, prepare_all
@@ -99,7 +100,8 @@ def render_all(jobs: Mapping[str, Job], console: Console, options: Options) -> I
         yield render(jobs[""], console, options)
         return
     if options.max_gpu_hours is not None:
-        raise Refused("--max-gpu-hours counts for one run: give it to a job with one `model`, which continues its run.")
+        places = {name: job.output.path for name, job in jobs.items()}
+        raise Refused(f"--max-gpu-hours counts for one run. {one_by_one(places)}")
     failures = list[TooManyFailures]()
     prepare_all(jobs, extend=options.extend)
     if options.limit is None:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from batchgen.finalize.proof import finalize
 from batchgen.rendering.receipt import Receipt, from_table
 from batchgen.rendering.worker import Orders, RenderShard
+from batchgen.run import ledger
 from batchgen.run.attempts import MarkerWriter
 from batchgen.run.directory import Run
 from batchgen.run.found_model import FoundModel
@@ -54,9 +55,13 @@ def render_here(run: Run, model: FoundModel | None = None) -> Run:
             actor = RenderShard(
                 Orders(url=run.store.url, plan=plan.plan, session="driver", model=model, only_device=True)
             )
-            for number in missing:
-                receipt = call(actor, number)
-                assert receipt.error is None, receipt
+            ledger.forget(run.store, missing)
+            with ledger.Writer(run.store) as writer:
+                for number in missing:
+                    receipt = call(actor, number)
+                    assert receipt.error is None, receipt
+                    if receipt.entry is not None:
+                        writer.add(number, ledger.unpack(receipt.entry))
     assert len(run.committed()) == sum(len(run.shards(plan)) for plan in run.plans)
     finalize(run)
     return run

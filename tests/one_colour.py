@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import time
 from collections.abc import Sequence
@@ -11,12 +12,13 @@ import numpy as np
 from batchgen.run import images
 from batchgen.run.directory import Run, commit
 from batchgen.run.index import ShardRef
+from batchgen.run.ledger import read_entry
 from batchgen.run.plans import Plan
 from batchgen.run.shard_file import EncodedPicture, Failure, Footer, build
 
 
-def commit_shard(run: Run, plan: Plan, shard: ShardRef, failed: Sequence[bool] = (), attempt_id: str = "") -> None:
-    """failed: which of its rows did; none, if it is empty."""
+def commit_shard(run: Run, plan: Plan, shard: ShardRef, failed: Sequence[bool] = (), attempt_id: str = ""):
+    """Its entry of the ledger, if it is ours. failed: which of its rows did; none, if it is empty."""
     rows = run.rows(plan, shard)
     ids = rows["image_id"].to_pylist()
     fails = failed or [False] * len(ids)
@@ -27,7 +29,8 @@ def commit_shard(run: Run, plan: Plan, shard: ShardRef, failed: Sequence[bool] =
         finished_at=time.time(), images=len(ids) - len(failures), failures=failures, constants=constants,
     )  # fmt: skip
     pictures = [None if bad else picture(one) for one, bad in zip(ids, fails, strict=True)]
-    commit(run.store, build(rows, pictures, footer), footer)
+    data = build(rows, pictures, footer)
+    return read_entry(io.BytesIO(data)) if commit(run.store, data, footer) == "committed" else None
 
 
 def picture(image_id: str) -> EncodedPicture:

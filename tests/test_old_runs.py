@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 import batchgen
+from batchgen.evaluate.comparison import compare
+from batchgen.evaluate.scores import About, write_part
 from batchgen.finalize.proof import proven
-from batchgen.job.file import load_job
+from batchgen.job.file import job_from, load_job
 from batchgen.job.stored import stored_job
 from batchgen.look import again, doctor, show
 from batchgen.look.status import status_of
@@ -174,3 +177,31 @@ def test_a_stored_job_is_not_judged_again():
 def test_the_runs_hold_what_this_file_says():
     assert sorted(COUNTS) == NAMES
     assert pq.read_metadata(next((RUNS / "sweep/run/data").iterdir())).num_rows > 0
+
+
+def test_what_it_did_not_note_is_null(old):
+    old("sweep")
+    frame = batchgen.open("run").to_pandas()
+    assert frame["source_file"].isna().all()
+    assert frame["source_row"].isna().all()
+    assert batchgen.open("run").row(frame["image_id"][0])["source_file"] is None
+
+
+def test_it_is_compared_with_one_of_today_that_sweeps_what_it_could_not(old):
+    before = old("sweep")
+    values = yaml.safe_load(Path("job.yaml").read_text()) | {"output": {"path": "new"}}
+    values["sampling"].pop("skip_layer_guidance_scale")
+    values |= {"sweep": {"shift": [1.0, 3.0]}}
+    after = render_here(make_plan(prepare(job_from(values)))[0])
+    for run in (before, after):
+        rows = batchgen.open(run.store.url).to_pandas()
+        scores = [{"image_id": one, "score": float(at % 5)} for at, one in enumerate(rows["image_id"])]
+        write_part(run.store, About(scorer="made-up", version="1"), scores)
+    found = compare([("old", before), ("new", after)])
+    assert [cell.name for cell in found.cells] == [
+        *(f"old: guidance_scale={guidance},negative_prompt={text}" for guidance in (1.0, 4.5) for text in ("", "ugly")),
+        "new: shift=1.0", "new: shift=3.0",
+    ]  # fmt: skip
+    (ranking,) = found.rankings
+    assert len(ranking.standings) == 6
+    assert all(cell.unpartnered == 0 for cell in found.cells)

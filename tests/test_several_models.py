@@ -1,6 +1,7 @@
 """A job file with `models:` makes one run for each below its output, of the same rows and seeds."""
 
 import json
+import re
 
 import pytest
 import yaml
@@ -141,11 +142,30 @@ def test_a_mistake_is_said_once_and_with_its_model(job_file, models, sections, m
     assert str(refusal.value).count(message) == 1
 
 
-def test_who_wants_one_model_says_so(job_file):
-    with pytest.raises(Refused, match="models: one model is wanted here"):
-        load_job(job_file())
-    with pytest.raises(Refused, match="max-gpu-hours counts for one run"):
-        list(session.render_all(load_jobs(job_file()), None, session.Options(max_gpu_hours=1.0)))
+def test_who_wants_one_model_says_what_to_do_and_doing_it_works(rendered, console):
+    """--max-gpu-hours and Python want one model: each has its job, and that continues its run."""
+    path, out = rendered
+    with pytest.raises(Refused, match=r"job.yaml: models: one model is wanted here. Make a job of each") as from_python:
+        batchgen.render(path)
+    with pytest.raises(Refused, match=r"--max-gpu-hours counts for one run. Make a job of each") as of_hours:
+        list(session.render_all(load_jobs(path), None, session.Options(max_gpu_hours=1.0)))
+    assert str(from_python.value).split("Make a job")[1] == str(of_hours.value).split("Make a job")[1]
+    values = yaml.safe_load(path.read_text())
+    models = values.pop("models")
+    places = re.search(r"\((.*)\)\. A run", str(of_hours.value))[1]
+    assert places == f"one in {out}/one, another in {out}/another"
+    for each in places.split(", "):
+        name, place = each.split(" in ")
+        alone = values | {"model": models[name], "output": {"path": place}}
+        (finished,) = session.render_all({"": job_from(alone)}, console, session.Options(max_gpu_hours=1.0))
+        assert (finished.rendered, finished.totals.images) == (0, 2), "it was there already"
+        assert len(batchgen.render(alone).to_pandas()) == 2
+
+
+def test_one_model_is_wanted_and_nothing_else_is_wrong(job_file):
+    with pytest.raises(Refused, match="heigth: unknown key") as refused:
+        load_job(job_file(sampling={"heigth": 32}))
+    assert "one model is wanted" not in str(refused.value)
 
 
 def test_an_editor_knows_it():

@@ -98,6 +98,8 @@ def _import_of(benchmark: str) -> Callable[..., None]:
             categories = ", ".join(f"{name}: {count}" for name, count in found.categories.items())
             each = f", {found.images} images each" if found.images else ""
             say(console(), f"Wrote {found.manifest}: {found.prompts} prompts{each} ({categories}).")
+            if found.repeated:
+                say(console(), f"note: {found.repeated} prompts have the text of one before them, and are kept.")
             say(console(), f"Licence of the prompts: {found.licence}. sha256 of what they came from: {found.sha256}")
             say(console(), f"Then: batchgen init {found.manifest}")
 

@@ -103,6 +103,9 @@ def _score_from(run: Run, source: str, files: list[str], name: str | None, of: s
     for scorer, scores in read_scores(run.store, taken.scorers).items():
         if (there := int(scores.table["score"].notna().sum())) > taken.scored:
             say(console(), f"note: with what was taken in before, {there} images have a score of {scorer}.")
+    for scorer, reasons in taken.reasons.items():
+        for why, count in reasons.items():
+            say(console(), f"note: {scorer}: {count} images have no score: {why}.")
     if taken.unknown:
         say(console(), f"note: {len(taken.unknown)} names are no image of this run, such as {taken.unknown[0]}.")
     say(console(), f"Then: batchgen compare {run.store}")
@@ -221,7 +224,7 @@ def export(
     from batchgen.storage.store import Store
 
     if check:
-        return _check(out, dest, to)
+        return _check(out, dest, to, selection)
     with errors():
         run = Run.open(Store.open(out))
         chosen = selected([run], selection) if selection else None
@@ -231,20 +234,24 @@ def export(
     return None
 
 
-def _check(out: str, dest: str, to: str) -> None:
+def _check(out: str, dest: str, to: str, selection: str | None) -> None:
     """Exit code 1 if there is a problem."""
     from batchgen.evaluate.benchmarks import benchmark_named
-    from batchgen.export.checking import check, check_export, prompts_from
+    from batchgen.evaluate.selection import selected
+    from batchgen.export.checking import check_folder
+    from batchgen.export.grouped import grouped
     from batchgen.run.directory import Run
     from batchgen.storage.store import Store
 
-    problems = list[str]()
     with errors():
-        benchmark, run = benchmark_named(to), Run.find(Store.open(out))
-        problems = check_export(run, dest, benchmark) if run else check(dest, benchmark, prompts_from(out, benchmark))
-        for problem in problems or [f"{dest}: {benchmark.title} reads all of it."]:
-            say(console(), problem)
-    raise typer.Exit(1 if problems else 0)
+        benchmark = benchmark_named(to)
+        chosen = selected([Run.open(Store.open(out))], selection) if selection else None
+        found = check_folder(out, dest, benchmark, chosen)
+        for line in grouped(found.problems) if found.problems else [f"{dest}: {benchmark.title} reads all of it."]:
+            say(console(), line)
+        for note in found.notes:
+            say(console(), f"note: {note}")
+    raise typer.Exit(1 if found.problems else 0)
 
 
 @app.command(
@@ -275,6 +282,6 @@ def adopt(
         if bad := [key for key, equals, _ in pairs if not equals]:
             raise Refused(f"--set {bad[0]}: write KEY=VALUE.")
         found = adopted(folder, layout, name, out, manifest, {key: yaml.safe_load(value) for key, _, value in pairs})
-        absent = f", {found.absent} that the table asks for are not there" if found.absent else ""
-        say(console(), f"{found.run.store}: {found.totals.images} images of {name}{absent}.")
+        for line in found.lines(name):
+            say(console(), line)
         say(console(), f"Then: batchgen score {found.run.store} --with ..., and batchgen compare")

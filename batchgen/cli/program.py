@@ -13,14 +13,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from batchgen.errors import BatchgenError
 
+
+class Program(TyperGroup):
+    """Says in one sentence which option has a value that cannot be."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            command = error.ctx.command_path if error.ctx else "batchgen"
+            _fail(f"{command}: {error.format_message().rstrip('.')}. All options: {command} --help", 2)
+
+
 app = typer.Typer(
+    cls=Program,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,

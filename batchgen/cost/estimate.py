@@ -85,9 +85,9 @@ def lines(job: Job, summary: Summary, measured: Measured | None, job_file: str) 
         f"{summary.tflop:.4g} TFLOP, {found.device_hours:.3g} {unit}-hours: about "
         f"{duration(found.seconds / found.renderers)} on {devices:g} {unit}{plural}{money}"
     )
-    yield from _reused(job, summary)
     if job.cluster.renderers.max_size is None:
         yield f"cluster.renderers is not set: {_as_many(job, found)}"
+    yield from _reused(job, summary)
     yield from warm_up.lines(job, summary, measured)
     yield _storage(job, summary.pixels, measured)
     if found.counts_gpus:

@@ -9,6 +9,7 @@ import os
 
 from batchgen.engines.environment import prepare_for_torch
 from batchgen.engines.protocol import Renderer
+from batchgen.engines.quiet import quieten
 from batchgen.weights.spec import ModelSpec
 
 
@@ -31,6 +32,7 @@ def load_renderer(spec: ModelSpec) -> Renderer:
 
         return FakeRenderer(spec)
     prepare_for_torch()
+    quieten()
     if spec.model.engine == "diffusers":
         from batchgen.engines.any_pipeline import DiffusersRenderer
 

@@ -8,7 +8,6 @@ not. Knows nothing of padding batches, splitting or retrying (`render.batches` d
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -19,8 +18,9 @@ import torch
 import transformers
 
 from batchgen.engines.device import device_name, on_device, peak_memory, pick_device
-from batchgen.engines.libraries import CHATTY, DTYPES, QUIETER, versions
+from batchgen.engines.libraries import DTYPES, versions
 from batchgen.engines.protocol import ImageRow
+from batchgen.engines.quiet import quieten
 from batchgen.errors import Problem, Refused
 from batchgen.job.pipelines import Pipeline, class_in, complaints
 from batchgen.run.images import Pixels
@@ -119,8 +119,7 @@ def load_any(spec: ModelSpec) -> Any:
     if problems := complaints(name):  # the planner may have another diffusers than this machine
         raise Refused([Problem(problem, str(directory)) for problem in problems])
     kind = getattr(diffusers, name)
-    for logger in (*CHATTY, kind.__module__):
-        logging.getLogger(logger).addFilter(QUIETER)
+    quieten(kind.__module__)
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     # As in sd3.load, the dtype goes in here and never through .to().

@@ -27,6 +27,7 @@ from batchgen.evaluate.scores import NAME
 from batchgen.finalize.metadata import Totals
 from batchgen.finalize.proof import finalize
 from batchgen.job import Model
+from batchgen.look.results import Results
 from batchgen.plan.files import PlanFiles
 from batchgen.plan.sharding import PlannedShard
 from batchgen.rows import identity
@@ -40,16 +41,27 @@ from batchgen.run.shard_file import EncodedPicture, Failure, Footer, build
 from batchgen.storage.store import Store
 from batchgen.words import redact
 
+UNREADABLE = "UNREADABLE"
 ROWS_PER_SHARD = 64  # of pictures of a megabyte or two: a shard is assembled in memory
 
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """absent: images that the manifest asks for and the folder does not have; they are failed rows of the run."""
+    """absent: images that the manifest asks for and the folder does not have. unreadable: why of each file that is no
+    picture, as one that is empty. Both are failed rows of the run."""
 
     run: Run
     totals: Totals
     absent: int
+    unreadable: tuple[str, ...]
+
+    def lines(self, name: str) -> Iterator[str]:
+        """For people."""
+        yield f"{self.run.store}: {self.totals.images} images of {name}."
+        if self.absent:
+            yield f"note: {self.absent} that the table asks for are not there."
+        if self.unreadable:
+            yield f"note: {len(self.unreadable)} are there and are no pictures, such as {self.unreadable[0]}"
 
 
 def adopt(
@@ -82,7 +94,10 @@ def adopt(
             files=len({one.path for one in shows}), shows=shows,
         ),
     )  # fmt: skip
-    return Adopted(run, finalize(run), len(found.absent))
+    totals = finalize(run)
+    rows = Results(run.store.url).to_pandas()
+    unreadable = rows["error_message"][rows["error_code"] == UNREADABLE]
+    return Adopted(run, totals, len(found.absent), tuple(unreadable))
 
 
 def _facts(found: Adoptable, manifest: str, name: str, known: Mapping[str, Any]) -> Facts:
@@ -158,7 +173,7 @@ def _commit(run: Run, plan: Plan, shard: ShardRef, source: Store) -> None:
             pictures.append(_encoded(row["image_id"], data, pixels, image_format))
         except (ValueError, FileNotFoundError) as error:
             pictures.append(None)
-            failures[row["image_id"]] = Failure("UNREADABLE", f"{row[FILE]}: {error}")
+            failures[row["image_id"]] = Failure(UNREADABLE, f"{row[FILE]}: {error}")
     footer = Footer(
         shard=shard.number, plan=plan.plan, attempt_id=uuid.uuid4().hex, attempt=1, finished_at=time.time(),
         images=len(rows) - len(failures), failures=failures,

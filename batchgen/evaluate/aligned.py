@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from batchgen.errors import Refused
+from batchgen.evaluate.asked import OWN, asked_of_all
 from batchgen.evaluate.weighing import Ints
 from batchgen.finalize.card import model_name
 from batchgen.finalize.metadata import metadata
@@ -188,8 +189,7 @@ def planned_rows(run: Run) -> pd.DataFrame:
     table = pa.concat_tables(tables, promote_options="permissive")
     rows: pd.DataFrame = table.to_pandas()
     rows["seed"] = table["seed"].cast(pa.string()).to_pandas()  # beside a null pandas would round large ones
-    if "benchmark_prompt" in rows:
-        rows["prompt"] = rows["benchmark_prompt"].fillna(rows["prompt"])
+    rows["prompt"] = asked_of_all(rows)
     rows = rows.reindex(columns=COLUMNS)
     for name in BENCHMARK:
         rows[name] = rows[name].astype(object).where(rows[name].notna(), None)
@@ -202,7 +202,7 @@ def planned_rows(run: Run) -> pd.DataFrame:
 
 def _planned(run: Run) -> Iterator[pa.Table]:
     committed = run.committed()
-    wanted = [*COLUMNS, "benchmark_prompt"]
+    wanted = [*COLUMNS, OWN]
     for table in metadata(run, committed):
         yield table.select([name for name in wanted if name in table.column_names])
     for plan in run.plans:

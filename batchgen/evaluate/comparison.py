@@ -48,10 +48,12 @@ def compare(
     if problems or aligned is None:
         raise Refused("\n".join(problems))
     scored = [Scored(aligned, scores[0][name].about, matrix(aligned, [of[name] for of in scores])) for name in names]
-    if none := [one.about.scorer for one in scored if not len(one.used)]:
+    useless = [one.about.scorer for one in scored if not len(one.used)]
+    scored = [one for one in scored if len(one.used)]
+    if not scored:
         raise Refused(
-            f"No prompt has a score of {', '.join(none)} for all its images in all cells. Score what is missing "
-            f"(batchgen score), or name the scorers to compare by: --scorers A,B."
+            f"No prompt has a score of {', '.join(useless)} for all its images in all cells. Score what is missing: "
+            "batchgen score."
         )
     ranked = tuple(rank(one, None if all_pairs else column) for one in scored)
     comparison = Comparison(
@@ -60,7 +62,7 @@ def compare(
         rankings=ranked,
         aligned=aligned,
         values={one.about.scorer: one.values for one in scored},
-        left_out=tuple(_left_out(aligned, scored, selection)),
+        left_out=tuple(_left_out(aligned, scored, useless, selection)),
     )
     return with_interactions(comparison)
 
@@ -134,8 +136,12 @@ def _column(aligned: Aligned, baseline: str | None) -> int:
     raise Refused(f"baseline {baseline!r} is none of: {', '.join(known)}.{nearest(baseline, known)}")
 
 
-def _left_out(aligned: Aligned, scored: Sequence[Scored], selection: set[str] | None) -> Iterator[str]:
-    """Sentences for people."""
+def _left_out(
+    aligned: Aligned, scored: Sequence[Scored], useless: Sequence[str], selection: set[str] | None
+) -> Iterator[str]:
+    """Sentences for people. useless: scorers by which nothing can be compared."""
+    for name in useless:
+        yield f"{name}: is left out, as no prompt has its scores for all images in all cells."
     if aligned.by != "prompt and seed":
         yield "A run does not know its seeds: images of a prompt are paired by their numbers."
     if selection is not None:

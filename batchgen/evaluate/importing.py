@@ -29,7 +29,8 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """images: of each prompt, None where the job decides. categories: how many prompts each has."""
+    """images: of each prompt, None where the job decides. categories: how many prompts each has. repeated: prompts with
+    the text of one before them."""
 
     benchmark: str
     licence: str
@@ -38,6 +39,7 @@ class Imported:
     prompts: int
     images: int | None
     categories: dict[str, int]
+    repeated: int
 
 
 def import_benchmark(name: str, files: Sequence[str], out: str, images: int | None = None) -> Imported:
@@ -52,9 +54,11 @@ def import_benchmark(name: str, files: Sequence[str], out: str, images: int | No
     if not out.endswith(".parquet"):
         raise Refused(f"{out}: the manifest is a Parquet file. Name it so: {out}.parquet")
     store, path = split(out)
-    if not store.create(path, to_parquet(_table(benchmark, prompts, sha256, images))):
-        raise Refused(f"{out}: is there already. Name another file, or delete it.")
-    store.remove_made_folders()
+    try:
+        if not store.create(path, to_parquet(_table(benchmark, prompts, sha256, images))):
+            raise Refused(f"{out}: is there already. Name another file, or delete it.")
+    finally:  # it is the user's folder, and holds nothing of ours but the manifest
+        store.remove_made_folders()
     return Imported(
         benchmark=name,
         licence=benchmark.licence,
@@ -63,6 +67,7 @@ def import_benchmark(name: str, files: Sequence[str], out: str, images: int | No
         prompts=len(prompts),
         images=images,
         categories=dict(Counter(prompt.category for prompt in prompts)),
+        repeated=len(prompts) - len({prompt.prompt for prompt in prompts}),
     )
 
 

@@ -7,11 +7,13 @@ by their own files. Knows neither a score's meaning nor how it is shown.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from batchgen.errors import Refused
+from batchgen.evaluate.asked import asked_of_all
 from batchgen.evaluate.benchmark import Benchmark, Judged
 from batchgen.evaluate.benchmarks import benchmark_named
 from batchgen.evaluate.exported import read_records
@@ -29,13 +31,14 @@ SHOWN = 5
 @dataclass(frozen=True, slots=True)
 class Taken:
     """scored, unscored: images of the run. parts: paths of what was written below the run. unknown: names in the
-    scorer's output that are no image of the run."""
+    scorer's output that are no image of the run. reasons: of the images without a score, scorer → why → how many."""
 
     scorers: tuple[str, ...]
     scored: int
     unscored: int
     parts: tuple[str, ...]
     unknown: tuple[str, ...]
+    reasons: dict[str, Counter[str]]
 
 
 def score_from(run: Run, kind: str, file: str, name: str | None = None, of: str | None = None) -> Taken:
@@ -47,7 +50,8 @@ def score_from(run: Run, kind: str, file: str, name: str | None = None, of: str 
     parts = [write_part(run.store, about, rows) for about, rows in scores]
     images = {row["image_id"] for _, rows in scores for row in rows if row["score"] is not None}
     names = tuple(about.scorer for about, _ in scores)
-    return Taken(names, len(images), run.planned - len(images), tuple(parts), unknown)
+    reasons = {about.scorer: Counter(row["error"] for row in rows if row["error"]) for about, rows in scores}
+    return Taken(names, len(images), run.planned - len(images), tuple(parts), unknown, reasons)
 
 
 def read_official(
@@ -108,8 +112,7 @@ def _about(benchmark: Benchmark, scorer: str, source: str) -> About:
 def _prompts(run: Run) -> dict[str, str]:
     """image_id → the benchmark's own prompt of it."""
     rows = Results(run.store.url).to_pandas()
-    texts = rows["benchmark_prompt"].fillna(rows["prompt"]) if "benchmark_prompt" in rows else rows["prompt"]
-    return dict(zip(rows["image_id"], texts, strict=True))
+    return dict(zip(rows["image_id"], asked_of_all(rows), strict=True))
 
 
 def _tie(images: Images, judged: Sequence[Judged], prompts: Mapping[str, str]) -> tuple[Rows, tuple[str, ...]]:

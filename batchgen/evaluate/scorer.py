@@ -41,9 +41,3 @@ class Scorer(Protocol):
 
     def score(self, prepared: Sequence[Any], rows: Sequence[Row]) -> list[Score]:
         """One for each, in their order."""
-
-
-def asked(row: Row) -> str:
-    """What the picture should show: the benchmark's own prompt, whatever the template that it was rendered with."""
-    prompt = row.get("benchmark_prompt")
-    return str(row["prompt"] if prompt is None else prompt)

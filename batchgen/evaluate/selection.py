@@ -7,7 +7,10 @@ limit of time. A selection is created once and deletes nothing.
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
+import textwrap
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -34,6 +37,7 @@ SETTINGS = (
     "lock_configuration = true",
 )
 HASH_BITS = 64
+SHOWN, LINE = 5, 110  # of columns: how many are near enough, and letters of a line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,15 +149,24 @@ def _filtered(rows: pd.DataFrame, where: str) -> set[str]:
         except duckdb.InterruptException as error:
             raise Refused(f"the expression took more than {PATIENCE_S:.0f} s: write a simpler one.") from error
         except duckdb.Error as error:
-            lines = str(error).splitlines()
-            columns = ", ".join(visible(str(name)) for name in rows.columns)
+            said = visible(str(error).splitlines()[0])
+            columns = [visible(str(name)) for name in rows.columns]
             raise Refused(
-                f"{visible(where)!r} cannot be used: {visible(lines[0])}\nThe columns are {columns}. Text stands "
-                "in single quotes: cell = 'default'."
+                f"{visible(where)!r} cannot be used: {said}\n{_what_there_is(said, columns)}\nText stands in single "
+                "quotes: cell = 'default'."
             ) from error
         finally:
             watch.cancel()
     return {image_id for (image_id,) in found}
+
+
+def _what_there_is(said: str, columns: Sequence[str]) -> str:
+    """The columns, those first that are most like the name which an error says, and the rest in lines of a width."""
+    asked = re.search(r'"([^"]+)"', said)
+    like = difflib.get_close_matches(asked[1], columns, n=SHOWN, cutoff=0.4) if asked else []
+    nearest = [f"Nearest: {', '.join(like)}."] if like else []
+    rest = ", ".join(name for name in columns if name not in like)
+    return "\n".join([*nearest, *textwrap.wrap(f"The {'other ' if like else ''}columns are {rest}.", LINE)])
 
 
 def near_duplicates(hashes: pd.Series[Any], bits: int) -> npt.NDArray[np.bool_]:

@@ -6,12 +6,14 @@ Knows the columns that an imported benchmark has; where a file goes is known to 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from batchgen.errors import Refused
+from batchgen.evaluate.asked import asked
 from batchgen.evaluate.benchmark import Benchmark, Place, Prompt, Shown
 from batchgen.export.forms import shaped
 from batchgen.export.target import File, Row
@@ -38,6 +40,12 @@ class BenchmarkFolder:
     def roots(self, rows: Sequence[Row]) -> Sequence[str]:
         return list(self._folders(rows))
 
+    def notes(self, rows: Sequence[Row]) -> Sequence[str]:
+        cells = _folders_of_cells(rows)
+        if len(cells) == 1:  # which has no folder of its own
+            return []
+        return [f"the cell {cell} is the folder {name} there" for cell, name in cells.items() if cell != name]
+
     def files(self, rows: Sequence[Row]) -> Iterator[File]:
         for root, members in self._folders(rows).items():
             by_id = {row.image_id: row for row in members}
@@ -46,9 +54,7 @@ class BenchmarkFolder:
 
     def _folders(self, rows: Sequence[Row]) -> dict[str, list[Row]]:
         """Rows by the folder that a scorer is pointed at: of a cell, and of a sample where it takes one a prompt."""
-        cells = {cell: plain(cell) for cell in dict.fromkeys(str(row.values["cell"]) for row in rows)}
-        if len(set(cells.values())) < len(cells):
-            cells = {cell: f"{at}-{name}" for at, (cell, name) in enumerate(cells.items())}
+        cells = _folders_of_cells(rows)
         several = self.benchmark.images == 1 and len({row.values["sample_index"] for row in rows}) > 1
         found: dict[str, list[Row]] = {}
         for row in rows:
@@ -62,6 +68,19 @@ class BenchmarkFolder:
         return Shown(str(values["image_id"]), sample, prompt_of(self.benchmark, values))
 
 
+def _folders_of_cells(rows: Sequence[Row]) -> dict[str, str]:
+    """Name of a cell → that of its folder. Raises Refused where two cells would lie in one."""
+    names = {cell: plain(cell) for cell in dict.fromkeys(str(row.values["cell"]) for row in rows)}
+    counts = Counter(names.values())
+    if doubled := [cell for cell, name in names.items() if counts[name] > 1]:
+        raise Refused(
+            f"the cells {' and '.join(map(visible, doubled))} would be one folder, as a folder's name holds letters, "
+            f"digits and '=,+-._' only. Export one after the other, each by a selection, such as batchgen select OUT "
+            f"\"cell = '{visible(doubled[0])}'\" --name one."
+        )
+    return names
+
+
 def prompt_of(benchmark: Benchmark, values: Mapping[str, Any]) -> Prompt:
     """The benchmark's prompt that a row shows. Raises Refused where the row is of none, or of another benchmark."""
     if values.get("benchmark") != benchmark.name:
@@ -72,7 +91,7 @@ def prompt_of(benchmark: Benchmark, values: Mapping[str, Any]) -> Prompt:
         )
     return Prompt(
         benchmark_id=str(values["benchmark_id"]),
-        prompt=str(values["benchmark_prompt"] if values.get("benchmark_prompt") else values["prompt"]),
+        prompt=asked(values),
         record=str(values["benchmark_record"]),
         category=str(values["category"]),
     )

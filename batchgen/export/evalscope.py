@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from batchgen.evaluate.asked import asked
 from batchgen.export.target import File, Row
 
 
@@ -22,12 +23,15 @@ class Evalscope:
     def roots(self, rows: Sequence[Row]) -> Sequence[str]:
         return [""]
 
+    def notes(self, rows: Sequence[Row]) -> Sequence[str]:
+        return []
+
     def files(self, rows: Sequence[Row]) -> Iterator[File]:
         lines = []
         for row in rows:
             path = f"images/{row.image_id}{PurePosixPath(row.file_name).suffix}"
-            prompt = row.values.get("benchmark_prompt") or row.values["prompt"]
-            lines.append(json.dumps({"id": row.image_id, "prompt": prompt, "image_path": path}, ensure_ascii=False))
+            line = {"id": row.image_id, "prompt": asked(row.values), "image_path": path}
+            lines.append(json.dumps(line, ensure_ascii=False))
             yield File(path, (row.image_id,), row.picture)
         text = "".join(f"{line}\n" for line in lines).encode()
         yield File("prompts.jsonl", (), lambda: text)

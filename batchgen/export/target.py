@@ -50,3 +50,6 @@ class Target(Protocol):
 
     def roots(self, rows: Sequence[Row]) -> Sequence[str]:
         """The folders that a reader is pointed at; [""] where it is the whole export."""
+
+    def notes(self, rows: Sequence[Row]) -> Sequence[str]:
+        """What else somebody who exports should know, in sentences."""

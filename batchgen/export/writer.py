@@ -32,7 +32,7 @@ class Exported:
     """written, there: files of this command, and of earlier ones. images: in how many images they show.
 
     failed: image_id → why there is no picture. missing: planned images that are not rendered yet. left_out: images that
-    the target has no place for. record: its path below the run.
+    the target has no place for. notes: of the target. record: its path below the run.
     """
 
     dest: str
@@ -43,6 +43,7 @@ class Exported:
     failed: dict[str, str]
     missing: int
     left_out: tuple[str, ...]
+    notes: tuple[str, ...]
     record: str
 
     def lines(self) -> Iterator[str]:
@@ -56,6 +57,7 @@ class Exported:
             yield f"note: {self.missing} images are not rendered yet: run the render command, then this one again."
         if self.left_out:
             yield f"note: {len(self.left_out)} images have no place there, such as {self.left_out[0]}."
+        yield from (f"note: {note}." for note in self.notes)
         roots = [root for root in self.roots if root]
         if roots:
             yield f"What a scorer is pointed at: {', '.join(f'{self.dest}/{root}' for root in roots)}"
@@ -93,6 +95,7 @@ def export(run: Run, dest: str, target: Target, selection: set[str] | None = Non
         failed=failed,
         missing=0 if selection is not None else run.planned - len(rows) - len(failed),
         left_out=tuple(row.image_id for row in rows if row.image_id not in shown),
+        notes=tuple(target.notes(rows)),
         record=path,
     )
 

@@ -10,6 +10,8 @@ Reads all columns but the pictures. Knows the run directory and neither Ray nor 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from functools import partial
 
 import pyarrow as pa
 
@@ -20,6 +22,7 @@ from batchgen.finalize.success import Success
 from batchgen.run.directory import Run
 from batchgen.run.layout import CARD, METADATA, SUCCESS
 from batchgen.run.plans import PlanFile, digest, to_parquet
+from batchgen.run.reading import in_order
 
 ROWS_PER_PART = 50_000
 ROUNDS = 20  # each takes another command that planned, or finalized, in just that moment
@@ -59,18 +62,12 @@ def proven(run: Run) -> Totals | None:
 
 def _write(run: Run) -> None:
     run.store.delete(SUCCESS)  # first: it names what is about to be written over
-    if missing := len(set(range(run.next_shard)) - run.committed()):
+    sizes = run.stored()
+    if missing := len(set(range(run.next_shard)) - set(sizes)):
         raise Infrastructure(f"{run.store}: {missing} shards are missing. Run the same command again to render them.")
-    totals, parts, waiting = Totals(), list[PlanFile](), list[pa.Table]()
-    for table in metadata(run):
-        totals.add(table)
-        waiting.append(table)
-        while sum(map(len, waiting)) >= ROWS_PER_PART:
-            joined = pa.concat_tables(waiting)
-            parts.append(_write_part(run, len(parts), joined.slice(0, ROWS_PER_PART)))
-            waiting = [joined.slice(ROWS_PER_PART)]
-    if waiting and (sum(map(len, waiting)) or not parts):
-        parts.append(_write_part(run, len(parts), pa.concat_tables(waiting)))
+    totals = Totals()
+    tables = enumerate(_of_parts(run, sizes, totals))
+    parts = list(in_order(tables, partial(_write_part, run), readers=1, window=2))  # while the next one is read
     if totals.planned != run.planned:
         raise Infrastructure(
             f"{run.planned} images were planned, {totals.planned} are accounted for. Run batchgen doctor."
@@ -83,13 +80,28 @@ def _write(run: Run) -> None:
     run.store.replace(SUCCESS, success.to_json())
 
 
+def _of_parts(run: Run, sizes: dict[int, int], totals: Totals) -> Iterator[pa.Table]:
+    """The rows of each part, at least one, which are counted on the way."""
+    waiting, any_yet = list[pa.Table](), False
+    for table in metadata(run, sizes=sizes):
+        totals.add(table)
+        waiting.append(table)
+        while sum(map(len, waiting)) >= ROWS_PER_PART:
+            joined = pa.concat_tables(waiting)
+            yield joined.slice(0, ROWS_PER_PART)
+            waiting, any_yet = [joined.slice(ROWS_PER_PART)], True
+    if waiting and (sum(map(len, waiting)) or not any_yet):
+        yield pa.concat_tables(waiting)
+
+
 def _parts_there(run: Run) -> set[str]:
     """Files in metadata/ that have the names of parts."""
     named = re.compile(rf"{METADATA}/part-\d+\.parquet")
     return {entry.path for entry in run.store.list(METADATA) if named.fullmatch(entry.path)}
 
 
-def _write_part(run: Run, part: int, table: pa.Table) -> PlanFile:
-    path, data = f"{METADATA}/part-{part:05}.parquet", to_parquet(table)
+def _write_part(run: Run, numbered: tuple[int, pa.Table]) -> PlanFile:
+    part, table = numbered
+    path, data = f"{METADATA}/part-{part:05}.parquet", to_parquet(table.combine_chunks())
     run.store.replace(path, data)
     return PlanFile(path, digest(data), len(table))

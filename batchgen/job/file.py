@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from batchgen.errors import Problem, Refused
 from batchgen.job.job import Job
 from batchgen.job.names import meant
-from batchgen.job.several import MODELS, names_several, several
+from batchgen.job.several import MODELS, names_several, one_by_one, place_of, several
 from batchgen.words import nearest
 
 # What pydantic puts into a key's path where a key may be of several kinds.
@@ -48,9 +48,9 @@ def _read(path: str | Path, overrides: list[str] | None) -> Any:
 def job_from(values: Any, source: str = "job") -> Job:
     """Validate a mapping of sections. Raises Refused with every mistake in it, each with its key."""
     if names_several(values):
-        raise Refused(
-            Problem("one model is wanted here: name it in `model`, and its own output.path.", f"{source}: {MODELS}")
-        )
+        several(values, source, job_from)  # its other mistakes first
+        places = {name: place_of(values["output"]["path"], name) for name in values[MODELS]}
+        raise Refused(Problem(f"one model is wanted here. {one_by_one(places)}", f"{source}: {MODELS}"))
     try:
         return Job.model_validate(values)
     except ValidationError as error:

@@ -22,6 +22,20 @@ def names_several(values: Any) -> bool:
     return isinstance(values, Mapping) and MODELS in values
 
 
+def one_by_one(places: Mapping[str, str]) -> str:
+    """What to do where one model is wanted, in a sentence. places: name of a model → output.path of its run."""
+    each = ", ".join(f"{name} in {place}" for name, place in places.items())
+    return (
+        f"Make a job of each: leave out `{MODELS}`, write as `model` what stands below its name there, and as "
+        f"output.path the directory of its run ({each}). A run that is there already is continued."
+    )
+
+
+def place_of(output: str, name: str) -> str:
+    """output.path of the run of one of several models."""
+    return f"{output.rstrip('/')}/{name}"
+
+
 def several(values: Mapping[str, Any], source: str, one: Callable[[Any, str], Job]) -> dict[str, Job]:
     """Name → job, in the order of the file. one: makes a job of a mapping. Raises Refused with every mistake, once."""
     models, output = values[MODELS], values.get("output")
@@ -32,7 +46,7 @@ def several(values: Mapping[str, Any], source: str, one: Callable[[Any, str], Jo
     for name, model in models.items():
         mine = rest | {"model": model}
         if isinstance(output, Mapping) and "path" in output:
-            mine |= {"output": {**output, "path": f"{output['path'].rstrip('/')}/{name}"}}
+            mine |= {"output": {**output, "path": place_of(output["path"], name)}}
         try:
             jobs[name] = one(mine, source)
         except Refused as refusal:

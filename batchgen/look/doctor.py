@@ -14,6 +14,7 @@ from batchgen.look.books import book_problems, card_notes
 from batchgen.look.planned import plan_problems
 from batchgen.look.stored import AWAY, examine_shard
 from batchgen.plan.occurrences import Occurrences
+from batchgen.run import ledger
 from batchgen.run.directory import Run, read_shards
 from batchgen.run.layout import DATA, SUCCESS, shard_number
 
@@ -60,6 +61,7 @@ def examine(run: Run) -> Report:
         report.problems += _strangers(run, expected)
     report.problems += book_problems(run, rows=not report.problems)
     report.notes += card_notes(run)
+    report.notes += (f"{path}: is damaged, and the data files are read instead" for path in ledger.damaged(run.store))
     if not report.problems and report.planned != report.images + report.failed:
         report.problems.append(f"{report.planned} rows planned, {report.images + report.failed} accounted for")
     return report

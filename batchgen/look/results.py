@@ -21,6 +21,7 @@ from batchgen.run import images
 from batchgen.run.directory import Run
 from batchgen.run.layout import DATA
 from batchgen.run.parquet import read_parquet
+from batchgen.schema import SOURCE_FIELDS
 from batchgen.storage.store import Store
 
 if TYPE_CHECKING:
@@ -84,7 +85,15 @@ class Results:
             ) from error
 
     def _tables(self) -> Iterator[pa.Table]:
-        """The metadata table in pieces: as finalize wrote it, or from the shards that are there."""
+        """The metadata table in pieces. What runs of the first versions did not note is null."""
+        for table in self._stored():
+            for field in SOURCE_FIELDS:
+                if field.name not in table.column_names:
+                    table = table.append_column(field, pa.nulls(len(table), field.type))
+            yield table
+
+    def _stored(self) -> Iterator[pa.Table]:
+        """As finalize wrote it, or from the shards that are there."""
         said = Success.read(self.run) if proven(self.run) else None
         if said is None:
             yield from metadata(self.run, self.run.committed())

@@ -36,7 +36,8 @@ class PlanFiles:
         self.skipped: list[PlanFile] = []
         self._skipped: list[pa.Table] = []
         self.replaced: PlanFile | None = None
-        self._index: list[ShardRef] = []
+        self._index: list[ShardRef] = []  # of the current file
+        self._indices: list[pa.Table] = [to_table([])]  # of those before it: as objects they take twenty times as much
         self._written: list[str] = []
         self._kept = False
         self._start_file()
@@ -67,7 +68,7 @@ class PlanFiles:
         """Write what is open; returns the index and the files of skipped rows."""
         self._end_file()
         self._end_skipped()
-        index = to_table(self._index)
+        index = pa.concat_tables(self._indices).combine_chunks()
         return self._put("index.parquet", to_parquet(index), len(index)), self.skipped
 
     def publish(self, plan: Plan) -> bool:
@@ -101,6 +102,8 @@ class PlanFiles:
         self._writer.close()
         if self._groups:
             self.files.append(self._put(self._name, bytes(self._sink.getvalue()), self._rows))
+            self._indices.append(to_table(self._index))
+            self._index = []
 
     def _end_skipped(self) -> None:
         if self._skipped:

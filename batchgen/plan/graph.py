@@ -12,7 +12,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 import batchgen
 from batchgen.errors import Refused
@@ -29,7 +28,8 @@ from batchgen.run.directory import Run
 from batchgen.run.plans import Plan
 from batchgen.words import redact
 
-PIECE = "batchgen:piece"  # column on the way through Ray; no column of a user is called so
+PIECE, ROWS = "batchgen:piece", "batchgen:rows"  # columns on the way through Ray
+PACK_BYTES = 128 * 2**20  # of image rows that a driver unpacks at once
 
 
 def survey(prepared: Prepared) -> Summary:
@@ -145,8 +145,7 @@ def expanded_on_ray(prepared: Prepared, tokenizers: str) -> Iterator[tuple[int, 
                 .map_batches(read_and_expand, fn_kwargs=arguments, batch_size=1, batch_format="pyarrow")
             )
             for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
-                for piece in table[PIECE].unique().to_pylist():
-                    yield piece, table.filter(pc.equal(table[PIECE], piece)).drop_columns([PIECE])
+                yield from unpacked(table)
         except RayError as error:
             raise explain(error) from None
         finally:
@@ -156,10 +155,33 @@ def expanded_on_ray(prepared: Prepared, tokenizers: str) -> Iterator[tuple[int, 
 def read_and_expand(
     batch: pa.Table, *, pieces: Sequence[Source], expansion: Expansion, tokenizers: str
 ) -> Iterator[pa.Table]:
-    """Numbers of pieces → their image rows, in a Ray task."""
+    """Numbers of pieces → their image rows, in a Ray task.
+
+    Packed, because all that a driver has ever read of Ray's shared memory counts as its own.
+    """
     for number in batch[PIECE].to_pylist():
+        waiting = list[pa.Table]()
         for table in expand_or_complain(pieces[number], expansion, _counter(tokenizers)):
-            yield table.append_column(PIECE, pa.array([number] * len(table), pa.int64()))
+            waiting.append(table)
+            if sum(one.nbytes for one in waiting) > PACK_BYTES:
+                yield _packed(number, waiting)
+                waiting = []
+        if waiting:
+            yield _packed(number, waiting)
+
+
+def _packed(piece: int, tables: list[pa.Table]) -> pa.Table:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, tables[0].schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        for table in tables:
+            writer.write_table(table)
+    return pa.table({PIECE: [piece], ROWS: pa.array([bytes(sink.getvalue())], pa.large_binary())})
+
+
+def unpacked(packed: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+    """Number of the piece and its image rows, of what read_and_expand() made."""
+    for piece, rows in zip(packed[PIECE].to_pylist(), packed[ROWS], strict=True):
+        yield piece, pa.ipc.open_stream(rows.as_buffer()).read_all()
 
 
 @lru_cache(maxsize=1)

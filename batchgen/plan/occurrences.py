@@ -1,8 +1,8 @@
 """Counts how often each name was seen, in 16 bytes a name: ten million prompts take 160 MB, not gigabytes.
 
-Knows hashes only. Sorted runs of (96-bit hash, 32-bit count), merged when they reach equal length: every look-up is a
-few binary searches and every hash is stored once. Two different names collide with probability 10^-15 at ten
-million rows.
+Knows hashes only. Runs of (96-bit hash, 32-bit count), sorted by the upper 64 bits and merged when they reach equal
+length: every look-up is a few binary searches and every hash is stored once. Two different names collide with
+probability 10^-15 at ten million rows.
 """
 
 from __future__ import annotations
@@ -52,9 +52,18 @@ class Occurrences:
         if len(fresh):
             self._runs.append(fresh)
         while len(self._runs) > 1 and len(self._runs[-1]) * 2 > len(self._runs[-2]):
-            merged = np.concatenate([self._runs.pop(), self._runs.pop()])
-            self._runs.append(merged[np.lexsort((merged["low"], merged["high"]))])
+            self._runs.append(_merged(self._runs.pop(), self._runs.pop()))
         return before
+
+
+def _merged(one: npt.NDArray[np.void], other: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    """Two sorted runs as one, in little more than their own memory: sorting them anew would take twice as much."""
+    at = np.searchsorted(other["high"], one["high"]) + np.arange(len(one))
+    merged = np.empty(len(one) + len(other), _DTYPE)
+    others = np.ones(len(merged), bool)
+    others[at] = False
+    merged[at], merged[others] = one, other
+    return merged
 
 
 def hashes(names: Sequence[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:

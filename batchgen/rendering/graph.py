@@ -25,6 +25,7 @@ from batchgen.rendering.progress import Display
 from batchgen.rendering.receipt import Receipt, from_table
 from batchgen.rendering.stop import Stop
 from batchgen.rendering.worker import Orders, RenderShard
+from batchgen.run import ledger
 from batchgen.run.attempts import bury, marked, running
 from batchgen.run.directory import Run
 from batchgen.run.found_model import FoundModel
@@ -41,7 +42,10 @@ QUIET_ROUNDS = 4  # executions in a row in which no shard was finished
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What a driver renders: a plan of a run, for a job. model: where its weights lie. session: for markers."""
+    """What a driver renders: a plan of a run, for a job. model: where its weights lie. session: for markers.
+
+    ledger: where it writes what renderers say of the shards that they stored.
+    """
 
     run: Run
     plan: Plan
@@ -51,6 +55,7 @@ class Work:
     stop: Stop
     budget: Budget
     crew: Crew
+    ledger: ledger.Writer
 
 
 def render_missing(
@@ -68,10 +73,17 @@ def render_missing(
     """
     session = uuid.uuid4().hex
     crew = Crew(job, display.tally.total)
-    with Stop(run.store, session) as stop, nobody_aside_at_the_end(run.store, session):
+    with (
+        Stop(run.store, session) as stop,
+        nobody_aside_at_the_end(run.store, session),
+        ledger.Writer(run.store) as writer,
+    ):
         budget = Budget(run.store, session, stop, max_gpu_hours, gpus_per_renderer(job.cluster))
         for plan in run.plans:
-            work = Work(run=run, plan=plan, job=job, model=model, session=session, stop=stop, budget=budget, crew=crew)
+            work = Work(
+                run=run, plan=plan, job=job, model=model, session=session, stop=stop, budget=budget, crew=crew,
+                ledger=writer,
+            )  # fmt: skip
             _render_plan(work, display, patience or Patience())
             if shards := missing(run, plan):
                 if budget.spent:
@@ -84,6 +96,7 @@ def _render_plan(work: Work, display: Display, patience: Patience) -> None:
     stalls = quiet = 0
     order = int(work.session, 16)
     while quiet < QUIET_ROUNDS and (shards := missing(work.run, work.plan, order)) and not work.budget.spent:
+        ledger.forget(work.run.store, {shard.number for shard in shards})
         try:
             _execute(work, shards, display, patience, _orders(work, shards, asked_in_vain=quiet > 0))
         except Stalled as error:
@@ -160,6 +173,8 @@ def _execute(work: Work, shards: list[ShardRef], display: Display, patience: Pat
     try:
         for receipt in watched(receipts_of(work.job, shards, orders), patience, signs, display.update):
             receipt.raise_if_broken()
+            if receipt.entry is not None:
+                work.ledger.add(receipt.shard, ledger.unpack(receipt.entry))
             work.budget.count(receipt)
             if work.budget.over():
                 return

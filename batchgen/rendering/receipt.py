@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from batchgen.errors import BatchgenError, Infrastructure, OtherPlan, Refused
 
-_TYPES = {"int": pa.int32(), "str": pa.string(), "float": pa.float64()}
+_TYPES = {"int": pa.int32(), "str": pa.string(), "float": pa.float64(), "bytes": pa.binary()}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class Receipt:
     many others this renderer has to finish. doubted: rows that failed here, of which another device is to be asked.
     sick: why this renderer should get no more. error, kind: what stops the job, and its class in batchgen.errors.
     renderer: host and process. device: host and GPU, or what stands for it. renderer_seconds: since it started, loading
-    included.
+    included. entry: what the ledger is to say of the shard, packed; None where it is not committed.
     """
 
     shard: int
@@ -39,10 +39,13 @@ class Receipt:
     renderer: str = ""
     device: str = ""
     renderer_seconds: float = 0.0
+    entry: bytes | None = None
 
     @classmethod
-    def done(cls, shard: int, images: int, failed: int, suspect: int = 0, why: str | None = None) -> Self:
-        return cls(shard=shard, images=images, failed=failed, suspect=suspect, why=why)
+    def done(
+        cls, shard: int, images: int, failed: int, suspect: int = 0, why: str | None = None, entry: bytes | None = None
+    ) -> Self:
+        return cls(shard=shard, images=images, failed=failed, suspect=suspect, why=why, entry=entry)
 
     @classmethod
     def given_back(cls, shard: int, unfinished: int) -> Self:

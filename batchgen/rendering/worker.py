@@ -9,6 +9,7 @@ renderer that is sick.
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import signal
@@ -40,6 +41,7 @@ from batchgen.run.found_model import FoundModel
 from batchgen.run.history import History
 from batchgen.run.index import ShardRef
 from batchgen.run.layout import data_path
+from batchgen.run.ledger import pack, read_entry
 from batchgen.run.plans import Plan
 from batchgen.run.set_aside import set_aside
 from batchgen.run.shard_file import EncodedPicture, Failure
@@ -216,11 +218,14 @@ class RenderShard:
                 self._made_nothing_of = number
             return Receipt(shard=number, doubted=len(unsure))
         data, footer = attempt.file(outcomes)
-        commit(self._store, data, footer)
+        answer = commit(self._store, data, footer)
         settle(self._store, number)
+        if answer == "already":  # what lies there was made elsewhere, and the ledger must say what lies there
+            return self._existing(attempt.shard)
+        entry = pack(read_entry(io.BytesIO(data)))
         suspect = sum(isinstance(one, EncodedPicture) and one.values["suspect"] is not None for one in outcomes)
         why = next((f"{failure.code}: {failure.message}" for failure in footer.failures.values()), None)
-        return Receipt.done(number, footer.images, len(footer.failures), suspect, why)
+        return Receipt.done(number, footer.images, len(footer.failures), suspect, why, entry)
 
     def _is_anothers_turn(self, history: History, doubts: list[Doubt]) -> bool:
         """Whether this device has said more of the shard, or died at it more often, than all others together."""
@@ -268,7 +273,9 @@ class RenderShard:
     def _existing(self, shard: ShardRef) -> Receipt:
         """Another driver or an earlier attempt was faster: no device time for it."""
         footer = owned_footer(self._store, shard.number, self._plan.plan)
-        return Receipt.done(shard.number, footer.images, len(footer.failures))
+        with self._store.open_file(data_path(shard.number)) as opened:
+            entry = pack(read_entry(opened))
+        return Receipt.done(shard.number, footer.images, len(footer.failures), entry=entry)
 
     def _mark_when_preempted(self) -> None:
         """On SIGTERM, say in the markers that the machine was taken away, then end as one would have without us."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
@@ -22,14 +21,12 @@ from batchgen.run.index import ShardRef
 from batchgen.run.layout import DATA, HIDDEN, SUCCESS, data_path, plan_json, shard_number
 from batchgen.run.parquet import open_parquet, read_parquet
 from batchgen.run.plans import Plan, PlanFile, digest
+from batchgen.run.reading import READERS, in_order
 from batchgen.run.sealed import seal
 from batchgen.run.shard_file import Footer, read_facts, read_footer
 from batchgen.run.siblings import names_below
 from batchgen.storage.store import Store
 from batchgen.words import visible
-
-READERS = 16  # footers of thousands of shards on S3 are latency, not bandwidth
-WINDOW = 16  # shards for each reader that are read ahead, so that memory does not grow with the run
 
 T = TypeVar("T")
 
@@ -158,6 +155,21 @@ class Run:
         except DAMAGED as error:
             raise _lost(self.store, path, str(error)) from error
 
+    def rows_of_file(self, plan: Plan, shards: Sequence[ShardRef]) -> pa.Table:
+        """The plan rows of shards that stand in one file, which is read once: whole, where they are all of it."""
+        name, rows = shards[0].file, sum(shard.rows for shard in shards)
+        whole = next((file for file in plan.files if file.path == name and file.rows == rows), None)
+        path = f"{plan.directory}/{name}"
+        try:
+            with found_damaged():
+                if whole is not None:
+                    return read_parquet(self._checked(plan, whole))
+                with self.store.open_file(path) as opened:
+                    groups = [shard.row_group for shard in shards]
+                    return open_parquet(opened).read_row_groups(groups, use_threads=False)
+        except DAMAGED as error:
+            raise _lost(self.store, path, str(error)) from error
+
     def planned_ids(self, plan: Plan) -> Iterator[pa.Table]:
         """image_id and skip_code of every row of the plan, a table for each of its files."""
         return self.planned_columns(plan, ["image_id", "skip_code"])
@@ -191,8 +203,12 @@ class Run:
 
     def committed(self) -> set[int]:
         """Numbers of the shards that lie in data/. Lists once, opens nothing."""
+        return set(self.stored())
+
+    def stored(self) -> dict[int, int]:
+        """The same, with the bytes of each data file."""
         entries = self.store.list(DATA, recursive=False)
-        return {number for entry in entries if (number := shard_number(entry.path)) is not None}
+        return {number: entry.size for entry in entries if (number := shard_number(entry.path)) is not None}
 
     def _checked(self, plan: Plan, file: PlanFile) -> bytes:
         path = f"{plan.directory}/{file.path}"
@@ -294,6 +310,4 @@ def read_shard(run: Run, number: int) -> tuple[Footer, pa.Table]:
 
 def read_shards(shards: Sequence[ShardRef], read: Callable[[ShardRef], T], readers: int = READERS) -> Iterator[T]:
     """read() of each shard, in their order, several at a time; only a window of them is held at once."""
-    with ThreadPoolExecutor(readers) as pool:
-        for start in range(0, len(shards), readers * WINDOW):
-            yield from pool.map(read, shards[start : start + readers * WINDOW])
+    return in_order(shards, read, readers)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -47,4 +48,16 @@ def to_table(shards: Iterable[ShardRef]) -> pa.Table:
 
 def from_table(index: pa.Table) -> list[ShardRef]:
     """In order of their numbers; columns that another version added are passed over."""
-    return [ShardRef(**{_FIELDS[name]: row[name] for name in _FIELDS}) for row in index.to_pylist()]
+    columns = [_values(index[name]) for name in _FIELDS]
+    return [ShardRef(**dict(zip(_FIELDS.values(), row, strict=True))) for row in zip(*columns, strict=True)]
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """Equal texts as one object: an index has few buckets and few files, and hundreds of thousands of rows."""
+    values: list[Any]
+    if not pa.types.is_string(column.type):
+        values = column.to_pylist()
+        return values
+    encoded = column.combine_chunks().dictionary_encode()
+    texts = encoded.dictionary.to_pylist()
+    return [texts[code] for code in encoded.indices.to_pylist()]

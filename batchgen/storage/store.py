@@ -94,14 +94,22 @@ class Store:
     def is_local(self) -> bool:
         return self.protocol == "file"
 
+    @property
+    def is_whole_system(self) -> bool:
+        """Whether this is a folder of the system, or a user's home: not made for one purpose, and long to list."""
+        return self.is_local and self.url in {os.path.expanduser("~"), *SYSTEM_FOLDERS}
+
     def read(self, path: str) -> bytes:
         return self._call("read", path, lambda backend: backend.read(path))
 
-    def open_file(self, path: str) -> BinaryIO:
-        """A seekable binary file, for pyarrow.parquet. Remote: each read is one range request, tried again as usual."""
+    def open_file(self, path: str, size: int | None = None) -> BinaryIO:
+        """A seekable binary file, for pyarrow.parquet. Remote: each read is one range request, tried again as usual.
+
+        size: its bytes, where a list has said them of a file that never changes; asking for them is a request.
+        """
         if self.is_local:
             return self._call("read", path, lambda backend: cast(Local, backend).open(path))
-        return cast(BinaryIO, _RangeFile(self, path))
+        return cast(BinaryIO, _RangeFile(self, path, size))
 
     def size(self, path: str) -> int:
         return self._call("read", path, lambda backend: backend.size(path))
@@ -149,7 +157,7 @@ class Store:
         if "?versionid=" in self.url.lower() and not self.is_local:  # s3fs would cut off each file's name behind it
             bare = self.url[: self.url.lower().index("?versionid=")]
             raise Refused(f"output.path {self}: names one version of one file. Write {redact(bare)}.")
-        if self.is_local and self.url in {os.path.expanduser("~"), *SYSTEM_FOLDERS}:
+        if self.is_whole_system:
             raise Refused(f"output.path {self}: is no place for a dataset. Name a folder of its own in it.")
 
     def probe(self) -> None:
@@ -223,9 +231,10 @@ class Store:
 class _RangeFile(io.RawIOBase):
     """A remote file as one range request per read. No read-ahead: Parquet readers know what they want."""
 
-    def __init__(self, store: Store, path: str) -> None:
+    def __init__(self, store: Store, path: str, size: int | None) -> None:
         super().__init__()
-        self._store, self._path, self._size, self._position = store, path, store.size(path), 0
+        self._store, self._path, self._position = store, path, 0
+        self._size = store.size(path) if size is None else size
 
     def readable(self) -> bool:
         return True

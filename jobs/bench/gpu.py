@@ -39,7 +39,6 @@ BEGAN = time.perf_counter()  # imports take a good part of the minutes
 
 import argparse  # noqa: E402
 import json  # noqa: E402
-import logging  # noqa: E402
 import os  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
@@ -50,8 +49,10 @@ from typing import Any  # noqa: E402
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's library reads it: nothing here may ask the network
 
 from batchgen.engines.environment import prepare_for_torch  # noqa: E402
+from batchgen.engines.quiet import quieten  # noqa: E402
 
-prepare_for_torch()
+prepare_for_torch()  # before torch, as the next
+quieten()
 
 import torch  # noqa: E402
 from on_gpu.model_in_hand import Model  # noqa: E402
@@ -63,7 +64,7 @@ from on_gpu.stopwatch import Stopwatch  # noqa: E402
 from on_gpu.summary import bits_differ, summary  # noqa: E402
 
 from batchgen.engines.device import device_name  # noqa: E402
-from batchgen.engines.libraries import CHATTY, QUIETER, versions  # noqa: E402
+from batchgen.engines.libraries import versions  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -73,8 +74,6 @@ def main() -> int:
     if arguments.device.startswith("cuda") and not torch.cuda.is_available():
         print("skipped: there is no GPU here. To try all of it on a CPU: --size tiny --device cpu --sides 64 --steps 2")
         return 0
-    for name in CHATTY:
-        logging.getLogger(name).addFilter(QUIETER)
     device = torch.device(arguments.device)
     watch = Stopwatch(device, BEGAN + 60 * arguments.minutes, BEGAN)
     result = Result(arguments.out or RESULTS / f"gpu_{arguments.part}.json", watch, facts(arguments, device))

@@ -24,6 +24,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # what is measured is what lies beside this file
 SAMPLES = 4
 SIZES = [(96, 96), (64, 128), (128, 64)]
 WORDS = ["a", "red", "blue", "green", "circle", "square", "star", "left", "right", "of", "above", "on", "white", "two"]
@@ -33,9 +34,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs=2, default=[100_000, 1_000_000])
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--samples", type=int, default=SAMPLES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one is not None:
-        print(json.dumps(measure(arguments.one)))
+        print(json.dumps(measure(arguments.one, arguments.samples)))
         return
     start_up, small = median(64), median(arguments.rows[0])
     large = in_a_process(arguments.rows[1])
@@ -63,19 +65,19 @@ def median(rows: int) -> dict[str, float]:
     return sorted((in_a_process(rows) for _ in range(3)), key=lambda run: run["seconds"])[1]
 
 
-def in_a_process(rows: int) -> dict[str, float]:
+def in_a_process(rows: int, samples: int = SAMPLES) -> dict[str, float]:
     """Plan in a new process, so that its peak memory is its own. Raises if it fails."""
     environment = os.environ | {"RAY_AUTH_MODE": "disabled", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, __file__, "--one", str(rows)]
+    command = [sys.executable, __file__, "--one", str(rows), "--samples", str(samples)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
     measured: dict[str, float] = json.loads(output.splitlines()[-1])
     return measured
 
 
-def measure(rows: int) -> dict[str, float]:
+def measure(rows: int, samples: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         manifest = Path(folder, "prompts")
-        write_manifest(manifest, rows // SAMPLES)
+        write_manifest(manifest, rows // samples)
         started = time.perf_counter()
         # Imports are part of what a person waits for, so they are measured with the rest.
         from batchgen.job.file import job_from
@@ -86,14 +88,14 @@ def measure(rows: int) -> dict[str, float]:
             {
                 "input": {"path": str(manifest)},
                 "model": {"preset": "demo"},
-                "sampling": {"num_images_per_prompt": SAMPLES},
+                "sampling": {"num_images_per_prompt": samples},
                 "output": {"path": f"{folder}/out"},
             }
         )
         run, summary = make_plan(prepare(job))
         seconds = time.perf_counter() - started
         size = sum(path.stat().st_size for path in Path(folder, "out").rglob("*") if path.is_file())
-        assert summary.images == rows // SAMPLES * SAMPLES
+        assert summary.images == rows // samples * samples
         return {
             "rows": summary.images,
             "seconds": seconds,

@@ -111,10 +111,16 @@ def test_what_renders_refuses_it(folder, manifest, tmp_path, make_job):
 def test_what_is_not_there_is_a_failed_row(folder, manifest, tmp_path):
     shutil.rmtree(folder / "00001")
     (folder / "00002" / "samples" / "00001.png").write_bytes(b"\x89PNG no picture")
+    (folder / "00003" / "samples" / "00000.png").write_bytes(b"")
     done = adopt(str(folder), "geneval", "flux", str(tmp_path / "run"), manifest)
     sound(done.run)
-    assert dict(done.totals.codes) == {"NOT_IN_FOLDER": 2, "UNREADABLE": 1}
-    assert (done.totals.images, done.absent) == (5, 2)
+    assert dict(done.totals.codes) == {"NOT_IN_FOLDER": 2, "UNREADABLE": 2}
+    assert (done.totals.images, done.absent) == (4, 2)
+    assert list(done.lines("flux"))[1:] == [
+        "note: 2 that the table asks for are not there.",
+        "note: 2 are there and are no pictures, such as " + done.unreadable[0],
+    ]
+    assert done.unreadable[1].startswith("00003/samples/00000.png: ")
 
 
 def test_again_continues_and_others_are_refused(folder, manifest, tmp_path):

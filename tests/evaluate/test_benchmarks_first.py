@@ -55,8 +55,7 @@ def dpg_table(tmp_path):
 
 def exported(run, name, folder):
     done = export(run, str(folder), BenchmarkFolder(benchmark_named(name), "fake"))
-    problems = [one for one in check_export(run, str(folder), benchmark_named(name)) if "the run has" not in one]
-    assert problems == []
+    assert check_export(run, str(folder), benchmark_named(name)) == []
     if done.roots == ("",):
         refound(run, folder, benchmark_named(name))
     return done
@@ -201,9 +200,6 @@ def test_genai_bench(tmp_path):
     (tmp_path / "scores.json").write_text(json.dumps(scores))
     score_from(run, "genai-bench", str(tmp_path / "scores.json"))
     assert kept(run, "genai-bench") == pytest.approx(own_scores(run, brightness), abs=0.02), "JPEG loses a little"
-    (tmp_path / "scores.pt").write_bytes(b"PK\x03\x04")
-    with pytest.raises(Refused, match="weights_only=True"):
-        score_from(run, "genai-bench", str(tmp_path / "scores.pt"))
     (out / "fake" / "00002.jpeg").rename(out / "fake" / "00002.jpg")
     problems = check(str(out), benchmark_named("genai-bench"), prompts_of(run, benchmark_named("genai-bench")))
     assert [one.split(":")[0] for one in problems] == ["fake/00002.jpeg", "fake/00002.jpg"]

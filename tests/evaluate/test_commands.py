@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+import batchgen
 from batchgen.cli import app
 from batchgen.evaluate.benchmarks import BENCHMARKS
 from batchgen.evaluate.labels import labels
 from batchgen.evaluate.names import BENCHMARK_NAMES
+from batchgen.evaluate.scores import About, write_part
 from batchgen.job.file import load_job
 from batchgen.plan.graph import make_plan
 from batchgen.plan.preflight import prepare
@@ -196,3 +198,37 @@ def test_a_scorer_that_scores_nothing_says_why(run, tmp_path):
     code, said = command("select", run.store.url, "guidance_scale > 100", "--name", "none")
     assert code == 2
     assert "chooses none of the 48 images" in said
+
+
+def test_what_is_no_number_in_a_table_is_counted(run, tmp_path):
+    ids = batchgen.open(run.store.url).to_pandas()["image_id"]
+    (tmp_path / "s.csv").write_text(f"image_id,mine\n{ids[0]},1.5\n{ids[1]},nan\n{ids[2]},-inf\n{ids[3]},\n")
+    code, said = command("score", run.store.url, tmp_path / "s.csv", "--from", "csv")
+    assert code == 0, said
+    assert "csv-mine: 1 images have a score, 47 have none" in said
+    assert "note: csv-mine: 1 images have no score: the table says nan, which is no finite number." in said
+    assert "the table says -inf" in said
+
+
+def test_a_scorer_that_scored_nothing_is_left_out(run, tmp_path):
+    ids = batchgen.open(run.store.url).to_pandas()["image_id"]
+    write_part(run.store, About(scorer="empty", version="1"), [{"image_id": ids[0], "score": 1.0}])
+    code, said = command("compare", run.store.url, "--out", tmp_path / "c.html")
+    assert code == 0, said
+    assert "note: empty: is left out, as no prompt has its scores for all images in all cells." in said
+    assert command("compare", run.store.url, "--scorers", "empty")[0] == 2
+
+
+def test_repeated_prompts_are_counted_and_the_folder_stays_clean(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = (Path(__file__).parents[1] / "samples" / "geneval.jsonl").read_text().splitlines()[:3]
+    Path("p.jsonl").write_text("\n".join([*lines, *lines[:2]]))
+    code, said = command("import", "geneval", "p.jsonl")
+    assert code == 0, said
+    assert "note: 2 prompts have the text of one before them, and are kept." in said
+    assert command("import", "geneval", "p.jsonl")[0] == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["geneval.parquet", "p.jsonl"]
+    code, said = command("import", "geneval", "p.jsonl", "--images", "0")
+    assert (code, len(said.splitlines())) == (2, 1)
+    assert "'--images'" in said
+    assert "greater than or equal to 1" in said

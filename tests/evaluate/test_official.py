@@ -3,10 +3,12 @@
 import json
 import math
 
+import pandas as pd
 import pytest
 
 import batchgen
 from batchgen.errors import Refused
+from batchgen.evaluate.asked import asked, asked_of_all
 from batchgen.evaluate.official import score_from
 from batchgen.evaluate.scores import read_scores
 from batchgen.export.targets import target_named
@@ -41,6 +43,7 @@ def test_a_table_by_image_id(run, tmp_path):
     assert found[one] == 6.25
     assert math.isnan(found[two])
     assert math.isnan(found[three]), "neither of them is zero"
+    assert taken.reasons == {"csv-aesthetic": {"the table says nan, which is no finite number": 1}}
 
 
 def test_several_columns_are_several_scorers(run, tmp_path):
@@ -68,7 +71,7 @@ def test_evalscope_there_and_back(run, tmp_path):
     ("text", "message"),
     [
         ("image_id,score\nnobody,1\n", "scores no image of"),
-        ("who,score\nx,1\n", "row 1 names no image"),
+        ("who,score\nx,1\n", "line 2 names no image"),
         ("", "scores no image of"),
         ("image_id,score\n{one},1\n{one},2\n", "column score scores 1 images twice"),
     ],
@@ -80,6 +83,36 @@ def test_bad_tables_get_one_message(run, tmp_path, text, message):
     assert not (tmp_path / "run" / "scores").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{one},good,5\n{two},0.5,6\n", r"column score: line 2 says 'good': other lines have numbers there"),
+        (
+            "{one},good,bad\n{two},0.5,6\n",
+            r"2 problems[\s\S]*column score: line 2[\s\S]*column other: line 2 says 'bad'",
+        ),
+        ("{one},good,x\n", r"no column of numbers \(column score, line 2 says 'good'; column other, line 2 says 'x'\)"),
+        ("{one}\n", "no column of numbers"),
+        ('{one},"good\nand bad",1\n{two},1,1\n', "line 3 says"),
+    ],
+)
+def test_a_text_among_scores_is_named_with_its_line(run, tmp_path, text, message):
+    one, two, _ = ids(run)
+    (tmp_path / "s.csv").write_text("image_id,score,other\n" + text.replace("{one}", one).replace("{two}", two))
+    with pytest.raises(Refused, match=message) as refused:
+        score_from(run, "csv", str(tmp_path / "s.csv"))
+    assert "write a number such as 0.5" in str(refused.value)
+    assert not (tmp_path / "run" / "scores").exists()
+
+
+def test_lines_of_json_are_counted_as_an_editor_does(run, tmp_path):
+    one, two, _ = ids(run)
+    rows = [{"image_id": one, "score": 1.5}, {"image_id": two, "score": "none"}]
+    (tmp_path / "s.jsonl").write_text("\n\n".join(map(json.dumps, rows)))
+    with pytest.raises(Refused, match="column score: line 3 says 'none'"):
+        score_from(run, "csv", str(tmp_path / "s.jsonl"))
+
+
 def test_scores_of_a_benchmark_without_an_export(run, tmp_path):
     (tmp_path / "r.jsonl").write_text("{}")
     with pytest.raises(Refused, match=r"was not exported for GenEval[\s\S]*--to geneval"):
@@ -89,3 +122,9 @@ def test_scores_of_a_benchmark_without_an_export(run, tmp_path):
 def test_a_target_that_is_not_known(run):
     with pytest.raises(Refused, match=r"--to genevall: is not known. Did you mean geneval"):
         target_named("genevall", run)
+
+
+def test_the_benchmarks_own_prompt_of_a_row_is_that_of_its_table():
+    rows = pd.DataFrame({"prompt": ["a, photo", "b", "c"], "benchmark_prompt": ["a", None, ""]})
+    assert asked_of_all(rows).tolist() == [asked(row) for row in rows.to_dict("records")] == ["a", "b", ""]
+    assert asked_of_all(rows[["prompt"]]).tolist() == ["a, photo", "b", "c"]

@@ -106,3 +106,13 @@ def test_failures_are_never_chosen(make_job):
     job = make_job(["a", "fake:raise"])
     run = render_here(make_plan(prepare(job))[0])
     assert select(run, "true", "all").images == 1
+
+
+def test_a_wrong_name_is_told_the_nearest_and_all_others_in_short_lines(run):
+    with pytest.raises(Refused) as refused:
+        select(run, "guidance > 3", "v1")
+    lines = str(refused.value).splitlines()
+    assert lines[1].strip().startswith("Nearest: guidance_scale")
+    assert lines[2].strip().startswith("The other columns are status")
+    assert max(map(len, lines)) < 130
+    assert sum("guidance_scale" in line for line in lines) == 1

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from batchgen.errors import Problem, Refused
 from batchgen.job.file import job_from
-from batchgen.plan.graph import PIECE, expanded, read_and_expand, survey
+from batchgen.plan.graph import PIECE, expanded, read_and_expand, survey, unpacked
 from batchgen.plan.preflight import Prepared, prepare
 from batchgen.plan.sharding import Summary
 from batchgen.schema import expanded_schema
@@ -64,7 +64,7 @@ def one_by_one(prepared: Prepared, tokenizers: str) -> Iterator[tuple[int, pa.Ta
     settings = {"pieces": prepared.sources.items, "expansion": prepared.expansion, "tokenizers": tokenizers}
     for number in range(len(prepared.sources.items)):
         for table in read_and_expand(pa.table({PIECE: [number]}), **settings):
-            yield number, table.drop_columns([PIECE])
+            yield from unpacked(table)
 
 
 def write(path: Path, content: Any, **options: Any) -> Path:

@@ -98,3 +98,18 @@ def test_pickles_are_refused_and_say_what_to_do(tmp_path):
         make_scorer(Wanted("hps", str(tmp_path)))
     with pytest.raises(Refused, match="hf download nobody/nothing"):
         make_scorer(Wanted("clip", "nobody/nothing"))
+
+
+def test_weights_without_their_words_are_refused_and_say_where_these_are(directory, tmp_path):
+    """As PickScore's are published."""
+    bare = shutil.copytree(directory, tmp_path / "PickScore_v1")
+    for file in ("preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"):
+        (bare / file).unlink()
+    names = "preprocessor_config.json tokenizer.json tokenizer_config.json"
+    with pytest.raises(Refused, match=f"hf download laion/CLIP-ViT-H-14-laion2B-s32B-b79K {names} --local-dir DIR"):
+        make_scorer(Wanted("pickscore", str(bare)))
+    with pytest.raises(Refused, match=r"no tokenizer.json, tokenizer_config.json, .* the model that it was made from"):
+        make_scorer(Wanted("clip", str(bare)))
+    for file in names.split():
+        shutil.copy(directory / file, bare)
+    make_scorer(Wanted("pickscore", str(bare)))

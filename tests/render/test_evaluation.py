@@ -47,3 +47,6 @@ def test_ten_commands_from_prompt_file_to_table(tmp_path, monkeypatch):
     assert "To look at it: comparison.html" in said[lines[9]]
     assert Path("comparison.html").read_text().count("data:image/jpeg") == 48
     assert doctor.examine(Run.open(Store.open("out/geneval"))).problems == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "comparison.html", "geneval.parquet", "job.yaml", "out", "results.jsonl", "tests",
+    ], "and nothing beside what was asked for"  # fmt: skip

@@ -6,7 +6,6 @@ is ever run. Knows nothing of prompts and images.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import diffusers
@@ -14,7 +13,7 @@ import torch
 import transformers
 
 from batchgen.engines.device import pick_device
-from batchgen.engines.libraries import CHATTY, DTYPES, QUIETER
+from batchgen.engines.libraries import DTYPES
 from batchgen.engines.sd3.kernels import refuse_without_fp8
 from batchgen.engines.sd3.quantize import multiply_in_fp8, quantize
 from batchgen.engines.sd3.single_files import components
@@ -32,9 +31,6 @@ def load_pipeline(spec: ModelSpec) -> Any:
     """
     refuse_unusable(spec.model)
     weights = verify(spec)
-    logging.getLogger("torchao").setLevel(logging.ERROR)  # PEFT imports it, and it complains of kernels for GPUs
-    for name in CHATTY:
-        logging.getLogger(name).addFilter(QUIETER)
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     given = components(spec.model, weights, spec.rules)  # those of single files

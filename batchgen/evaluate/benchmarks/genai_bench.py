@@ -1,12 +1,15 @@
 """GenAI-Bench: 1600 prompts in genai_image.json, with their skills in genai_skills.json; one JPEG a prompt.
 
 Facts of its code: github.com/linzhiqiu/t2v_metrics, commit 6ecb74f, genai_bench/evaluate.py (Apache-2.0). Its scores
-are a tensor in a .pt file, which only torch reads safely: they are taken as JSON. Knows no run.
+are a tensor (prompts, images, texts) in a .pt file, which only torch reads safely: they are taken as JSON. Knows no
+run.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from batchgen.evaluate.benchmark import ALL, Benchmark, Form, Found, Judged, Place, Prompt, Shown
 from batchgen.evaluate.prompt_file import PromptFile, WrongFile, record_of, text_of
@@ -14,6 +17,7 @@ from batchgen.storage.store import Store
 
 JPEG = Form("jpeg")
 AS_JSON = "import json, sys, torch; json.dump(torch.load(sys.argv[1], weights_only=True).tolist(), sys.stdout)"
+PICKLED = (b"PK", b"\x80")  # how a file of torch begins, and one of its first versions
 
 
 def read(files: Sequence[PromptFile]) -> list[Prompt]:
@@ -72,16 +76,24 @@ def check(store: Store, prompts: Sequence[Prompt]) -> Iterator[str]:
 
 def read_scores(file: PromptFile, paths: Sequence[str]) -> Iterator[Judged]:
     """A list of a score for each prompt, in the order of their numbers, as the scorer's tensor has them."""
-    if file.data.startswith(b"PK"):
-        raise WrongFile(f"it is torch's; make JSON of it: python3 -c '{AS_JSON}' scores.pt > scores.json")
+    if file.data.startswith(PICKLED):
+        name, made = shlex.quote(file.name), shlex.quote(f"{file.stem}.json")
+        raise WrongFile(f"it is torch's; where it lies, make JSON of it: python3 -c '{AS_JSON}' {name} > {made}")
     rows = file.json()
-    scores = [row[0] if isinstance(row, list) and row else row for row in rows] if isinstance(rows, list) else []
+    scores = [_the_only(row) for row in rows] if isinstance(rows, list) else []
     if not scores or not all(isinstance(score, int | float) for score in scores):
-        raise WrongFile("it is no list of scores")
+        raise WrongFile("it is no list of scores, one for each prompt")
     if len(scores) != len(paths):
         raise WrongFile(f"it has {len(scores)} scores, and the export {len(paths)} images")
     for path, score in zip(sorted(paths), scores, strict=True):
         yield Judged(path, float(score))
+
+
+def _the_only(row: Any) -> Any:
+    """A score out of its lists: each prompt has one image and one text."""
+    while isinstance(row, list) and len(row) == 1:
+        (row,) = row
+    return row
 
 
 GENAI_BENCH = Benchmark(

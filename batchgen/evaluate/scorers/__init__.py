@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from batchgen.engines.quiet import quieten
 from batchgen.evaluate.scorer import Scorer
 from batchgen.evaluate.wanted import Wanted
 
 
 def make_scorer(wanted: Wanted) -> Scorer:
     """Raises Refused where its model or file is not there or is none."""
+    quieten()
     scorer = _make(wanted.kind, wanted.source)
     if wanted.name:
         scorer.about = replace(scorer.about, scorer=wanted.name)

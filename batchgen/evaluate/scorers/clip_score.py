@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchgen.demo import CLIP
-from batchgen.evaluate.scorer import Row, Score, asked
-from batchgen.evaluate.scorers.models import ModelFiles, find_model
+from batchgen.evaluate.asked import asked
+from batchgen.evaluate.scorer import Row, Score
+from batchgen.evaluate.scorers.models import PREPROCESSOR, ModelFiles, find_model, refuse_without
 from batchgen.evaluate.scores import About
 from batchgen.run.images import Pixels
 
@@ -32,6 +33,11 @@ HUNDRED = Formula("100cos", lambda cosine, scale: 100 * cosine, -100.0, 100.0)  
 # Hessel et al., arXiv 2104.08718, 3: w = 2.5, and the prefix that they found to help.
 ORIGINAL = Formula("2.5cos", lambda cosine, scale: 2.5 * max(cosine, 0.0), 0.0, 2.5, "A photo depicts ")
 SCALED = Formula("scaledcos", lambda cosine, scale: scale * cosine, None, None)  # PickScore's model card
+
+
+WORDS = ("tokenizer.json", "tokenizer_config.json")
+PICKSCORE = "yuvalkirstain/PickScore_v1"  # weights and config only; its card names where the rest is
+PICKSCORE_PROCESSOR = HPS_PROCESSOR = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"  # which both were trained from
 
 
 class ClipScore:
@@ -80,11 +86,14 @@ def clip_score(kind: str, source: str | None) -> ClipScore:
     from batchgen.evaluate.scorers.cosines import architecture
 
     if kind == "pickscore":
-        files = find_model(source or "yuvalkirstain/PickScore_v1")
+        files = find_model(source or PICKSCORE)
+        refuse_without(files, [PREPROCESSOR, *WORDS], PICKSCORE_PROCESSOR)
         return ClipScore(files.name, files, SCALED)
     if kind == "hps":
         files = find_model(source or "hps_v2.1")
+        refuse_without(files, WORDS, HPS_PROCESSOR)
         return ClipScore(files.name, files, COSINE, padded=True)
     files = find_model(source or (str(CLIP) if kind == "demo-clip" else "openai/clip-vit-large-patch14"))
+    refuse_without(files, WORDS, "the model that it was made from")
     name = "demo-clip" if kind == "demo-clip" else f"clip-{architecture(files.config)}"
     return ClipScore(name, files, ORIGINAL if kind == "clip-original" else HUNDRED)

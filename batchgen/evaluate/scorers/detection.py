@@ -7,12 +7,13 @@ Knows the column `benchmark_record`, and not where the rules come from.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from batchgen.errors import Refused
 from batchgen.evaluate.scorer import Row, Score
 from batchgen.evaluate.scorers.boxes import Box, kept, mistakes
 from batchgen.evaluate.scorers.models import find_model
@@ -20,6 +21,7 @@ from batchgen.evaluate.scores import About
 from batchgen.run.images import Pixels
 
 DETECTOR, CLIP = "google/owlv2-base-patch16-ensemble", "openai/clip-vit-large-patch14"
+BY_NAMES, BY_PHRASES = ("owlvit", "owlv2"), ("grounding-dino", "mm-grounding-dino")  # how a detector is asked
 SURE = 0.1  # boxes below it are not looked at; which of the others count, boxes.py says
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")  # GenEval's ten
 TEMPLATES = ("a photo of a {} {}", "a photo of a {}-colored {}", "a photo of a {} object")  # and its three
@@ -42,6 +44,12 @@ class Detection:
 
         detector, _, clip = (source or DETECTOR).partition(",")
         self._detector, self._clip = find_model(detector), find_model(clip or CLIP)
+        self._kind = str(self._detector.config.get("model_type"))
+        if self._kind not in (*BY_NAMES, *BY_PHRASES):
+            raise Refused(
+                f"{detector}: is a {self._kind}, and nobody here knows how to ask it for objects. Name a detector of "
+                f"the kinds {', '.join((*BY_NAMES, *BY_PHRASES))}."
+            )
         self.about = About(
             scorer=f"boxes-{self._detector.name}-clip-{architecture(self._clip.config)}",
             version="1",
@@ -81,22 +89,40 @@ class Detection:
         return Score(float(not wrong), detail)
 
     def _found(self, scene: Scene) -> dict[str, list[Box]]:
-        import torch
+        """Boxes of each class, also of those that are not sure enough to count."""
+        if self._kind in BY_NAMES:
+            return self._by_names(scene)
+        return {name: self._by_phrase(scene.pixels, name) for name in scene.classes}
 
-        queries = [[f"a photo of a {name}" for name in scene.classes]]
-        inputs = self._processor(text=queries, images=scene.pixels, return_tensors="pt").to(self._device)
-        with torch.inference_mode():
-            seen = self._model(**inputs)
+    def _by_names(self, scene: Scene) -> dict[str, list[Box]]:
+        """A detector that is given all names at once, and says of each box whose it is."""
+        queries = [f"a photo of a {name}" for name in scene.classes]
+        inputs = self._inputs([queries], scene.pixels)
         (answer,) = self._processor.post_process_grounded_object_detection(
-            seen, threshold=SURE, target_sizes=[scene.pixels.shape[:2]], text_labels=[scene.classes]
+            self._seen(inputs), threshold=SURE, target_sizes=[scene.pixels.shape[:2]], text_labels=[scene.classes]
         )
         found: dict[str, list[Box]] = {name: [] for name in scene.classes}
-        for corners, sure, name in zip(
-            answer["boxes"].tolist(), answer["scores"].tolist(), answer["text_labels"], strict=True
-        ):
-            left, top, right, bottom = corners
-            found[name].append(Box(left, top, right, bottom, sure))
+        for box, name in zip(_boxes(answer), answer["text_labels"], strict=True):
+            found[name].append(box)
         return found
+
+    def _by_phrase(self, pixels: Pixels, name: str) -> list[Box]:
+        """A detector that reads a sentence and says which of its words a box is of. It is asked for one class at a
+        time: of several it may answer with words of two."""
+        inputs = self._inputs(f"{name.lower()}.", pixels)  # small letters and a full stop, as its model card says
+        (answer,) = self._processor.post_process_grounded_object_detection(
+            self._seen(inputs), inputs["input_ids"], threshold=SURE, target_sizes=[pixels.shape[:2]]
+        )
+        return _boxes(answer)
+
+    def _inputs(self, text: Any, pixels: Pixels) -> Any:
+        return self._processor(text=text, images=pixels, return_tensors="pt").to(self._device)
+
+    def _seen(self, inputs: Any) -> Any:
+        import torch
+
+        with torch.inference_mode():
+            return self._model(**inputs)
 
     def colour_of(self, pixels: Pixels, box: Box, name: str) -> str:
         """Which of ten colours CLIP sees in a box: the mean of three phrasings of each, against the crop."""
@@ -109,3 +135,10 @@ class Detection:
         picture = self._colours.pictures([self._prepare(crop)])[0]
         of_colours = of_colours / of_colours.norm(dim=1, keepdim=True)
         return COLOURS[int((of_colours @ picture).argmax())]
+
+
+def _boxes(answer: Mapping[str, Any]) -> list[Box]:
+    corners, sure = answer["boxes"].tolist(), answer["scores"].tolist()
+    return [
+        Box(left, top, right, bottom, score) for (left, top, right, bottom), score in zip(corners, sure, strict=True)
+    ]

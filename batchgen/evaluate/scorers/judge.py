@@ -30,7 +30,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from batchgen.errors import Infrastructure, Problem, Refused
-from batchgen.evaluate.scorer import Row, Score, asked
+from batchgen.evaluate.asked import asked
+from batchgen.evaluate.scorer import Row, Score
 from batchgen.evaluate.scores import About
 from batchgen.run import images
 from batchgen.run.images import Pixels

@@ -17,9 +17,22 @@ from batchgen.engines.device import on_device
 from batchgen.errors import Refused
 from batchgen.evaluate.scorers.loading import DTYPES, device_named, load_model
 from batchgen.evaluate.scorers.models import ModelFiles
+from batchgen.evaluate.scores import About
 
 
-def dtype_of(files: ModelFiles) -> str:
+def about(what: str, files: ModelFiles, template: str) -> About:
+    """Of a scorer that asks such a model, from 0 to 1. what: it is called so, with the model's name behind."""
+    return About(
+        scorer=f"{what}-{files.name}",
+        version="1",
+        weights_sha256=files.sha256,
+        low=0.0,
+        high=1.0,
+        settings={"model": files.name, "template": template, "dtype": _dtype_of(files)},
+    )
+
+
+def _dtype_of(files: ModelFiles) -> str:
     """As the model was published: half precision where its authors say so."""
     said = str(files.config.get("dtype") or files.config.get("torch_dtype"))
     return said if said in DTYPES else "float32"
@@ -34,7 +47,7 @@ class ImageTextModel:
         if not self.processor.chat_template:
             raise Refused(f"{files.name}: has no chat template, so that nobody knows how to ask it a question.")
         self.processor.tokenizer.padding_side = "left"  # the answer follows the last token
-        self.model = load_model(AutoModelForImageTextToText, files.directory, self.device, dtype_of(files))
+        self.model = load_model(AutoModelForImageTextToText, files.directory, self.device, _dtype_of(files))
 
     @on_device
     def first_tokens(self, pictures: Sequence[Image.Image], questions: Sequence[str]) -> Tensor:

@@ -6,6 +6,7 @@ Knows no architecture. Nothing is ever unpickled, and no code that comes with a 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,24 @@ def find_model(source: str) -> ModelFiles:
         converted = f" {pickled[0]} is no safetensors file: see jobs/convert_scorer.py." if pickled else ""
         raise Refused(f"{source}: is no model of transformers in safetensors (no {', '.join(missing)}).{converted}")
     return ModelFiles(name, directory)
+
+
+def refuse_without(files: ModelFiles, wanted: Sequence[str], origin: str) -> None:
+    """Raises Refused where files are missing beside the weights. origin: whose they are, an id on the hub or words.
+
+    Weights of a tuned model are published without its words often. Those of the hub lie in a cache, where nothing is
+    to be added: they are fetched into a directory first.
+    """
+    missing = [name for name in wanted if not (files.directory / name).exists()]
+    if not missing:
+        return
+    names = " ".join(missing)
+    how = f"hf download {origin} {names} --local-dir DIR" if "/" in origin else f"copy them from {origin}"
+    raise Refused(
+        f"{files.directory}: has weights and no {', '.join(missing)}, without which nobody knows how its pictures and "
+        f"words are to be prepared. Put them beside the weights, in a directory DIR of yours: {how}. Then name that "
+        "directory: --with SCORER=DIR"
+    )
 
 
 def _from_hub(source: str) -> Path:

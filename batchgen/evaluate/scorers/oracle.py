@@ -10,7 +10,8 @@ from typing import Any
 
 from batchgen.demo import oracle
 from batchgen.demo.reading import scene_of
-from batchgen.evaluate.scorer import Row, Score, asked
+from batchgen.evaluate.asked import asked
+from batchgen.evaluate.scorer import Row, Score
 from batchgen.evaluate.scores import About
 from batchgen.run.images import Pixels
 

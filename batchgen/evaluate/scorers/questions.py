@@ -19,7 +19,6 @@ from PIL import Image
 from batchgen.evaluate.scorer import Row, Score
 from batchgen.evaluate.scorers.models import find_model
 from batchgen.evaluate.scorers.vqa_score import USUAL
-from batchgen.evaluate.scores import About
 from batchgen.run.images import Pixels
 
 TEMPLATE = "{} Answer in one word."  # GenEval 2's
@@ -40,17 +39,10 @@ class Question:
 
 class Questions:
     def __init__(self, source: str | None, soft: bool) -> None:
-        from batchgen.evaluate.scorers.language import dtype_of
+        from batchgen.evaluate.scorers.language import about
 
         self._files, self._soft = find_model(source or USUAL), soft
-        self.about = About(
-            scorer=f"{'soft-' if soft else ''}questions-{self._files.name}",
-            version="1",
-            weights_sha256=self._files.sha256,
-            low=0.0,
-            high=1.0,
-            settings={"model": self._files.name, "template": TEMPLATE, "dtype": dtype_of(self._files)},
-        )
+        self.about = about("soft-questions" if soft else "questions", self._files, TEMPLATE)
 
     def load(self, device: str | None) -> None:
         from batchgen.evaluate.scorers.language import ImageTextModel

@@ -11,9 +11,9 @@ from typing import Any
 
 from PIL import Image
 
-from batchgen.evaluate.scorer import Row, Score, asked
+from batchgen.evaluate.asked import asked
+from batchgen.evaluate.scorer import Row, Score
 from batchgen.evaluate.scorers.models import find_model
-from batchgen.evaluate.scores import About
 from batchgen.run.images import Pixels
 
 TEMPLATE = 'Does this figure show "{}"? Please answer Yes or No.'
@@ -23,17 +23,10 @@ USUAL = "Qwen/Qwen3-VL-8B-Instruct"
 
 class VqaScore:
     def __init__(self, source: str | None) -> None:
-        from batchgen.evaluate.scorers.language import dtype_of
+        from batchgen.evaluate.scorers.language import about
 
         self._files = find_model(source or USUAL)
-        self.about = About(
-            scorer=f"vqascore-{self._files.name}",
-            version="1",
-            weights_sha256=self._files.sha256,
-            low=0.0,
-            high=1.0,
-            settings={"model": self._files.name, "template": TEMPLATE, "dtype": dtype_of(self._files)},
-        )
+        self.about = about("vqascore", self._files, TEMPLATE)
 
     def load(self, device: str | None) -> None:
         from batchgen.evaluate.scorers.language import ImageTextModel

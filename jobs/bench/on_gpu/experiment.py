@@ -20,9 +20,11 @@ BEGAN = time.perf_counter()
 sys.path[:0] = [str(Path(__file__).parents[up]) for up in (1, 3)]  # jobs/bench, and the batchgen beside it
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from batchgen.engines.environment import prepare_for_torch  # noqa: E402  before torch
+from batchgen.engines.environment import prepare_for_torch  # noqa: E402
+from batchgen.engines.quiet import quieten  # noqa: E402
 
-prepare_for_torch()
+prepare_for_torch()  # before torch, as the next
+quieten()
 
 import torch  # noqa: E402
 from on_gpu.model_in_hand import NO_T5, Model, Reference, rounded  # noqa: E402

@@ -41,7 +41,8 @@ fuzz: .venv/installed
 
 gpu: .venv/installed
 	$(BIN)/python -m pytest tests/gpu
-	$(BIN)/python jobs/bench/gpu.py
+	$(BIN)/python jobs/bench/gpu.py --part 1
+	$(BIN)/python jobs/bench/gpu.py --part 2
 
 bench: .venv/installed
 	$(BIN)/python jobs/bench/plan.py

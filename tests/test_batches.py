@@ -115,10 +115,10 @@ def test_seconds_are_without_those_of_compiling():
     class Compiling(Recorder):
         compile_seconds = 0.0
 
-        def denoise(self, todo, embeds):
+        def denoise(self, todo, embeds, prepared=None):
             time.sleep(0.5)
             self.compile_seconds += 0.5
-            return super().denoise(todo, embeds)
+            return super().denoise(todo, embeds, prepared)
 
     assert 0 < sum(outcome.seconds for outcome in render(rows("a", "b"), 2, Compiling())) < 0.4
 

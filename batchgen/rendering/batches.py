@@ -60,7 +60,6 @@ class Fits:
 class Batches:
     """Renders with one renderer and remembers, per size and passes, the largest batch that the device can hold now.
 
-
     threads: prepare the next batch while the device works at this one.
     """
 

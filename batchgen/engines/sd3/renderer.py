@@ -53,8 +53,8 @@ class SD3Renderer:
         if spec.model.vae_tiling:
             self.vae.enable_tiling()
         self.device = device_name(self.torch_device)
-        self._drawing = ThreadPoolExecutor(1, thread_name_prefix="noise")
         self.versions = versions() | {"attention": self.kernels.attention.name}
+        self._drawing = ThreadPoolExecutor(1, thread_name_prefix="noise")
 
     @property
     def compile_seconds(self) -> float | None:

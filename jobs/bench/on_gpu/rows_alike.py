@@ -38,16 +38,24 @@ def make_rows(side: int, count: int, steps: int, tokens: int, *, first: int = 0,
 
 
 def batch_alike(renderer: Any, side: int, batch_size: int, tokens: int) -> dict[str, bool]:
-    """Bit by bit: the same batch again, in another order, and its first row among others, in another place."""
-    rows = _of_all_scales(make_rows(side, batch_size, STEPS, tokens))
+    """Of made-up rows of this size."""
+    rows = make_rows(side, batch_size, STEPS, tokens)
     strangers = make_rows(side, batch_size, STEPS, tokens, first=500, negative="blurry")
-    latents = _latents(renderer, rows)
-    among = _latents(renderer, [*strangers[1:], rows[0]])
+    return embedded_alike(renderer, rows, renderer.encode(rows), strangers, renderer.encode(strangers))
+
+
+def embedded_alike(
+    renderer: Any, rows: Sequence[ImageRow], embeds: Sequence[Any], strangers: Sequence[ImageRow], theirs: Sequence[Any]
+) -> dict[str, bool]:
+    """Bit by bit: the same batch again, in another order, and its first row among others, in another place."""
+    rows = _of_all_scales(rows)
+    latents = renderer.denoise(rows, embeds)
+    among = renderer.denoise([*strangers[1:], rows[0]], [*theirs[1:], embeds[0]])
     return {
-        "again": torch.equal(latents, _latents(renderer, rows)),
-        "order": torch.equal(latents, _latents(renderer, rows[::-1]).flip(0)),
+        "again": torch.equal(latents, renderer.denoise(rows, embeds)),
+        "order": torch.equal(latents, renderer.denoise(rows[::-1], embeds[::-1]).flip(0)),
         "neighbours": torch.equal(latents[0], among[-1]),
-        "pixels": _same_pixels(renderer.decode(latents, [0]), renderer.decode(among, [batch_size - 1])),
+        "pixels": _same_pixels(renderer.decode(latents, [0]), renderer.decode(among, [len(rows) - 1])),
     }
 
 
@@ -57,7 +65,7 @@ def alone_difference(renderer: Any, side: int, batch_size: int, tokens: int) -> 
     A batch of another shape is computed by other kernels: why the shape is part of what decides an image.
     """
     rows = _of_all_scales(make_rows(side, batch_size, STEPS, tokens))
-    return _max_difference(_latents(renderer, rows)[0], _latents(renderer, rows[:1])[0])
+    return max_difference(_latents(renderer, rows)[0], _latents(renderer, rows[:1])[0])
 
 
 def texts_alike(renderer: Any, tokens: int) -> bool:
@@ -78,20 +86,27 @@ def like_pipeline(renderer: Any, pipe: Any, side: int, batch_size: int, tokens: 
     rows = make_rows(side, batch_size, STEPS, tokens)
     embeds = renderer.encode(rows)
     ours = renderer.denoise(rows, embeds)
+    theirs = by_pipe(pipe, rows, embeds, output_type="latent")
+    return {"identical": torch.equal(ours, theirs), "max_difference": max_difference(ours, theirs)}
+
+
+def by_pipe(pipe: Any, rows: Sequence[ImageRow], embeds: Sequence[Any], output_type: str) -> torch.Tensor:
+    """What diffusers' pipeline makes of rows of one bucket, whose texts are encoded already."""
+    row = rows[0]
     with torch.no_grad():
-        theirs = pipe(
-            prompt_embeds=_stacked(embeds, "positive", "text"),
-            pooled_prompt_embeds=_stacked(embeds, "positive", "pooled"),
-            negative_prompt_embeds=_stacked(embeds, "negative", "text"),
-            negative_pooled_prompt_embeds=_stacked(embeds, "negative", "pooled"),
-            height=side,
-            width=side,
-            num_inference_steps=STEPS,
-            guidance_scale=GUIDANCE,
+        images: torch.Tensor = pipe(
+            prompt_embeds=stacked(embeds, "positive", "text"),
+            pooled_prompt_embeds=stacked(embeds, "positive", "pooled"),
+            negative_prompt_embeds=stacked(embeds, "negative", "text"),
+            negative_pooled_prompt_embeds=stacked(embeds, "negative", "pooled"),
+            height=row.height,
+            width=row.width,
+            num_inference_steps=row.num_inference_steps,
+            guidance_scale=row.guidance_scale,
             generator=generators(rows),
-            output_type="latent",
+            output_type=output_type,
         ).images
-    return {"identical": torch.equal(ours, theirs), "max_difference": _max_difference(ours, theirs)}
+    return images
 
 
 def generators(rows: Sequence[ImageRow]) -> list[torch.Generator]:
@@ -108,7 +123,7 @@ def _latents(renderer: Any, rows: Sequence[ImageRow]) -> torch.Tensor:
     return latents
 
 
-def _stacked(embeds: Sequence[Any], side: str, part: str) -> torch.Tensor:
+def stacked(embeds: Sequence[Any], side: str, part: str) -> torch.Tensor:
     return torch.stack([getattr(getattr(row, side), part) for row in embeds])
 
 
@@ -116,5 +131,5 @@ def _same_pixels(ours: list[Any], theirs: list[Any]) -> bool:
     return all(x is not None and y is not None and np.array_equal(x, y) for x, y in zip(ours, theirs, strict=True))
 
 
-def _max_difference(one: torch.Tensor, other: torch.Tensor) -> float:
+def max_difference(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one.float() - other.float()).abs().max())

@@ -61,8 +61,3 @@ class Stopwatch:
         result = work()
         self.wait()
         return torch.cuda.max_memory_allocated(self.device), result
-
-    def matrix_product(self, side: int, dtype: torch.dtype, repeats: int = 30) -> float:
-        """TFLOP/s of a square product of random matrices: what this device can do at best. Zeros would run faster."""
-        left, right = (torch.randn(side, side, device=self.device, dtype=dtype) for _ in range(2))
-        return 2 * side**3 / self.median(lambda: left @ right, repeats, warm_ups=10) / 1e12

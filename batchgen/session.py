@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from batchgen.cluster.renderers import renderer_of, settled
 from batchgen.cost import measured
 from batchgen.cost.estimate import seconds_per_image
 from batchgen.cost.footprint import weights_of
@@ -172,15 +171,14 @@ def render_rest(run: Run, prepared: Prepared, console: Console, max_gpu_hours: f
     done = sum(shard.rows for plan in run.plans for shard in run.shards(plan) if shard.number in committed)
     if done == total:
         return 0
-    from batchgen.cluster.connection import check_room, connected, gpus_per_renderer, machines
+    from batchgen.cluster.connection import check_room, connected, with_renderers
     from batchgen.rendering.graph import render_missing
 
     job, missing = prepared.job, run.next_shard - len(committed)
     run.store.delete(SUCCESS)  # what it says is about to be no longer the whole truth
     tally = Tally(total, done, 0)
     with Display(tally, console) as display, connected(job.cluster):
-        each = renderer_of(job.cluster, gpus_per_renderer(job.cluster), weights_of(job))
-        job = job.with_renderers(settled(job.cluster.renderers, machines(), each, missing))
+        job = with_renderers(job, weights_of(job), missing)
         if note := check_room(job):
             display.note(note)
         render_missing(run, job, prepared.model, display, max_gpu_hours=max_gpu_hours)

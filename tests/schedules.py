@@ -229,7 +229,9 @@ def one_process():
     def connected(cluster):
         yield
 
-    connection = types.SimpleNamespace(connected=connected, check_room=lambda job: None)
+    connection = types.SimpleNamespace(
+        connected=connected, check_room=lambda job: None, with_renderers=lambda job, weights, shards: job
+    )
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setitem(sys.modules, "batchgen.rendering.graph", graph)
         patch.setitem(sys.modules, "batchgen.cluster.connection", connection)

@@ -25,7 +25,7 @@ import ray.data
 from ray.exceptions import RayError
 
 from batchgen.cluster.environment import address
-from batchgen.cluster.renderers import Room, cores
+from batchgen.cluster.renderers import Room, cores, renderer_of, settled
 from batchgen.cluster.watchdog import THREAD
 from batchgen.errors import BatchgenError, Infrastructure
 from batchgen.job import Cluster, Job
@@ -89,10 +89,12 @@ def gpus_per_renderer(cluster: Cluster) -> float:
     return 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
 
 
-def machines() -> list[Room]:
-    """What the nodes of the cluster have now."""
+def with_renderers(job: Job, weights: int, shards: int) -> Job:
+    """The job with as many renderers as it says, or as the cluster holds now. weights: bytes that each one loads."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Room(node.get("CPU", 0), node.get("GPU", 0), node.get("memory", 0)) for node in nodes]
+    machines = [Room(node.get("CPU", 0), node.get("GPU", 0), node.get("memory", 0)) for node in nodes]
+    each = renderer_of(job.cluster, gpus_per_renderer(job.cluster), weights)
+    return job.with_renderers(settled(job.cluster.renderers, machines, each, shards))
 
 
 def explain(error: RayError) -> BatchgenError:

@@ -14,6 +14,7 @@ from batchgen.job.file import load_job
 from batchgen.plan.graph import make_plan
 from batchgen.plan.preflight import prepare
 from batchgen.run.directory import commit
+from batchgen.run.ledger import Writer
 from batchgen.run.shard_file import Footer, build
 from tests.one_colour import commit_shard, picture
 
@@ -31,8 +32,9 @@ def run_of(folder: Path, shards: int, missing: int, images: int = 1) -> Path:
     path.write_text(yaml.safe_dump(values))
     run = make_plan(prepare(load_job(path)))[0]
     plan = run.plans[0]
-    for shard in run.shards(plan)[: shards - missing]:
-        commit_shard(run, plan, shard)
+    with Writer(run.store) as ledger:  # as a driver that was ended has left it
+        for shard in run.shards(plan)[: shards - missing]:
+            ledger.add(shard.number, commit_shard(run, plan, shard))
     return path
 
 

@@ -121,7 +121,7 @@ def test_blocks_add_what_they_added_before(sampling, pipe, make_row):
     (embeds,) = renderer.encode([row])
     text, pooled = embeds.positive.text[None], embeds.positive.pooled[None]
     sigmas, timesteps = renderer.schedule(row)
-    latents = renderer.noise([row], torch.float32, [torch.Generator("cpu").manual_seed(row.seed)])
+    latents = renderer.prepare([row]).drawn
     seen = {}
     with torch.inference_mode():
         for step, time in enumerate(timesteps):
@@ -149,7 +149,7 @@ def test_guidance_adds_the_last_difference(sampling, make_row):
         found = render(renderer, [row])
     without, with_text = halves[0].chunk(2)
     sigmas, _ = renderer.schedule(row)
-    noise = renderer.noise([row], torch.float32, [torch.Generator("cpu").manual_seed(row.seed)])
+    noise = renderer.prepare([row]).drawn
     first = noise + (sigmas[1] - sigmas[0]) * (without + 3.0 * (with_text - without))
     expected = first + (sigmas[2] - sigmas[1]) * (halves[1] + 2.0 * (with_text - without))
     assert torch.allclose(found, expected, atol=1e-5)

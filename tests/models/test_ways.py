@@ -10,7 +10,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Img2ImgPi
 
 from batchgen.engines.sd3.second_pass import TwoPassRenderer
 from batchgen.job import Refine
-from tests.models.test_parity import PROMPTS, call, generators, stacked
+from tests.models.test_parity import PROMPTS, call, stacked
 from tests.specs import with_sampling
 
 
@@ -97,10 +97,10 @@ def test_guidance_that_starts_later_is_plain_before(sampling, renderer, make_row
     embeds = whole.encode(rows)
     found = whole.denoise(rows, embeds)
     sampling(guidance_start=0.0)
-    latents = renderer.noise(rows, torch.float32, generators(rows))
     sigmas, timesteps = renderer.schedule(rows[0])
-    latents = renderer.loop(plain, embeds, latents, [], (sigmas[:3], timesteps[:2]))
-    assert torch.equal(found, renderer.loop(rows, embeds, latents, [], (sigmas, timesteps), first=2))
+    with torch.inference_mode():
+        latents = renderer.loop(plain, embeds, renderer.prepare(rows).drawn, [], (sigmas[:3], timesteps[:2]))
+        assert torch.equal(found, renderer.loop(rows, embeds, latents, [], (sigmas, timesteps), first=2))
 
 
 # --- schedules
@@ -170,13 +170,15 @@ def test_a_second_pass_is_the_image_to_image_pipelines(renderer, pipe, make_row,
     twice = TwoPassRenderer(renderer, renderer, refine)
     rows = rows_of(make_row, height=64, width=96, negative_prompt="grey")
     embeds = twice.encode(rows)
-    drawn = generators(rows)
-    first = renderer.denoise(rows, [one for one, _ in embeds], drawn)
+    noise = renderer.prepare(rows)
+    first = renderer.denoise(rows, [one for one, _ in embeds], noise)
     larger = torch.nn.functional.interpolate(first, size=(12, 18), mode="nearest-exact")
     image_to_image = StableDiffusion3Img2ImgPipeline(**pipe.components)
     image_to_image.set_progress_bar_config(disable=True)
     again, texts = twice.again(rows), [two for _, two in embeds]
-    theirs = call(image_to_image, again, texts, image=larger, strength=0.6, generator=drawn, output_type="latent")
+    theirs = call(
+        image_to_image, again, texts, image=larger, strength=0.6, generator=noise.generators, output_type="latent"
+    )
     ours = twice.denoise(rows, embeds)
     assert torch.equal(ours, theirs)
     assert twice.decode(ours, [0])[0].shape == (96, 144, 3)

@@ -137,7 +137,7 @@ def _victims(drivers: list[psutil.Popen], kind: str) -> list[psutil.Process]:
             names = {child: child.name() + " ".join(child.cmdline()[:1]) for child in children}
         except psutil.NoSuchProcess:
             continue
-        renderers = [child for child, name in names.items() if "ray::" in name and "IDLE" not in name]
+        renderers = [child for child, name in names.items() if "RenderShard" in name]  # not Ray's own agents
         if not renderers:
             continue  # it has only begun, or is at its end: nothing is at stake
         raylets = [child for child, name in names.items() if "raylet" in name]

@@ -47,6 +47,8 @@ gpu: .venv/installed
 bench: .venv/installed
 	$(BIN)/python jobs/bench/plan.py
 	$(BIN)/python jobs/bench/overhead.py
+	$(BIN)/python jobs/bench/overhead.py --slow-store --rounds 1
+	$(BIN)/python jobs/bench/compare.py
 	$(BIN)/python jobs/bench/demo_quality.py
 	$(BIN)/python jobs/bench/reuse.py --minutes 10
 	$(BIN)/python jobs/bench/intervals.py

@@ -12,6 +12,7 @@ import random
 import subprocess
 import sys
 import time
+import uuid
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -105,7 +106,7 @@ def _values(folder: Path, out: str) -> dict[str, Any]:
 
 def quiet_pixels(folder: Path) -> dict[str, str]:
     """Image → sha256 of its pixels, where nobody is killed."""
-    run = make_plan(prepare(job_from(_values(folder, f"memory://quiet/{folder.name}"))))[0]
+    run = make_plan(prepare(job_from(_values(folder, f"memory://quiet/{uuid.uuid4().hex}"))))[0]
     return _pixels(render_here(run).store)
 
 

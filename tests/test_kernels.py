@@ -211,3 +211,11 @@ def test_what_the_user_has_set_for_torch_stays(monkeypatch):
     environment.prepare_for_torch()
     assert "PYTORCH_ALLOC_CONF" not in os.environ
     assert os.environ[environment.CACHE] == "/mine"
+
+
+@pytest.mark.parametrize("model", [{"attention": "flash"}, {"kernels": "compiled_fp8", "dtype": "bfloat16"}])
+def test_a_setting_of_gpus_is_told_where_renderers_might_start_on_a_cpu(make_job, model):
+    said = "needs a GPU for each renderer: write cluster.num_gpus: 1"
+    assert any(said in line for line in prepare(make_job(["a"], model={"preset": "demo"} | model)).notices)
+    followed = make_job(["a"], model={"preset": "demo"} | model, cluster={"num_gpus": 1})
+    assert not any(said in line for line in prepare(followed).notices)

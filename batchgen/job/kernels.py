@@ -49,3 +49,13 @@ def _without_gpu(model: Model, num_gpus: float | None) -> Iterator[str]:
         yield f"model.attention: {model.attention} is a GPU's, and cluster.num_gpus is 0: write attention: auto."
     if model.kernels == "compiled_fp8":
         yield f"model.kernels: compiled_fp8 needs a GPU, and cluster.num_gpus is 0: {_COMPILED}"
+
+
+def gpu_notices(model: Model, num_gpus: float | None) -> Iterator[str]:
+    """What a plan says of GPUs' settings where renderers start on whatever there is: on a CPU they would be refused."""
+    if num_gpus is not None or model.defaults.gpu or model.preset == "fake":
+        return
+    asked = [f"model.attention: {model.attention}"] if model.attention != "auto" else []
+    asked += ["model.kernels: compiled_fp8"] if model.kernels == "compiled_fp8" else []
+    for setting in asked:
+        yield f"{setting} needs a GPU for each renderer: write cluster.num_gpus: 1, so that none starts without."

@@ -13,6 +13,7 @@ from pathlib import Path
 from batchgen.cluster import environment
 from batchgen.errors import Refusals, Refused
 from batchgen.job import LATER, LOOP, Job, Refine
+from batchgen.job.kernels import gpu_notices
 from batchgen.manifest import sources
 from batchgen.manifest.formats import SOURCE_ROWS
 from batchgen.manifest.sources import Sources
@@ -182,6 +183,7 @@ def try_out(store: Store) -> None:
 def _of_quantization(job: Job) -> Iterator[str]:
     """What is to be said of either model, once."""
     yield from dict.fromkeys(text for model in job.models for text in notices(model))
+    yield from gpu_notices(job.model, job.cluster.num_gpus)
 
 
 def _absolute(refine: Refine | None) -> Refine | None:

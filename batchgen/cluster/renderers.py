@@ -13,9 +13,7 @@ from pathlib import Path
 
 from batchgen.job import Cluster, Renderers
 
-PROCESS = (
-    1_500_000_000  # bytes that a process of torch, diffusers, Arrow and Ray takes beside weights: seen with the demo
-)
+PROCESS = 1_500_000_000  # bytes of a process of torch, diffusers, Arrow and Ray beside weights: seen with the demo
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,12 +94,10 @@ class Predictor:
     def _weights(self) -> tuple[int, int, int, int]:
         """Bytes of weights on the GPU while encoding, denoising and decoding, and of those that never leave it."""
         present = [name for name in TEXT_ENCODERS if name in self.shapes and self._is_used(name)]
-        encoders = sum(self._stored(name) for name in present)
         visiting = max(self._streamed(name) for name in present)
         transformer, vae = self._stored("transformer"), self._stored("vae")
         if self.model.offload == "none":
-            everything = encoders + transformer + vae
-            return everything, everything, everything, everything
+            return self.weights, self.weights, self.weights, self.weights
         if self.model.offload == "encoders":
             rest = transformer + vae
             return visiting + rest, rest, rest, rest

@@ -13,13 +13,13 @@ from typing import Any
 import pyarrow as pa
 
 from batchgen.errors import BatchgenError, Infrastructure
-from batchgen.evaluate.ahead import ahead
 from batchgen.evaluate.desk import Desk, Done, failed
 from batchgen.evaluate.scorer import Row, Scorer
 from batchgen.run import images
 from batchgen.run.damage import DAMAGED, found_damaged
 from batchgen.run.layout import data_path
 from batchgen.run.parquet import read_parquet
+from batchgen.run.reading import ahead
 from batchgen.storage.store import Store
 
 SHARDS_AHEAD = 2  # read while another is at work; a shard's pictures are some hundred megabytes at most

@@ -92,7 +92,8 @@ class Attempt:
         """Those that may have ended processes first, alone; then the others together."""
         only, deaths = self.renderer.only_device, self.history.row_deaths()
         for row in rows:
-            if self.history.fatal(row.image_id, only) and (died := deaths[row.image_id]):
+            if self.history.fatal(row.image_id, only):
+                died = deaths[row.image_id]
                 pending[row.image_id] = Failure("KILLS_WORKER", f"the process died {died} times at this row alone")
         by_id = {row.image_id: row for row in rows if row.image_id not in pending}
         alone = self.history.alone(list(by_id))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TypeVar
 
 READERS = 16
@@ -22,16 +22,20 @@ def in_order(
     items: Iterable[S], read: Callable[[S], T], readers: int = READERS, window: int | None = None
 ) -> Iterator[T]:
     """read() of each item, in their order, several at a time; only a window of them is held at once."""
-    window = window or readers * WINDOW
-    ahead: deque[Future[T]] = deque()
     with ThreadPoolExecutor(readers) as pool:
-        try:
-            for item in items:
-                ahead.append(pool.submit(read, item))
-                if len(ahead) >= window:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:  # nobody wants the rest, after an error or where the caller has seen enough
-            for waiting in ahead:
-                waiting.cancel()
+        yield from ahead(pool, read, items, window or readers * WINDOW)
+
+
+def ahead(pool: Executor, work: Callable[[S], T], items: Iterable[S], window: int) -> Iterator[T]:
+    """work() of each item, in their order. window: how many are at work or wait to be taken."""
+    waiting: deque[Future[T]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= window:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:  # nobody wants the rest, after an error or where the caller has seen enough
+        for future in waiting:
+            future.cancel()

@@ -12,6 +12,7 @@ import torch
 from batchgen.engines.sd3.second_pass import TwoPassRenderer
 from batchgen.errors import OutOfMemory
 from batchgen.job import Refine, Reuse
+from tests.models.test_sd3 import hooked, render
 from tests.specs import with_sampling
 
 BLOCKS, GUIDANCE = Reuse(blocks_every=2, start=0.0), Reuse(guidance_every=2, start=0.0)
@@ -29,19 +30,6 @@ def sampling(renderer, monkeypatch):
         return renderer
 
     return changed
-
-
-def render(renderer, rows):
-    return renderer.denoise(rows, renderer.encode(rows))
-
-
-@contextlib.contextmanager
-def hooked(module, hook):
-    handle = module.register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def calls_of(renderer, rows):

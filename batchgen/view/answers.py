@@ -30,7 +30,7 @@ from batchgen.view.marks import Marks
 from batchgen.view.pictures import Album, media_type
 from batchgen.view.table import Table, state
 
-TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
+TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 MOST_ROWS = 500  # in one answer
 BODY = 100_000  # bytes of a request
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}

@@ -4,25 +4,28 @@
 // a pixel; the wheel and the keys still move by pixels, and the bar follows when they rest.
 import { element } from "./asking.js";
 
-const MOST = 8_000_000, BLOCK = 100, AROUND = 1.0, HEADING = 34, GAP = 10, SIDE = 16;
+const MOST = 8_000_000, BLOCK = 100, AROUND = 1.0, HEADING = 34, SIDE = 16, NARROW = 176, WIDE = 320;
+export const GAP = 10;
 
 export class Grid {
-  // load(offset, limit, signal): items. draw(item, at): the element of one. tall, wide: of an item, in pixels.
+  // load(offset, limit, signal): items. draw(item, at): the element of one.
   constructor(scroller, canvas, { load, draw }) {
     Object.assign(this, { scroller, canvas, load, draw, groups: [], blocks: new Map(), shown: new Map() });
-    Object.assign(this, { top: 0, bar: 0, current: 0, perLine: 1, tall: 262, wide: 196, oneEach: false, complain: () => {} });
+    Object.assign(this, { top: 0, bar: 0, current: 0, perLine: 1, across: 0, complain: () => {}, laid: () => {} });
     scroller.addEventListener("scroll", () => this.scrolled());
     new ResizeObserver(() => this.resized()).observe(scroller);
   }
 
-  // Show other items. groups: [{title, count}] with null titles where there are none. oneEach: an item fills a line.
-  open(groups, tall, oneEach) {
+  // Show other items. groups: [{title, count}] with null titles where there are none. more: how much higher an item is
+  // than it is wide. across: of how many an item consists, if it fills a line.
+  open(groups, more, across) {
     for (const block of this.blocks.values()) block.stop?.abort();
     this.blocks.clear();
     this.clear();
-    Object.assign(this, { groups, tall, oneEach, count: groups.reduce((sum, group) => sum + group.count, 0) });
+    Object.assign(this, { groups, more, across, count: groups.reduce((sum, group) => sum + group.count, 0) });
     Object.assign(this, { top: 0, bar: 0, current: 0 });
     this.lay();
+    this.laid();
     this.scroller.scrollTop = 0;
     this.render();
   }
@@ -34,7 +37,13 @@ export class Grid {
 
   lay() {
     const room = this.scroller.clientWidth - 2 * SIDE + GAP;
-    this.perLine = this.oneEach ? 1 : Math.max(1, Math.floor(room / (this.wide + GAP)));
+    const beside = this.across || Math.max(1, Math.floor(room / (NARROW + GAP)));
+    this.wide = Math.min(Math.max(Math.floor(room / beside) - GAP, this.across ? NARROW : 0), WIDE);
+    this.tall = this.wide + this.more;
+    this.perLine = this.across ? 1 : beside;
+    this.canvas.style.setProperty("--wide", `${this.wide}px`);
+    this.canvas.style.setProperty("--tall", `${this.tall}px`);
+    this.canvas.style.width = this.across ? `max(100%, ${2 * SIDE + this.across * (this.wide + GAP) - GAP}px)` : "";
     let top = GAP, first = 0;
     for (const group of this.groups) {
       const lines = Math.ceil(group.count / this.perLine);
@@ -76,6 +85,7 @@ export class Grid {
     if (!this.groups.length) return;
     const before = this.perLine, at = this.current;
     this.lay();
+    this.laid();
     this.clear();
     if (before !== this.perLine) this.reveal(at);
     else this.render();
@@ -132,7 +142,7 @@ export class Grid {
       this.canvas.append(one);
     }
     one.style.top = `${place.top + shift}px`;
-    if (place.left !== undefined && !this.oneEach) one.style.left = `${place.left}px`;
+    if (place.left !== undefined && !this.across) one.style.left = `${place.left}px`;
   }
 
   made(item) {
@@ -183,12 +193,6 @@ export class Grid {
     if (top - HEADING < this.top) this.top = Math.max(0, top - HEADING - GAP);
     else if (top + this.tall + GAP > this.top + view) this.top = Math.min(this.furthest, top + this.tall + GAP - view);
     this.follow();
-  }
-
-  // By lines, which may be short at the end of a group.
-  down(lines) {
-    const aim = this.current + lines * this.perLine;
-    this.go(aim);
   }
 
   get page() { return Math.max(1, Math.floor(this.scroller.clientHeight / (this.tall + GAP))); }

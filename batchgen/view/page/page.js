@@ -3,11 +3,11 @@ import { about, ask, asked, byId, element, recall, remember, tell } from "./aski
 import { blurAbove, cell, line, showMarks, titleOf } from "./cell.js";
 import * as details from "./details.js";
 import * as filter from "./filter.js";
-import { Grid } from "./grid.js";
+import { GAP, Grid } from "./grid.js";
 import { listen } from "./keys.js";
 import * as saving from "./saving.js";
 
-const TALL = 262, BITS = "8", scroller = byId("scroller");
+const BELOW = 57, LINE = 46, BITS = "8", scroller = byId("scroller");
 let known = null, turn = 0, at = 0, columns = [];
 
 const grid = new Grid(scroller, byId("canvas"), {
@@ -41,7 +41,7 @@ async function show() {
     heads(beside() ? first.columns : []);
     at = 0;
     const all = groups?.map((group) => ({ title: `${asked.group}: ${titleOf(group.value)}`, count: group.count }));
-    grid.open(all ?? [{ title: null, count: first.count }], beside() ? TALL + 24 : TALL, beside());
+    grid.open(all ?? [{ title: null, count: first.count }], beside() ? LINE : BELOW, columns.length);
   } catch (error) {
     if (mine !== turn) return;
     byId("count").textContent = "";
@@ -55,9 +55,9 @@ function heads(names) {
   const box = byId("columns");
   box.hidden = !names.length;
   box.replaceChildren(...names.map((name) => element("div", name)));
-  box.style.gridAutoColumns = `${grid.wide}px`;
-  byId("canvas").style.width = names.length ? `max(100%, ${32 + names.length * (grid.wide + 10)}px)` : "";
 }
+
+grid.laid = () => { byId("columns").style.gridAutoColumns = `${grid.wide}px`; };
 
 function row() {
   const item = grid.item(grid.current);
@@ -74,7 +74,7 @@ function go(item, column = at) {
 
 // Scroll to the column that is chosen.
 function aside() {
-  const left = 16 + at * (grid.wide + 10);
+  const left = 16 + at * (grid.wide + GAP);
   if (left < scroller.scrollLeft) scroller.scrollLeft = left - 16;
   else if (left + grid.wide > scroller.scrollLeft + scroller.clientWidth) scroller.scrollLeft = left + grid.wide + 16 - scroller.clientWidth;
 }
@@ -145,7 +145,7 @@ const actions = {
 // In a dialog only its own keys hold.
 function isClosed(key) {
   if (byId("keys").open || byId("saving").open) return true;
-  return details.isOpen() && ["c", "s", "/", "f", "?"].includes(key);
+  return details.isOpen() && !["ArrowLeft", "ArrowRight", "Escape", "k", "d", "n", "b"].includes(key);
 }
 
 async function begin() {

@@ -104,7 +104,9 @@ class Viewer:
         return shown.details(self.table, number(values, "number", len(self.table)))
 
     def mark(self, values: dict[str, str]) -> dict[str, Any]:
-        row = self.table.take(np.array([number(values, "number", len(self.table))]), ["image_id", "status"]).to_pylist()[0]
+        row = self.table.take(
+            np.array([number(values, "number", len(self.table))]), ["image_id", "status"]
+        ).to_pylist()[0]
         if row["status"] != "ok":
             raise Refused("this image failed: there is no picture to keep.")
         label, _ = self.table.runs[self.table.run_of(int(values["number"]))]

@@ -1,4 +1,4 @@
-"""What the page asks to see: which rows, in which order, in which groups. Comes from anybody's browser; checked here."""
+"""What the page asks to see: which rows, in which order and groups. It comes from a browser, and is checked here."""
 
 from __future__ import annotations
 
@@ -50,8 +50,12 @@ class Asked:
     @property
     def words(self) -> str:
         """What chooses the rows, for people."""
-        near = "" if self.near is None else f"within {self.bits} bits of one picture"
-        parts = [self.where, self.search and f"prompt has {self.search!r}", self.marked and f"marked {self.marked}", near]
+        parts = [
+            self.where,
+            f"prompt has {self.search!r}" if self.search else "",
+            f"marked {self.marked}" if self.marked else "",
+            "" if self.near is None else f"within {self.bits} bits of one picture",
+        ]
         return " and ".join(filter(None, parts))
 
     @property

@@ -51,8 +51,8 @@ class Choices:
 
     def groups(self, asked: Asked) -> list[Group]:
         """In the order in which they come. Raises Refused where they are too many to be groups."""
-        column = self._table.column(asked.group)
-        encoded = column.take(pa.array(self.numbers(asked))).combine_chunks().dictionary_encode("encode")
+        column = _sortable(self._table.column(asked.group)).take(pa.array(self.numbers(asked)))
+        encoded = pc.dictionary_encode(column.combine_chunks(), null_encoding="encode")
         if len(encoded.dictionary) > MOST_GROUPS:
             raise Refused(
                 f"{asked.group} has {len(encoded.dictionary)} values, and at most {MOST_GROUPS} can be groups: order "

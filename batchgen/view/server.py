@@ -5,6 +5,7 @@ Knows addresses and sockets, and nothing of what is answered.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ def serve(
     port: 0 takes any that is free. host: of this machine, for others, who need the token in the address. Raises Refused
     where there is no run, or nothing can listen there.
     """
+    import duckdb  # noqa: F401 - before the first filter needs it
     import uvicorn
 
     from batchgen.view.answers import Viewer, app
@@ -45,10 +47,8 @@ def serve(
         )
         shown = f"[{host}]" if host and ":" in host else host or HERE
         ready(f"http://{shown}:{at}/" + (f"?token={token}" if token else ""))
-        try:
+        with contextlib.suppress(KeyboardInterrupt):  # the way to end it
             uvicorn.Server(config).run(sockets=[listener])
-        except KeyboardInterrupt:
-            pass  # the way to end it
     return 0 if viewer.marks.saved else sum(viewer.marks.counts().values())
 
 

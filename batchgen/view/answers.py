@@ -182,8 +182,8 @@ def _answer(check: Callable[[dict[str, str]], None], make: Callable[[dict[str, s
             values = await _values(request)
             await run_in_threadpool(check, values)
             return JSONResponse(await run_in_threadpool(make, values))
-        except Refused as error:
-            return JSONResponse({"error": str(error)}, 400)
+        except Refused as error:  # no error of the network: browsers would tell it their consoles
+            return JSONResponse({"error": str(error)})
         except BatchgenError as error:
             return JSONResponse({"error": str(error)}, 503)
 

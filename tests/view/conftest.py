@@ -27,21 +27,21 @@ class Client:
         names, addresses = names_of(listening)
         self.http = TestClient(Guard(app(viewer), names, addresses, token), base_url=ORIGIN, follow_redirects=False)
 
-    def get(self, what, status=200, **values):
+    def get(self, what, **values):
         answer = self.http.get(f"/api/{what}", params={"edition": self.edition} | values)
-        assert answer.status_code == status, answer.text
+        assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def rows(self, status=200, **values):
-        return self.get("rows", status, **({"offset": 0, "limit": 100} | values))
+    def rows(self, **values):
+        return self.get("rows", **({"offset": 0, "limit": 100} | values))
 
     def numbers(self, **values):
         return [row["number"] for row in self.rows(**values)["rows"]]
 
-    def post(self, path, status=200, **values):
+    def post(self, path, **values):
         body = {"edition": str(self.edition)} | values
         answer = self.http.post(f"/api/{path}", json=body, headers={"Origin": ORIGIN})
-        assert answer.status_code == status, answer.text
+        assert answer.status_code == 200, answer.text
         return answer.json()
 
 

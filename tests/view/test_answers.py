@@ -81,7 +81,7 @@ def test_an_expression_reaches_nothing_else(client, tmp_path, where):
     file.write_text("secret")
     one = client()
     before = sorted(tmp_path.rglob("*"))
-    said = one.rows(status=400, where=where.format(file=file))
+    said = one.rows(where=where.format(file=file))
     assert "cannot be used" in said["error"]
     assert sorted(tmp_path.rglob("*")) == before
     assert one.rows()["count"] == 16, "the server goes on"
@@ -90,7 +90,7 @@ def test_an_expression_reaches_nothing_else(client, tmp_path, where):
 def test_an_expression_ends(client, monkeypatch):
     monkeypatch.setattr(expression, "PATIENCE_S", 0.2)
     slow = "(select count(*) from range(100000000) a, range(1000000) b where a.range % 7 = b.range % 11) > 0"
-    assert "took more than" in client().rows(status=400, where=slow)["error"]
+    assert "took more than" in client().rows(where=slow)["error"]
 
 
 @pytest.mark.parametrize(
@@ -102,11 +102,11 @@ def test_an_expression_ends(client, monkeypatch):
     ],
 )  # fmt: skip
 def test_nonsense_is_refused(client, asked):
-    assert client().rows(status=400, **asked)["error"]
+    assert client().rows(**asked)["error"]
 
 
 def test_a_wrong_name_is_told_the_nearest(client):
-    assert "Nearest: guidance_scale" in client().rows(status=400, where="guidance > 3")["error"]
+    assert "Nearest: guidance_scale" in client().rows(where="guidance > 3")["error"]
 
 
 def test_order_and_groups(client):
@@ -130,7 +130,7 @@ def test_order_and_groups(client):
 
 def test_too_many_groups_are_refused(client, monkeypatch):
     monkeypatch.setattr("batchgen.view.choice.MOST_GROUPS", 5)
-    assert "at most 5" in client().get("groups", status=400, group="image_id")["error"]
+    assert "at most 5" in client().get("groups", group="image_id")["error"]
 
 
 def test_cells_stand_side_by_side_with_one_seed(client):
@@ -180,7 +180,7 @@ def test_failures_and_strange_prompts(client):
     details = one.get("details", number=failed["number"])
     assert details["code"] is None
     assert "error_message" in dict(details["facts"])
-    assert "nothing is like it" in one.rows(status=400, near=failed["number"])["error"]
+    assert "nothing is like it" in one.rows(near=failed["number"])["error"]
     assert one.http.get("/").headers["content-type"].startswith("text/html")
     assert "onerror" not in one.http.get("/").text
 
@@ -241,7 +241,7 @@ def test_a_run_that_is_not_finished_shows_what_is_committed(client, make_job):
         commit_shard(run, plan, shard, failed=[True, False, False, False])
     assert one.rows()["count"] == 4, "until the page is loaded again"
     assert one.http.get("/").status_code == 200
-    assert "load it again" in one.rows(status=400)["error"], "of a page that was loaded before"
+    assert "load it again" in one.rows()["error"], "of a page that was loaded before"
     one.edition = one.get("about")["edition"]
     assert one.rows()["count"] == 12
     assert one.rows(where="status = 'failed'")["count"] == 2

@@ -14,7 +14,7 @@ export function element(kind, text, name) {
 
 async function answered(response) {
   const said = await response.json().catch(() => ({ error: `the server answered ${response.status}` }));
-  if (!response.ok) throw new Error(said.error || `the server answered ${response.status}`);
+  if (!response.ok || said.error) throw new Error(said.error || `the server answered ${response.status}`);
   return said;
 }
 

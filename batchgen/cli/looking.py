@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -29,14 +31,14 @@ def view(
     blur_above: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Blur pictures whose score of NSFW is above this.")
     ] = None,
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it in a browser.")] = True,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
 ) -> None:
     """Look at runs in a browser: a grid to filter, compare and mark. Ctrl-C ends it."""
     from batchgen.view.server import serve
 
     def ready(url: str) -> None:
         say(console(), f"{url}  (Ctrl-C ends it)")
-        if browser:
+        if not no_browser and _has_screen():  # without one, Python would look for a browser of the terminal
             import webbrowser
 
             webbrowser.open(url)
@@ -45,3 +47,7 @@ def view(
         unsaved = serve(outs, ready, port=port, host=host, blur_above=blur_above)
         if unsaved:
             say(console(), f"note: {unsaved} marks are gone; none of them is in a selection.")
+
+
+def _has_screen() -> bool:
+    return sys.platform in ("darwin", "win32") or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())

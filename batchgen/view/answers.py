@@ -20,13 +20,12 @@ from starlette.routing import Route
 
 from batchgen.errors import BatchgenError, Refused
 from batchgen.run.directory import Run
-from batchgen.view import marks as marking
 from batchgen.view import shown
 from batchgen.view.asked import Asked, number
 from batchgen.view.choice import Choices
 from batchgen.view.held import Held
 from batchgen.view.lines import NONE, Lines, lines
-from batchgen.view.marks import Marks
+from batchgen.view.marks import Marks, select
 from batchgen.view.pictures import Album, media_type
 from batchgen.view.table import Table, state
 
@@ -110,14 +109,14 @@ class Viewer:
         if row["status"] != "ok":
             raise Refused("this image failed: there is no picture to keep.")
         label, _ = self.table.runs[self.table.run_of(int(values["number"]))]
-        self.marks.set(label, row["image_id"], values.get("mark", ""))
+        self.marks.put(label, row["image_id"], values.get("mark", ""))
         return {"marks": self.marks.counts()}
 
     def select(self, values: dict[str, str]) -> dict[str, Any]:
         asked = self._asked(values)
         all_shown = values.get("what") == "shown"
         shown_rows = self.choices.numbers(asked) if all_shown else None
-        saved = marking.select(self.table, self.marks, values.get("name", ""), shown_rows, asked.words)
+        saved = select(self.table, self.marks, values.get("name", ""), shown_rows, asked.words)
         return {"saved": saved}
 
     def picture(self, key: str, shard: int, image_id: str, small: bool) -> Response:

@@ -99,8 +99,8 @@ class Choices:
         at = pa.array(numbers)
         taken = pa.table({name: column.take(at) for name, column in columns.items()} | {"place": np.arange(len(at))})
         order = [(f"{at}", direction) for at, (_, direction) in enumerate(keys)]
-        sorted_at = pc.sort_indices(taken, sort_keys=[*order, ("place", "ascending")])
-        return numbers[sorted_at.to_numpy()]
+        places: Numbers = pc.sort_indices(taken, sort_keys=[*order, ("place", "ascending")]).to_numpy()
+        return numbers[places]
 
 
 def _sortable(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -33,7 +33,7 @@ class Marks:
     def of(self, run: str, image_id: str) -> str:
         return self._marks.get((run, image_id), "")
 
-    def set(self, run: str, image_id: str, mark: str) -> None:
+    def put(self, run: str, image_id: str, mark: str) -> None:
         """mark: one of MARKS, or nothing."""
         if mark not in ("", *MARKS):
             raise Refused(f"{mark!r} is no mark.")
@@ -82,8 +82,16 @@ def select(table: Table, marks: Marks, name: str, shown: Numbers | None = None, 
     for place, (label, run) in enumerate(table.runs):
         first, end = table.span(place)
         ids = rows["image_id"].filter((numbers >= first) & (numbers < end) & ok).to_pylist()
-        chosen = {"planned": end - first, "chosen": len(ids), "images": len(ids), "image_ids": tuple(ids)}
-        selections.append((label, run, Selection(name=name, where=where, dedupe=None, **chosen)))
+        selection = Selection(
+            name=name,
+            where=where,
+            dedupe=None,
+            planned=end - first,
+            chosen=len(ids),
+            images=len(ids),
+            image_ids=tuple(ids),
+        )
+        selections.append((label, run, selection))
     for _, run, selection in selections:
         save(run, selection)
     marks.saved = True

@@ -7,6 +7,7 @@ and where others can reach the server at all, a token is asked for. Knows nothin
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import secrets
 import socket
@@ -29,8 +30,8 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "X-Frame-Options": "DENY",
 }
+NEW = (0, "a new cookie")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-COOKIE = "batchgen_view"
 
 
 class Guard:
@@ -39,12 +40,13 @@ class Guard:
 
     def __init__(self, app: ASGIApp, hosts: Collection[str], addresses: bool = False, token: str | None = None) -> None:
         self._app, self._hosts, self._addresses, self._token = app, set(hosts), addresses, token
+        self._cookie = cookie_of(token or "")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         status, why = self._refusal(scope)
-        new = status == 0 and why == COOKIE
+        new = (status, why) == NEW
 
         async def sent(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -52,14 +54,14 @@ class Guard:
                 headers.update(HEADERS)
                 headers.setdefault("Cache-Control", "no-store")
                 if new:
-                    headers.append("Set-Cookie", f"{COOKIE}={self._token}; Path=/; HttpOnly; SameSite=Strict")
+                    headers.append("Set-Cookie", f"{self._cookie}={self._token}; Path=/; HttpOnly; SameSite=Strict")
             await send(message)
 
         answer = PlainTextResponse(why, status) if status else self._app
         await answer(scope, receive, sent)
 
     def _refusal(self, scope: Scope) -> tuple[int, str]:
-        """Status and reason; status 0: it may be answered, with a new cookie if the reason says so."""
+        """Status and reason; status 0: it may be answered; NEW: with a new cookie."""
         headers = Headers(scope=scope)
         host = headers.getlist("host")
         if len(host) != 1 or not self._is_ours(host[0]):
@@ -73,10 +75,17 @@ class Guard:
         if scope["path"] == "/" and scope["method"] == "GET":
             said = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
             if self._is_token(said):
-                return 0, COOKIE
-        if self._is_token(_cookie(headers)):
+                return NEW
+        if self._is_token(self._said(headers)):
             return 0, ""
         return 401, "Open the address that batchgen view printed, with its token.\n"
+
+    def _said(self, headers: Headers) -> str:
+        try:
+            found = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
+        except CookieError:
+            return ""
+        return found.value if found else ""
 
     def _is_token(self, said: str) -> bool:
         return secrets.compare_digest(said.encode(), (self._token or "").encode())
@@ -89,12 +98,9 @@ class Guard:
         return name in self._hosts or (self._addresses and _is_address(name))
 
 
-def _cookie(headers: Headers) -> str:
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""
+def cookie_of(token: str) -> str:
+    """The name of its cookie: browsers do not tell the ports of a machine apart, and two servers may run there."""
+    return "batchgen_view_" + hashlib.sha256(token.encode()).hexdigest()[:8]
 
 
 def _is_address(name: str) -> bool:

@@ -86,7 +86,8 @@ def pieces_of(run: Run) -> list[Piece]:
     """In the order of the plan; none of them is empty."""
     said = Success.read(run) if proven(run) else None
     if said is None:
-        return [InMemory(table) for table in metadata(run, run.committed()) if len(table)]
+        sizes = run.stored()
+        return [InMemory(table) for table in metadata(run, set(sizes), sizes) if len(table)]
     parts = in_order(said.metadata, lambda part: list(_groups(run, part.path)))
     return [piece for pieces in parts for piece in pieces if piece.rows]
 

@@ -27,7 +27,7 @@ STRANGE = [
 
 def test_rows_come_by_their_numbers(client):
     one = client(prompts=30)
-    ids = Results(one.viewer.table.runs[0][1].store.url).to_pandas()["image_id"].tolist()
+    ids = Results(one.viewer.opened.table.runs[0][1].store.url).to_pandas()["image_id"].tolist()
     assert one.get("about")["rows"] == 60
     whole = one.rows()
     assert [row["id"] for row in whole["rows"]] == ids
@@ -55,7 +55,7 @@ def test_rows_come_by_their_numbers(client):
 )  # fmt: skip
 def test_a_filter_sees_what_select_sees(client, asked, chosen):
     one = client(prompts=12)
-    rows = table_of(one.viewer.table.runs[0][1])
+    rows = table_of(one.viewer.opened.table.runs[0][1])
     assert one.numbers(**asked) == rows.index[chosen(rows)].tolist()
 
 
@@ -111,7 +111,7 @@ def test_a_wrong_name_is_told_the_nearest(client):
 
 def test_order_and_groups(client):
     one = client(prompts=9)
-    rows = table_of(one.viewer.table.runs[0][1])
+    rows = table_of(one.viewer.opened.table.runs[0][1])
     down = rows.sort_values("score_oracle", ascending=False, kind="stable").index.tolist()
     assert one.numbers(order="score_oracle", descending="1") == down
     grouped = rows.sort_values(["category", "score_oracle"], kind="stable").index.tolist()
@@ -123,7 +123,7 @@ def test_order_and_groups(client):
     assert [group["value"] for group in one.get("groups", group="settings")["groups"]] == [
         rows["settings"][0][:299] + "…"
     ]
-    for name in one.viewer.table.types:
+    for name in one.viewer.opened.table.types:
         assert len(one.numbers(order=name)) == 18
         assert len(one.numbers(order=name, group=name, descending="1")) == 18
 
@@ -162,7 +162,7 @@ def test_several_runs_are_one_table(client, scored):
 
 def test_near_duplicates_are_those_of_brute_force(client):
     one = client(prompts=12)
-    rows = table_of(one.viewer.table.runs[0][1])
+    rows = table_of(one.viewer.opened.table.runs[0][1])
     hashes = [int(text, 16) for text in rows["phash"]]
     for bits in (0, 20, 30, 64):
         distances = [bin(hashes[5] ^ value).count("1") for value in hashes]
@@ -189,7 +189,7 @@ def test_details_are_all_that_show_knows(client):
     from batchgen.look import show
 
     one = client()
-    run = one.viewer.table.runs[0][1]
+    run = one.viewer.opened.table.runs[0][1]
     row = one.rows(offset=3, limit=1)["rows"][0]
     said = one.get("details", number=3)
     known = Results(run.store.url).row(row["id"])
@@ -211,7 +211,7 @@ def test_pictures_are_small_or_as_stored(client):
     one = client()
     row = one.rows()["rows"][0]
     whole, small = (one.http.get(f"/{size}/{row['picture']}") for size in ("whole", "small"))
-    results = Results(one.viewer.table.runs[0][1].store.url)
+    results = Results(one.viewer.opened.table.runs[0][1].store.url)
     assert whole.content == results.stored(results.row(row["id"]))["image"][0].as_py()["bytes"]
     assert whole.headers["content-type"] == "image/png"
     assert small.headers["content-type"] == "image/jpeg"

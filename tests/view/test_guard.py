@@ -4,10 +4,11 @@ import pytest
 
 from batchgen.evaluate.labels import labelled
 from batchgen.view.answers import Viewer
-from batchgen.view.guard import COOKIE, names_of
+from batchgen.view.guard import cookie_of, names_of
 from tests.view.conftest import ORIGIN, Client
 
 TOKEN = "a-token-of-some-length"
+COOKIE = cookie_of(TOKEN)
 
 
 @pytest.fixture

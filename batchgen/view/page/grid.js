@@ -4,7 +4,7 @@
 // a pixel; the wheel and the keys still move by pixels, and the bar follows when they rest.
 import { element } from "./asking.js";
 
-const MOST = 8_000_000, BLOCK = 100, AROUND = 1.0, HEADING = 34, SIDE = 16, NARROW = 176, WIDE = 320;
+const MOST = 8_000_000, BLOCK = 100, AROUND = 1.0, HEADING = 34, SIDE = 16, NARROW = 160, WIDE = 320;
 export const GAP = 10;
 
 export class Grid {

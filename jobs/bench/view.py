@@ -183,7 +183,7 @@ class Server:
 
     def end(self) -> None:
         self.process.send_signal(signal.SIGINT)
-        self.process.wait()
+        self.process.communicate()
 
 
 def asked(rows: int) -> dict[str, Callable[[Server], Any]]:

@@ -147,6 +147,28 @@ def test_cells_stand_side_by_side_with_one_seed(client):
     assert one.get("lines", offset=0, limit=10, where="false") == {"count": 0, "images": 0, "columns": [], "rows": []}
 
 
+def test_a_prompt_that_repeats_with_its_seed_has_a_line_for_each_time(client, make_job):
+    rows = [{"prompt": text, "seed": 7} for text in ("a", "a", "b")]
+    run = render_here(make_plan(prepare(make_job(rows, sweep={"guidance_scale": [1.0, 4.5]})))[0])
+    said = client(run).get("lines", offset=0, limit=10)
+    assert [[row["prompt"] for row in line] for line in said["rows"]] == [["a", "a"], ["a", "a"], ["b", "b"]]
+    assert len({row["id"] for line in said["rows"] for row in line}) == 6
+
+
+def test_rows_of_many_pieces_come_in_the_order_that_is_asked_for(client, monkeypatch):
+    monkeypatch.setattr("batchgen.finalize.proof.ROWS_PER_PART", 5)
+    one = client(prompts=11)
+    rows = table_of(one.viewer.opened.table.runs[0][1])
+    assert len(one.viewer.opened.table._pieces) == 5
+    down = rows.sort_values("seed", ascending=False, kind="stable")
+    found = one.rows(order="seed", descending="1")["rows"]
+    assert [row["id"] for row in found] == down["image_id"].tolist()
+    assert [row["seed"] for row in found] == [str(seed) for seed in down["seed"]]
+    assert [dict(one.get("details", number=n)["facts"])["image_id"] for n in (4, 5, 21)] == [
+        rows["image_id"][n] for n in (4, 5, 21)
+    ]
+
+
 def test_several_runs_are_one_table(client, scored):
     one = client(scored(prompts=4), scored(prompts=6, out="other", scores=False, sweep={}))
     about = one.get("about")

@@ -115,6 +115,11 @@ def test_it_marks_and_tells_all_by_keys(url, run, tmp_path):
             "text('marks') === '3 kept, 1 dropped'",
             Press("k"),
             "text('marks') === '2 kept, 1 dropped'",
+            Press("ArrowRight"),
+            Press("Enter"),
+            f"text('prompt') === {json.dumps(STRANGE[1])} && document.querySelectorAll('#facts tr').length > 20",
+            ("inside", "document.querySelectorAll('#prompt *').length"),
+            Press("Escape"),
             Press("s"),
             (None, "byId('name').value = 'mine'; byId('do-save').click()"),
             "text('saved').startsWith('mine: 2 images of run')",
@@ -126,6 +131,7 @@ def test_it_marks_and_tells_all_by_keys(url, run, tmp_path):
         ],
     )
     assert said["prompts"][:2] == STRANGE[:2]
+    assert said["inside"] == 0, "a prompt is text, and no part of the page"
     assert "\\u202e turned" in said["prompts"][2]
     assert (said["blurred"], said["shown"], said["title"]) == ("blur(18px)", "none", "run – batchgen view")
     kept = read_selection(run, "mine").image_ids
@@ -229,7 +235,7 @@ def test_the_token_leaves_the_address(run, tmp_path):
 
 
 def test_it_scrolls_further_than_a_browser_can(tmp_path):
-    out = make(Path(tmp_path), 30_000)
+    out = make(Path(tmp_path), 50_000)
     under = "document.elementFromPoint(100, 500).closest('.cell')"
     number = f"Number({under}.dataset.number)"
     current = "document.querySelector('.cell.current')"
@@ -251,18 +257,18 @@ def test_it_scrolls_further_than_a_browser_can(tmp_path):
                 "await new Promise((done) => setTimeout(() => done(true), 400))",
                 ("rested", number),
                 Press("End"),
-                f"{current}?.dataset.number === '29999'",
+                f"{current}?.dataset.number === '49999'",
                 f"{current}.getBoundingClientRect().bottom <= innerHeight",
                 ("cells", "document.querySelectorAll('.cell').length"),
                 Press("ArrowUp"),
-                f"{current}?.dataset.number === '29998'",
+                f"{current}?.dataset.number === '49998'",
                 Press("Home"),
                 f"{current}?.dataset.number === '0'",
                 "at.scrollTop === 0",
             ],
         )
     assert said["tall"] == 8_000_000
-    assert 14_500 < said["middle"] < 15_500
+    assert 24_500 < said["middle"] < 25_500
     assert 1 <= said["lower"] - said["middle"] <= 3, "the wheel moves by pixels"
     assert said["rested"] == said["lower"], "nothing moves when the bar finds its place"
     assert said["cells"] < 30

@@ -30,6 +30,7 @@ SETTINGS = (
     "lock_configuration = true",
 )
 SHOWN, LINE = 5, 110  # of columns: how many are near enough, and letters of a line
+_RUNNING = set["duckdb.DuckDBPyConnection"]()
 
 
 @contextmanager
@@ -47,6 +48,7 @@ def matching(table: pa.Table, where: str, columns: Sequence[str] = ()) -> Iterat
             connection.execute(f"SET {setting}")
         watch = threading.Timer(PATIENCE_S, connection.interrupt)
         watch.start()
+        _RUNNING.add(connection)
         try:
             # A relation takes one expression and no statement: nothing can be closed, ended or commented out in it.
             yield connection.table(TABLE).filter(duckdb.SQLExpression(where))
@@ -60,7 +62,14 @@ def matching(table: pa.Table, where: str, columns: Sequence[str] = ()) -> Iterat
                 "quotes: cell = 'default'."
             ) from error
         finally:
+            _RUNNING.discard(connection)
             watch.cancel()
+
+
+def stop() -> None:
+    """End all expressions of this process, as if they had taken too long: whoever asked is about to leave."""
+    for connection in _RUNNING.copy():
+        connection.interrupt()
 
 
 def _what_there_is(said: str, columns: Sequence[str]) -> str:

@@ -97,9 +97,9 @@ class Choices:
             keys = [(asked.order, "descending")]
         columns = {f"{at}": _sortable(self._table.column(name)) for at, (name, _) in enumerate(keys)}
         at = pa.array(numbers)
-        taken = pa.table({name: column.take(at) for name, column in columns.items()} | {"place": np.arange(len(at))})
+        taken = pa.table({name: column.take(at) for name, column in columns.items()})
         order = [(f"{at}", direction) for at, (_, direction) in enumerate(keys)]
-        places: Numbers = pc.sort_indices(taken, sort_keys=[*order, ("place", "ascending")]).to_numpy()
+        places: Numbers = pc.sort_indices(taken, sort_keys=order).to_numpy()  # which is stable
         return numbers[places]
 
 

@@ -22,6 +22,9 @@ class Held(Generic[T]):
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, Future[T]] = OrderedDict()
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._kept
+
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """What make() returned for this key, now or before. What it raises is not kept."""
         with self._lock:

@@ -25,7 +25,7 @@ from batchgen.view.pieces import REPEATED, Piece, pieces_of, state_of
 
 Numbers = npt.NDArray[np.int64]
 MOST_BYTES = 600_000_000  # of columns that are kept
-READERS = 4
+READERS = 8  # on an object store, reading is mostly waiting
 TEXT = pa.string()
 DICTIONARY = pa.dictionary(pa.int32(), TEXT)
 
@@ -64,13 +64,15 @@ class Table:
         if not len(numbers):
             return pa.table({name: pa.array([], self.types[name]) for name in names})
         of = np.searchsorted(self._starts, numbers, side="right") - 1
-        found, places = [], []
-        for at in np.unique(of):
-            here = np.flatnonzero(of == at)
+        places = [np.flatnonzero(of == at) for at in np.unique(of)]
+
+        def read(here: Numbers) -> pa.Table:
+            at = int(of[here[0]])
             inside = pa.array(numbers[here] - self._starts[at])
-            found.append(pa.table({name: self._chunk(int(at), name).take(inside) for name in names}))
-            places.append(here)
-        return pa.concat_tables(found).take(pa.array(np.argsort(np.concatenate(places))))
+            return pa.table({name: chunk.take(inside) for name, chunk in self._chunks(at, names).items()})
+
+        found = pa.concat_tables(in_order(places, read, READERS))
+        return found.take(pa.array(np.argsort(np.concatenate(places))))
 
     def row(self, number: int) -> dict[str, Any]:
         """All of one row, as a run's own table has it."""
@@ -92,6 +94,16 @@ class Table:
         self.types[name] = kind
         self._made[name] = make
 
+    def _chunks(self, at: int, names: Sequence[str]) -> dict[str, pa.Array]:
+        """Some columns of a piece; those that are not here yet are read together."""
+        piece = self._pieces[at][1]
+        there = set(piece.schema.names) - self._made.keys()
+        if missing := [name for name in names if name in there and (at, name) not in self._columns]:
+            read = piece.read(missing)
+            for name in missing:
+                self._columns.get((at, name), partial(_as, read[name], self.types[name]))
+        return {name: self._chunk(at, name) for name in names}
+
     def _chunk(self, at: int, name: str) -> pa.Array:
         return self._columns.get((at, name), lambda: self._read(at, name))
 
@@ -99,12 +111,7 @@ class Table:
         if name in self._made:
             return self._made[name](at)
         piece, kind = self._pieces[at][1], self.types[name]
-        if name not in piece.schema.names:
-            return pa.nulls(piece.rows, kind)
-        column = piece.read([name])[name].combine_chunks()
-        if kind == DICTIONARY:
-            return column if column.type == kind else column.cast(TEXT).dictionary_encode()
-        return _as(column, kind)
+        return _as(piece.read([name])[name], kind) if name in piece.schema.names else pa.nulls(piece.rows, kind)
 
     def _label(self, at: int) -> pa.Array:
         place, piece = self._pieces[at]
@@ -155,9 +162,12 @@ def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
         return TEXT
 
 
-def _as(column: pa.Array, kind: pa.DataType) -> pa.Array:
+def _as(chunks: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
+    column = chunks.combine_chunks()
     if column.type == kind:
         return column
+    if kind == DICTIONARY:
+        return column.cast(TEXT).dictionary_encode()
     try:
         return column.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # a list, where another run has a number

@@ -1,7 +1,10 @@
 """`batchgen view` says what is in its way, and ends as it should."""
 
 import socket
+import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlencode
 
 from typer.testing import CliRunner
 
@@ -32,6 +35,20 @@ def test_it_listens_on_this_machine_alone_and_ends_quietly(usual):
         assert url.startswith("http://127.0.0.1:")
         with urllib.request.urlopen(url) as answer:
             assert b"<title>batchgen view</title>" in answer.read()
+
+
+def test_it_ends_at_once_while_an_expression_is_looked_at(usual):
+    slow = "(select count(*) from range(100000000) a, range(1000000) b where a.range % 7 = b.range % 11) > 0"
+    with ThreadPoolExecutor(1) as pool:
+        with served(usual.store.url) as url:
+            query = urlencode({"where": slow, "edition": 1, "offset": 0, "limit": 1})
+            waiting = pool.submit(urllib.request.urlopen, f"{url}api/rows?{query}", timeout=60)
+            time.sleep(1.5)
+            assert not waiting.done()
+            began = time.monotonic()
+        assert time.monotonic() - began < 15
+        with waiting.result() as answer:
+            assert b"error" in answer.read()
 
 
 def test_each_server_for_others_has_a_token_of_its_own(usual, monkeypatch):

@@ -30,6 +30,7 @@ function complain(error) {
 // Ask for the first rows, and with them how many there are.
 async function show() {
   const mine = ++turn;
+  byId("group").disabled = beside(); // lines have no headings
   byId("count").textContent = "…";
   try {
     const groups = !beside() && asked.group ? (await ask("groups", {})).groups : null;
@@ -90,8 +91,10 @@ async function mark(name) {
     return;
   }
   one.mark = said;
-  grid.redraw(grid.current);
+  const place = grid.current;
+  grid.redraw(place);
   if (details.isOpen()) details.showMark(one);
+  if (asked.marked) show().then(() => grid.go(place)).catch(complain); // it may be one of them no more
 }
 
 function alike() {

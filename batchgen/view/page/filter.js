@@ -31,14 +31,24 @@ export function update() {
   byId("descending").disabled = !asked.order;
   for (const chip of byId("chips").children) {
     const of = CHIPS.find(([name]) => name === chip.dataset.name);
-    const on = of ? Object.entries(of[1]).every(([name, value]) => asked[name] === value) : true;
+    if (!of) continue;
+    const on = Object.entries(of[1]).every(([name, value]) => asked[name] === value);
     chip.setAttribute("aria-pressed", String(on));
   }
+  alike();
+}
+
+// Of one picture's near duplicates: in how many bits they may differ, and the way back.
+function alike() {
   byId("near")?.remove();
   if (asked.near === "") return;
-  const chip = element("button", `within ${asked.bits} bits of one picture  ×`);
-  Object.assign(chip, { id: "near" });
-  chip.addEventListener("click", () => change({ near: "", bits: "" }));
+  const chip = element("label", "within "), bits = element("input"), back = element("button", "×");
+  Object.assign(bits, { id: "bits", type: "number", min: 0, max: 64, value: asked.bits });
+  bits.addEventListener("change", () => bits.reportValidity() && change({ bits: bits.value || "0" }));
+  back.addEventListener("click", () => change({ near: "", bits: "" }));
+  back.title = "all pictures";
+  chip.id = "near";
+  chip.append(bits, " bits of one picture ", back);
   byId("chips").append(chip);
 }
 

@@ -62,6 +62,8 @@ class Choices:
         return [Group(value, int(count)) for value, count in zip(encoded.dictionary.to_pylist(), counts, strict=True)]
 
     def _find(self, asked: Asked) -> Numbers:
+        if not len(self._table):  # nothing is committed yet, and no column is known
+            return np.array([], np.int64)
         if asked != asked.ungrouped:
             return self._sorted(self.numbers(asked.ungrouped), asked)
         numbers = self._where(asked.where) if asked.where else np.arange(len(self._table))

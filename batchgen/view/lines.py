@@ -34,6 +34,8 @@ class Lines:
 
 def lines(table: Table, numbers: Numbers) -> Lines:
     """In the order of the first row of each line."""
+    if not len(numbers):
+        return Lines((), np.empty((0, 0), np.int64))
     names = [name for name in ("cell", "seed", RENDERED, OWN) if name in table.types]
     at = pa.array(numbers)
     rows = pd.DataFrame({name: table.column(name).take(at).to_pandas() for name in names})
@@ -44,7 +46,7 @@ def lines(table: Table, numbers: Numbers) -> Lines:
     key = rows.groupby(["prompt", "seed"], sort=False, dropna=False).ngroup()
     again = rows.groupby([key, "column"], sort=False).cumcount()
     line = pd.DataFrame({"key": key, "again": again}).groupby(["key", "again"], sort=False).ngroup()
-    found = np.full((int(line.max()) + 1 if len(line) else 0, len(columns)), NONE, np.int64)
+    found = np.full((int(line.max()) + 1, len(columns)), NONE, np.int64)
     found[line, rows["column"]] = numbers
     return Lines(tuple(columns), found)
 
@@ -58,7 +60,7 @@ def _columns(table: Table, rows: pd.DataFrame) -> tuple[npt.NDArray[np.int64], l
     order = sorted(range(len(pairs)), key=places.__getitem__)
     several = len(table.runs) > 1
     names = [_name(table.runs[pairs[at][0]][0] if several else "", pairs[at][1]) for at in order]
-    return np.argsort(order)[number.to_numpy()] if len(rows) else np.array([], np.int64), names
+    return np.argsort(order)[number.to_numpy()], names
 
 
 def _name(run: str, cell: str) -> str:

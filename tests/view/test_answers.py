@@ -254,6 +254,10 @@ def test_a_run_that_is_not_finished_shows_what_is_committed(client, make_job):
     run = make_plan(prepare(make_job([f"prompt {i}" for i in range(12)], output={"images_per_shard": 4})))[0]
     (plan,) = run.plans
     first, *rest = run.shards(plan)
+    empty = client(run)
+    assert empty.get("about")["rows"] == 0
+    assert empty.rows(search="prompt", where="seed > 1") == {"count": 0, "rows": []}
+    assert empty.get("lines", offset=0, limit=10)["count"] == 0
     commit_shard(run, plan, first)
     one = client(run)
     about = one.get("about")

@@ -24,7 +24,7 @@ from batchgen.storage.store import Store
 SHARDS_PER_FILE = 256  # a reader of one row group parses the footer of all
 BYTES_PER_FILE = 64_000_000
 # A row group costs its 60 column chunks, however few rows it has: reading 20,000 of one row each took 10.7 s of a core,
-# and 0.15 s in groups of 256. Whoever wants one shard reads the others of its group too: less than that shard's pictures.
+# and 0.15 s in groups of 256. Who wants one shard reads the others of its group too: less than that shard's pictures.
 ROWS_PER_GROUP = 256
 BYTES_PER_GROUP = 1_000_000
 

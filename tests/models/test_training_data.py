@@ -11,6 +11,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils.data import DataLoader
 
 import batchgen
@@ -308,12 +309,19 @@ def test_a_file_that_is_gone_is_said(results, tmp_path):
         list(data)
 
 
-def test_workers_that_are_not_forked(results, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", "1")
-    data = results.torch(["prompt_id"], batch_size=2)
-    loader = DataLoader(data, batch_size=None, num_workers=2, multiprocessing_context="spawn")
+@pytest.mark.parametrize("way", ["spawn", "fork"])
+def test_workers_know_the_node_of_torch_distributed(results, monkeypatch, way):
+    """Also those that are not forked, in which torch.distributed has not begun. Begun after the dataset was made."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    for batch in loader:
-        data.mark(batch)
-    assert sum(data.state_dict()["taken"]) == len(data)
+    data, first = results.torch(["prompt_id"], batch_size=2), results.torch(["prompt_id"], batch_size=2)
+    all_names = names(first)
+    torch.distributed.init_process_group("fake", rank=1, world_size=2, store=FakeStore())
+    try:
+        found = []
+        for batch in DataLoader(data, batch_size=None, num_workers=2, multiprocessing_context=way):
+            data.mark(batch)
+            found += names([batch])
+        assert sum(data.state_dict()["taken"]) == len(data) == 4
+    finally:
+        torch.distributed.destroy_process_group()
+    assert sorted(found) == sorted(all_names[-len(found) :])

@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import pyarrow as pa
 import torch
 from torch.utils.data import IterableDataset, default_collate, get_worker_info
 
@@ -68,7 +67,7 @@ class TrainingData(IterableDataset[dict[str, Any]]):
     def _given(self, share: Share, start: int, this_pass: int) -> Iterator[dict[str, Any]]:
         epoch, mine = self._epoch, share.of(len(self._epoch))
         left = range(mine.start + start, mine.stop)
-        held, done = dict[int, pa.Table](), last_uses(epoch, self.rows.file_of, left)
+        held, done = dict[int, list[dict[str, Any]]](), last_uses(epoch, self.rows.file_of, left)
         for number in left:
             position = this_pass << NUMBER_BITS | number
             examples = [self._example(held, row, position) for row in epoch.batch(number).tolist()]
@@ -194,11 +193,12 @@ class TrainingData(IterableDataset[dict[str, Any]]):
                 return worker, position - place.start + 1
         raise Refused(f"mark() was given batch {position} of the epoch, which this node does not have.")
 
-    def _example(self, held: dict[int, pa.Table], row: int, position: int) -> dict[str, Any]:
+    def _example(self, held: dict[int, list[dict[str, Any]]], row: int, position: int) -> dict[str, Any]:
         file = int(self.rows.file_of[row])
         if file not in held:
             held[file] = self.rows.read(file)
-        (values,) = held[file].slice(row - self.rows.files[file].first, 1).to_pylist()
+        at = row - self.rows.files[file].first
+        values, held[file][at] = held[file][at], {}  # each is wanted once
         picture = torch.from_numpy(images.decode(values.pop("image"))).permute(2, 0, 1).contiguous()
         image = picture if self.transform is None else self.transform(picture)
         return {"image": image, **values, POSITION: position}

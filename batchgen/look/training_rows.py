@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -116,8 +117,8 @@ class TrainingRows:
             said.update(b"" if file.image_ids is None else "".join(file.image_ids.to_pylist()).encode())
         return said.hexdigest()[:32]
 
-    def read(self, number: int) -> pa.Table:
-        """All rows of a file that are wanted: `image`, and the columns, without nulls. Raises Infrastructure."""
+    def read(self, number: int) -> list[dict[str, Any]]:
+        """All rows of a file that are wanted: `image`, encoded, and columns without nulls. Raises Infrastructure."""
         file = self.files[number]
         names = [*dict.fromkeys(["image", *ALWAYS, *self.columns])]
         try:
@@ -127,13 +128,14 @@ class TrainingRows:
             raise Infrastructure(f"{self.store}/{file.path}: cannot be read ({error}). Run batchgen doctor.") from error
         if file.image_ids is not None:
             table = table.filter(pc.is_in(table["image_id"], value_set=file.image_ids))
-        rows = slice(file.first, file.first + file.count)
+        own = slice(file.first, file.first + file.count)
         sides = (np.asarray(table["image_height"]), np.asarray(table["image_width"]))
-        if not (np.array_equal(sides[0], self.height[rows]) and np.array_equal(sides[1], self.width[rows])):
+        if not (np.array_equal(sides[0], self.height[own]) and np.array_equal(sides[1], self.width[own])):
             raise Infrastructure(f"{self.store}/{file.path}: is not as the metadata says. Run batchgen doctor.")
         pictures = table["image"].combine_chunks().field("bytes")
         filled = {name: _filled(table[name], kind) for name, kind in self.columns.items()}
-        return pa.table({"image": pictures, **filled})
+        rows: list[dict[str, Any]] = pa.table({"image": pictures, **filled}).to_pylist()
+        return rows
 
 
 def _refuse(

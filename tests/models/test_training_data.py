@@ -19,6 +19,7 @@ from batchgen.errors import Infrastructure, Refused
 from batchgen.job.file import job_from
 from batchgen.plan.graph import make_plan
 from batchgen.plan.preflight import prepare
+from batchgen.run.layout import SUCCESS
 from batchgen.storage.store import Store
 from tests.in_process import render_here
 
@@ -299,10 +300,27 @@ def test_mistakes_are_said_at_once(results):
         results.torch(batch_size=0)
 
 
-def test_a_file_that_is_gone_is_said(results, tmp_path):
-    copy = Store.open(str(tmp_path / "copy"))
+def copied(results, folder):
+    copy = Store.open(str(folder))
     for entry in results.run.store.list():
         copy.create(entry.path, results.run.store.read(entry.path))
+    return copy
+
+
+def test_a_run_that_is_not_finished_is_what_is_there(results, tmp_path):
+    copy = copied(results, tmp_path / "copy")
+    state = batchgen.open(copy.url).torch().state_dict()
+    gone = results.torch().rows.files[1]
+    for path in (SUCCESS, gone.path):
+        copy.delete(path)
+    data = batchgen.open(copy.url).torch()
+    assert len(list(data)) == len(data) == len(SIZES) - gone.count
+    with pytest.raises(Refused, match=r"another dataset \(pictures: there"):
+        data.load_state_dict(state)
+
+
+def test_a_file_that_is_gone_is_said(results, tmp_path):
+    copy = copied(results, tmp_path / "copy")
     data = batchgen.open(copy.url).torch()
     copy.delete(data.rows.files[1].path)
     with pytest.raises(Infrastructure, match=r"cannot be read .*Run batchgen doctor"):

@@ -1,0 +1,170 @@
+"""The samples of a part, with their pictures, captions and rows, read from the data files of a run.
+
+A data file is read once, ahead of whoever writes, and only a few are held at a time. Knows the run and what may leave
+the house; no layout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchgen import schema
+from batchgen.errors import Infrastructure
+from batchgen.export.captions import Caption
+from batchgen.export.embedding import embedded
+from batchgen.export.options import Form
+from batchgen.export.part import Part
+from batchgen.export.public import public
+from batchgen.run import images
+from batchgen.run.damage import DAMAGED, found_damaged
+from batchgen.run.layout import data_path
+from batchgen.run.parquet import open_parquet
+from batchgen.run.reading import in_order
+from batchgen.run.shard_file import Footer
+from batchgen.storage.store import Store
+
+GROUPS_AHEAD = 2  # each some hundred megabytes at most, or eight times that where sizes are mixed
+CONSTANT = {field.name: field.type for field in schema.CONSTANT_FIELDS}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """own: its row as it may leave the house, without what it shares with others of its data file: that is `shared`.
+
+    data: the picture, ready to be written; empty where only rows are read.
+    """
+
+    image_id: str
+    data: bytes
+    caption: str
+    own: dict[str, Any]
+    shared: Shared
+
+    @property
+    def row(self) -> dict[str, Any]:
+        return self.own | self.shared.public
+
+    def json(self, first: Mapping[str, Any]) -> str:
+        """The row as JSON, after and without what `first` says."""
+        own = {**first, **{name: value for name, value in self.own.items() if name not in first}}
+        return json.dumps(own, ensure_ascii=False)[:-1] + self.shared.json
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Columns that are the same in a whole data file. public: of them what may leave. json: the rest of an object."""
+
+    values: dict[str, Any]
+    public: dict[str, Any]
+    json: str
+
+    @classmethod
+    def of(cls, footer: Footer) -> Shared:
+        said = {name: footer.constants.get(name) for name in CONSTANT}
+        said["versions"] = json.dumps(said["versions"] or {}, sort_keys=True)
+        outside = public(said)
+        text = json.dumps(outside, ensure_ascii=False)[1:]
+        return cls(said, outside, f", {text}" if outside else text)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Samples that were read together. table: their rows as they may leave the house, typed."""
+
+    samples: list[Sample]
+    table: pa.Table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """Reads parts of one run. pictures: whether to; without them it reads rows only."""
+
+    store: Store
+    caption: Caption
+    form: Form
+    pictures: bool = True
+
+    def blocks(self, part: Part) -> Iterator[Block]:
+        """In the order of the part."""
+        return in_order(part.read_together(), self._block, readers=1, window=GROUPS_AHEAD)
+
+    def samples(self, part: Part) -> Iterator[Sample]:
+        for block in self.blocks(part):
+            yield from block.samples
+
+    def _block(self, group: tuple[list[str], list[int]]) -> Block:
+        image_ids, shards = group
+        tables, shared = list[pa.Table](), dict[int, Shared]()
+        for shard in sorted(set(shards)):
+            table, shared[shard] = self._read(shard)
+            tables.append(_wanted(table, shard, image_ids, shards, f"{self.store}/{data_path(shard)}"))
+        table = tables[0]
+        if len(tables) > 1:
+            table = pa.concat_tables(tables, promote_options="permissive")
+            table = table.take(pc.index_in(pa.array(image_ids), table["image_id"].combine_chunks()))
+        return self._finished(table, [shared[shard] for shard in shards])
+
+    def _read(self, shard: int) -> tuple[pa.Table, Shared]:
+        path = data_path(shard)
+        try:
+            with found_damaged(), self.store.open_file(path) as opened:
+                file = open_parquet(opened)
+                there = file.schema_arrow
+                columns = None if self.pictures else [name for name in there.names if name != "image"]
+                return file.read(columns, use_threads=False), Shared.of(Footer.from_metadata(there.metadata))
+        except FileNotFoundError as error:
+            raise Infrastructure(f"{self.store}/{path}: is missing. Run the render command to render it.") from error
+        except DAMAGED as error:
+            raise Infrastructure(f"{self.store}/{path}: cannot be read ({error}). Run batchgen doctor.") from error
+
+    def _finished(self, table: pa.Table, shared: Sequence[Shared]) -> Block:
+        pictures = self._pictures(table) if self.pictures else [b""] * len(table)
+        plain = table.drop_columns(["image"]) if self.pictures else table
+        samples = list[Sample]()
+        for values, data, same in zip(plain.to_pylist(), pictures, shared, strict=True):
+            whole = {**values, **same.values}
+            if data and not self.form.bare:
+                data = embedded(data, self.form.image_format, whole)
+            samples.append(Sample(values["image_id"], data, self.caption(whole), public(values), same))
+        return Block(samples, _typed(plain, samples))
+
+    def _pictures(self, table: pa.Table) -> list[bytes]:
+        stored: list[bytes] = [data for chunk in table["image"].chunks for data in chunk.field("bytes").to_pylist()]
+        if not self.form.encode:
+            return stored
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return list(pool.map(self._encoded, stored))
+
+    def _encoded(self, data: bytes) -> bytes:
+        return images.encode(images.decode(data), self.form.image_format, self.form.quality)
+
+
+def _wanted(table: pa.Table, shard: int, image_ids: list[str], shards: list[int], where: str) -> pa.Table:
+    """The rows of a data file that a group wants, in its order."""
+    mine = [image_id for image_id, its in zip(image_ids, shards, strict=True) if its == shard]
+    there = table["image_id"].combine_chunks()
+    wanted = pa.array(mine, there.type)
+    if there.equals(wanted):
+        return table
+    at = pc.index_in(wanted, there)
+    if at.null_count:
+        raise Infrastructure(f"{where}: does not hold all rows of its plan. Run batchgen doctor.")
+    return table.take(at)
+
+
+def _typed(plain: pa.Table, samples: Sequence[Sample]) -> pa.Table:
+    """The columns of their rows, with the types that they have in metadata/."""
+    first = samples[0]
+    table = plain.select([name for name in plain.column_names if name in first.own]).replace_schema_metadata()
+    for name in first.shared.public:
+        values = pa.array([sample.shared.public[name] for sample in samples], CONSTANT[name])
+        table = table.append_column(pa.field(name, CONSTANT[name]), values)
+    return table

@@ -76,6 +76,8 @@ def export(
             names = ", ".join(f"--{name}" for name in said if name != "selection")
             if names:
                 raise Refused(f"{names}: for training only, and --to {to} is not. There are {', '.join(NAMES)}.")
+        if check and to in NAMES:
+            raise Refused(f"--check: asks what a benchmark's scorer would pass over, and {to} is of training.")
         if check:
             _check(out, dest, to, selection)
         run = Run.open(Store.open(out))

@@ -5,13 +5,13 @@ Data and one protocol; knows no layout by name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from batchgen.errors import Refused
 from batchgen.export.part import Part
-from batchgen.export.samples import Block, Sample
+from batchgen.export.samples import Block
 from batchgen.storage.drafts import Draft
 from batchgen.storage.store import Store
 
@@ -64,6 +64,12 @@ class Tally:
         if text not in self.notes:
             self.notes.append(text)
 
+    def note_clashes(self, ours: Iterable[str], theirs: Sequence[str], who: str) -> None:
+        """Columns of the table that have the name of one of the layout's own. who: has them."""
+        for name in ours:
+            if name in theirs:
+                self.note(f"{who} has a column {name} of its own, and that of the table is left out")
+
     def add(self, other: Tally) -> None:
         self.written += other.written
         self.there += other.there
@@ -86,11 +92,12 @@ class Layout(Protocol):
     def is_sharded(self) -> bool:
         """Whether a part is a file, so that --shard-size says something."""
 
-    def files(self, images: int, parts: int) -> int:
-        """How many files there are of so many images."""
+    @property
+    def beside(self) -> Sequence[str]:
+        """Files that belong to no part."""
 
-    def owns(self, path: str, parts: int | None) -> bool:
-        """Whether a file of this name is one of an export of so many parts; None: it is not known how many."""
+    def paths(self, part: Part) -> Iterator[str]:
+        """The files of a part."""
 
     def is_written(self, place: Place, part: Part) -> bool:
         """Whether there is a receipt of this part. Raises Refused where there is one of another."""
@@ -98,5 +105,5 @@ class Layout(Protocol):
     def write(self, place: Place, part: Part, blocks: Iterator[Block]) -> Tally:
         """All files of a part, each whole or not at all, the receipt last."""
 
-    def finish(self, place: Place, parts: Sequence[Part], samples: Iterator[tuple[Part, Sample]]) -> Tally:
-        """What stands beside the parts, once all are written. samples: of all parts, without their pictures."""
+    def finish(self, place: Place, parts: Sequence[Part], blocks: Iterator[tuple[Part, Block]]) -> Tally:
+        """What stands beside the parts, once all are written. blocks: of all parts, without their pictures."""

@@ -96,10 +96,6 @@ class Reader:
         """In the order of the part."""
         return in_order(part.read_together(), self._block, readers=1, window=GROUPS_AHEAD)
 
-    def samples(self, part: Part) -> Iterator[Sample]:
-        for block in self.blocks(part):
-            yield from block.samples
-
     def _block(self, group: tuple[list[str], list[int]]) -> Block:
         image_ids, shards = group
         tables, shared = list[pa.Table](), dict[int, Shared]()

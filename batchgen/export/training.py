@@ -23,7 +23,7 @@ from batchgen.export.layouts import layout_named
 from batchgen.export.options import Form, Options
 from batchgen.export.order import Order, order_of
 from batchgen.export.part import Part
-from batchgen.export.samples import Reader, Sample
+from batchgen.export.samples import Reader
 from batchgen.export.worker import Orders
 from batchgen.export.writer import refuse_foreign, refuse_place
 from batchgen.job import Cluster
@@ -67,6 +67,7 @@ def export_for_training(
     choice, options = choice or Choice(), options or Options()
     store = Store.open(dest)
     refuse_place(run, store)
+    options.refuse_unfit()
     form = Form.of(options, run.plans[0])
     layout = layout_named(to, options, form, store)
     caption = Caption.of(options.caption, _columns(run))
@@ -76,14 +77,13 @@ def export_for_training(
     said = {"to": to, "caption": options.caption, "images": layout.part_size, "form": form.deciding()}
     place = Place(store, {entry.path: entry.size for entry in store.list()}, json.dumps(said, sort_keys=True))
     parts = order.parts(layout.part_size)
-    known = len(parts) if order.complete else None
-    refuse_foreign(store, [path for path in place.sizes if not layout.owns(path, known)])
+    refuse_foreign(store, _foreign(layout, place, parts))
     orders = Orders(Reader(store=run.store, caption=caption, form=form), layout, place)
     tally = _write(orders, parts, order, cluster or Cluster())
     if order.complete:
-        write_record(run.store, _record(run, store, to, said, order, parts, layout))
+        write_record(run.store, _record(run, store, to, said, order, parts, tally.written + tally.there))
     store.remove_temporary()
-    notes = [*_notes(order, layout, parts), *tally.notes]
+    notes = [*_notes(order, layout, parts, tally), *tally.notes]
     if form.image_format == form.stored and not form.encode and (options.image_format or options.image_quality):
         notes.append(f"pictures are {form.stored} already, and are kept as they are")
     images = sum(len(part.image_ids) for part in parts)
@@ -102,36 +102,39 @@ def _write(orders: Orders, parts: Sequence[Part], order: Order, cluster: Cluster
     written = in_order(parts, partial(orders.layout.is_written, orders.place))
     for part, is_there in zip(parts, written, strict=True):
         if is_there:
-            tally.count(0, orders.layout.files(len(part.image_ids), 1))
+            tally.count(0, sum(1 for _ in orders.layout.paths(part)))
         else:
             missing.append(part)
     for one in write_parts(orders, missing, cluster) if missing else ():
         tally.add(one)
     if order.complete:
         rows = replace(orders.reader, pictures=False)
-        tally.add(orders.layout.finish(orders.place, parts, _samples(rows, parts)))
+        blocks = ((part, block) for part in parts for block in rows.blocks(part))
+        tally.add(orders.layout.finish(orders.place, parts, blocks))
     return tally
 
 
-def _samples(reader: Reader, parts: Sequence[Part]) -> Iterator[tuple[Part, Sample]]:
-    for part in parts:
-        yield from ((part, sample) for sample in reader.samples(part))
+def _foreign(layout: Layout, place: Place, parts: Sequence[Part]) -> set[str]:
+    """What lies there and is none of this export's."""
+    foreign = place.sizes.keys() - set(layout.beside)
+    for part in parts if foreign else ():
+        foreign.difference_update(layout.paths(part))
+    return foreign
 
 
 def _record(
-    run: Run, store: Store, to: str, said: dict[str, object], order: Order, parts: Sequence[Part], layout: Layout
+    run: Run, store: Store, to: str, said: dict[str, object], order: Order, parts: Sequence[Part], files: int
 ) -> Record:
     """Without its images: their rows in the export say which they are."""
     ids = chain.from_iterable(part.image_ids for part in parts)
     chosen = hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest() if order.unchosen else None
-    files = layout.files(len(order.rows), len(parts))
     return Record(
         target=to, dest=str(store), fingerprint=run.plans[-1].fingerprint, selection=chosen, roots=("",), files=files,
         shows=(), options=said,
     )  # fmt: skip
 
 
-def _notes(order: Order, layout: Layout, parts: Sequence[Part]) -> Iterator[str]:
+def _notes(order: Order, layout: Layout, parts: Sequence[Part], tally: Tally) -> Iterator[str]:
     if order.failed:
         codes = ", ".join(f"{code}: {count}" for code, count in order.failed.items())
         yield f"{sum(order.failed.values())} images failed and are left out ({codes})"
@@ -145,5 +148,5 @@ def _notes(order: Order, layout: Layout, parts: Sequence[Part]) -> Iterator[str]
             f"{order.missing} images are not rendered yet, or stand behind one that is not: {rest} that are there wait "
             f"for a part of {layout.part_size} to be full. Run this again"
         )
-    if not layout.is_sharded and (files := layout.files(len(order.rows), len(parts))) > MANY_FILES:
+    if not layout.is_sharded and (files := tally.written + tally.there) > MANY_FILES:
         yield f"{files} files are many in folders: --to webdataset has few, and reads faster"

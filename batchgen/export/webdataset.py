@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +25,6 @@ from batchgen.storage.drafts import Draft
 
 PART = 10_000  # images, as img2dataset has them
 SHARD_DIGITS = 5
-NAMES = re.compile(r"(\d{5,})(?:\.tar|\.parquet|_stats\.json)")
 # What img2dataset says of each image. Its size is that of the picture, and `original` of nothing else: none is resized.
 FIELDS = {
     "key": pa.string(), "caption": pa.string(), "status": pa.string(), "error_message": pa.string(),
@@ -44,12 +42,12 @@ class Webdataset:
     name: str = "webdataset"
     is_sharded: bool = True
 
-    def files(self, images: int, parts: int) -> int:
-        return 3 * parts
+    @property
+    def beside(self) -> Sequence[str]:
+        return ()
 
-    def owns(self, path: str, parts: int | None) -> bool:
-        found = NAMES.fullmatch(path)
-        return found is not None and (parts is None or int(found[1]) < parts)
+    def paths(self, part: Part) -> Iterator[str]:
+        yield from (f"{_shard(part)}{kind}" for kind in (".tar", ".parquet", "_stats.json"))
 
     def is_written(self, place: Place, part: Part) -> bool:
         shard = _shard(part)
@@ -89,7 +87,7 @@ class Webdataset:
         tally.count(place.create(f"{shard}_stats.json", json.dumps(receipt, indent=4).encode()))
         return tally
 
-    def finish(self, place: Place, parts: Sequence[Part], samples: Iterator[tuple[Part, Sample]]) -> Tally:
+    def finish(self, place: Place, parts: Sequence[Part], blocks: Iterator[tuple[Part, Block]]) -> Tally:
         return Tally()
 
     def _keys(self, part: Part) -> Iterator[str]:
@@ -107,8 +105,8 @@ class Webdataset:
             tar.add(f"{key}.txt", sample.caption.encode())
             tar.add(f"{key}.json", sample.json(first).encode())
             said.append(first)
-        for name in (FIELDS.keys() - OURS) & set(block.table.column_names):
-            tally.note(f"img2dataset has a column {name} of its own, and that of the table is left out")
+        theirs = [name for name in block.table.column_names if name not in OURS]
+        tally.note_clashes(FIELDS, theirs, "webdataset")
         table = block.table.drop_columns([name for name in FIELDS if name in block.table.column_names])
         columns = pa.Table.from_pylist(said, schema=pa.schema(FIELDS.items()))
         for at, name in enumerate(columns.column_names):

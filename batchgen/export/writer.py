@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -78,7 +78,7 @@ def export(run: Run, dest: str, target: Target, selection: set[str] | None = Non
         raise Refused(f"{run.store}: no file of {target.name} can be made of these {len(rows)} images. {target.wants}")
     _refuse_doubled(files)
     there = {entry.path: entry.size for entry in store.list()}
-    refuse_foreign(store, list(there.keys() - {file.path for file in files}))
+    refuse_foreign(store, there.keys() - {file.path for file in files})
     missing = [file for file in files if file.path not in there]
     _refuse_changed(store, [file for file in files if file.path in there])
     record = _record(run, store, target, rows, files, selection)
@@ -143,7 +143,7 @@ def _refuse_doubled(files: Sequence[File]) -> None:
         )
 
 
-def refuse_foreign(store: Store, foreign: Sequence[str]) -> None:
+def refuse_foreign(store: Store, foreign: Collection[str]) -> None:
     """foreign: what lies there and is none of the export's."""
     if foreign:
         shown = ", ".join(sorted(foreign)[:SHOWN]) + (", ..." if len(foreign) > SHOWN else "")

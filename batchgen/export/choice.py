@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from batchgen.errors import Refusals, Refused
-from batchgen.evaluate.scores import scorer_names
+from batchgen.evaluate.scores import read_scores, scorer_names
 from batchgen.evaluate.selection import (
     SCORE,
     bits_of,
@@ -76,11 +76,8 @@ class Choice:
         bits = bits_of(self.dedupe)
         if bits is None:
             return Chosen(set(kept["image_id"]))
-        scores = [column_of(name) for name in scorer_names(run.store)]
-        ranked = best_first(kept, scores)
+        ranked, rule = _ranked(run, kept)
         alike = near_duplicates(ranked["phash"], bits)
-        best = f" then the highest {scores[0]}," if len(scores) == 1 else ""
-        rule = f"of those that are alike the one stays that is not suspect,{best} then the first"
         return Chosen(set(ranked["image_id"][~alike]), f"{int(alike.sum())} near duplicates are left out: {rule}")
 
 
@@ -92,12 +89,23 @@ class Chosen:
     note: str | None = None
 
 
-def best_first(rows: pd.DataFrame, scores: list[str]) -> pd.DataFrame:
-    """What is not suspect, then by the score where there is one scorer, then by the plan. scores: the columns."""
-    score = scores if len(scores) == 1 else []
-    ranked = rows.assign(**{SUSPECT: rows["suspect"].notna(), AT: range(len(rows))})
-    order = ranked.sort_values([SUSPECT, *score, AT], ascending=[True, *(False for _ in score), True])
-    return rows.loc[order.index]
+def _ranked(run: Run, rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Those first that stay, and why, for people. With several scorers it is not known which one counts."""
+    rule = "of those that are alike the one stays that is not suspect,"
+    names = scorer_names(run.store)
+    if len(names) != 1:
+        return best_first(rows), f"{rule} then the first"
+    higher, score = read_scores(run.store)[names[0]].about.higher_is_better, column_of(names[0])
+    best = f"{'highest' if higher else 'lowest'} {score}"
+    return best_first(rows, score, higher), f"{rule} then the {best}, then the first"
+
+
+def best_first(rows: pd.DataFrame, score: str | None = None, higher: bool = True) -> pd.DataFrame:
+    """What is not suspect, then by a column of scores, then by the plan. What has no score comes after what has."""
+    ranked = rows.copy(deep=False)
+    ranked[SUSPECT], ranked[AT] = rows["suspect"].notna(), range(len(rows))
+    scores, ways = ([score], [not higher]) if score else ([], [])
+    return rows.loc[ranked.sort_values([SUSPECT, *scores, AT], ascending=[True, *ways, True]).index]
 
 
 def _refuse_scores(rows: pd.DataFrame, where: str, complete: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -55,7 +56,9 @@ class ImageFolder:
         texts = {field.name: "" for field in block.table.schema if pa.types.is_string(field.type)}
         for sample in block.samples:
             path = f"{folder_of(part)}/{sample.image_id}.{self.extension}"
-            rest = {name: texts.get(name) if value is None else value for name, value in sample.row.items()}
+            rest: dict[str, Any] = {
+                name: texts.get(name) if value is None else value for name, value in sample.row.items()
+            }
             line = {"file_name": path, "text": sample.caption}
             line |= {name: value for name, value in rest.items() if name not in FIELDS}
             yield json.dumps(line, ensure_ascii=False).encode() + b"\n"

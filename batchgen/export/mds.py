@@ -2,7 +2,7 @@
 
 A shard is: how many samples, their offsets (both uint32), the shard's own description as JSON, the samples; a sample is
 the sizes of its three columns and their bytes. That description also holds the digest of its part, which readers pass
-over: it is the receipt. Source: streaming/base/format/mds/writer.py of mosaicml-streaming 0.11.
+over: it is the receipt. Source: streaming/base/format/mds/writer.py of mosaicml-streaming 0.13.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
+from typing import Any
 
 from batchgen.errors import Refused
 from batchgen.evaluate.exported import Record, write_record
@@ -123,7 +124,7 @@ def _foreign(layout: Layout, place: Place, parts: Sequence[Part]) -> set[str]:
 
 
 def _record(
-    run: Run, store: Store, to: str, said: dict[str, object], order: Order, parts: Sequence[Part], files: int
+    run: Run, store: Store, to: str, said: dict[str, Any], order: Order, parts: Sequence[Part], files: int
 ) -> Record:
     """Without its images: their rows in the export say which they are."""
     ids = chain.from_iterable(part.image_ids for part in parts)

@@ -15,7 +15,7 @@ import tempfile
 import uuid
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self, cast
+from typing import BinaryIO, Self
 
 from batchgen.errors import StoreRefused
 from batchgen.storage.answers import TMP, answer_of, explain
@@ -38,7 +38,7 @@ class Draft:
 
     def __enter__(self) -> Self:
         self._path = self._store._call("write", "", _new_path)
-        self.file = cast(BinaryIO, open(self._path, "x+b", buffering=BUFFER))
+        self.file = open(self._path, "x+b", buffering=BUFFER)
         return self
 
     def __exit__(
@@ -65,16 +65,18 @@ class Draft:
     def is_at(self, path: str) -> bool:
         """Whether what is there is, byte for byte, this draft."""
         self.file.flush()
-        self.file.seek(0)
-        mine = hashlib.file_digest(self.file, "sha256").digest()
         with self._store.open_file(path) as theirs:
             if theirs.seek(0, os.SEEK_END) != self._path.stat().st_size:
                 return False
-            theirs.seek(0)
-            digest = hashlib.sha256()
-            while piece := theirs.read(PIECE):
-                digest.update(piece)
-        return mine == digest.digest()
+            return _digest(self.file) == _digest(theirs)
+
+
+def _digest(file: BinaryIO) -> bytes:
+    file.seek(0)
+    found = hashlib.sha256()
+    while piece := file.read(PIECE):
+        found.update(piece)
+    return found.digest()
 
 
 def _new_path(backend: Local | Remote) -> Path:

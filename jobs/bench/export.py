@@ -26,6 +26,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 SIDE, PER_SHARD, PER_TAR, DRAWN = 96, 500, 10_000, 64  # pixels; images of a data file, of a tar; pictures that repeat
+NOISE = 3.0  # levels of 255
 AGAIN = 100  # images of a prompt
 
 
@@ -80,6 +81,9 @@ def plain(folder: Path) -> float:
 
     from batchgen.export.public import public
 
+    def new_tar(number: int) -> tarfile.TarFile:
+        return tarfile.open(folder / f"plain/{number:05}.tar", "w", format=tarfile.USTAR_FORMAT)
+
     began, at, tar = time.perf_counter(), 0, None
     (folder / "plain").mkdir()
     for path in sorted((folder / "run/data").glob("*.parquet")):
@@ -92,7 +96,7 @@ def plain(folder: Path) -> float:
             if at % PER_TAR == 0:
                 if tar:
                     tar.close()
-                tar = tarfile.open(folder / f"plain/{at // PER_TAR:05}.tar", "w", format=tarfile.USTAR_FORMAT)
+                tar = new_tar(at // PER_TAR)
             key, width, height = f"{at:09}", row["image_width"], row["image_height"]
             first = {
                 "key": key, "caption": row["prompt"], "status": "success", "error_message": None,
@@ -174,7 +178,7 @@ def drawn() -> list[Any]:
 
     random, found = Random(0), list[Any]()
     for _ in range(DRAWN):
-        pixels = draw(random_scene(random), SIDE, SIDE, random)
+        pixels = noisy(draw(random_scene(random), SIDE, SIDE, random), found)
         values = {
             "batch_size": 1, "planned_batch_size": 1, "image_height": SIDE, "image_width": SIDE, "suspect": None,
             "pixel_sha256": images.pixel_sha256(pixels), "phash": images.phash(pixels), "render_seconds": 0.5,
@@ -182,6 +186,14 @@ def drawn() -> list[Any]:
         }  # fmt: skip
         found.append(EncodedPicture(images.encode(pixels, "png"), "", values))
     return found
+
+
+def noisy(pixels: Any, found: Sequence[Any]) -> Any:
+    """As pictures of a model are: a drawing alone compresses to a tenth of their bytes."""
+    import numpy as np
+
+    noise = np.random.default_rng(len(found)).normal(0, NOISE, pixels.shape)
+    return (pixels + noise).clip(0, 255).round().astype(np.uint8)
 
 
 def store_shard(run: Any, shard: Any, pictures: Sequence[Any]) -> Any:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from batchgen import schema
 from batchgen.errors import Infrastructure
 from batchgen.export.captions import Caption
-from batchgen.export.embedding import embedded
+from batchgen.export.embedding import embedded, fits
 from batchgen.export.options import Form
 from batchgen.export.part import Part
 from batchgen.export.public import public
@@ -32,6 +32,8 @@ from batchgen.run.shard_file import Footer
 from batchgen.storage.store import Store
 
 GROUPS_AHEAD = 2  # each some hundred megabytes at most, or eight times that where sizes are mixed
+TOO_LONG = "some prompts are longer than a JPEG can hold, and stand beside the picture only"
+RENDERED = dict.fromkeys(field.name for field in schema.RENDER_FIELDS)  # data files of the first versions lack some
 CONSTANT = {field.name: field.type for field in schema.CONSTANT_FIELDS}
 
 
@@ -77,10 +79,14 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Samples that were read together. table: their rows as they may leave the house, typed."""
+    """Samples that were read together. table: their rows as they may leave the house, typed.
+
+    note: what is not as somebody may expect, for people.
+    """
 
     samples: list[Sample]
     table: pa.Table
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,23 +130,39 @@ class Reader:
     def _finished(self, table: pa.Table, shared: Sequence[Shared]) -> Block:
         pictures = self._pictures(table) if self.pictures else [b""] * len(table)
         plain = table.drop_columns(["image"]) if self.pictures else table
-        samples = list[Sample]()
+        samples, all_fit = list[Sample](), True
         for values, data, same in zip(plain.to_pylist(), pictures, shared, strict=True):
-            whole = {**values, **same.values}
-            if data and not self.form.bare:
-                data = embedded(data, self.form.image_format, whole)
+            whole = {**RENDERED, **values, **same.values}
+            if data:
+                data = self._written(data, whole)
+                all_fit = all_fit and (self.form.bare or fits(self.form.image_format, whole))
             samples.append(Sample(values["image_id"], data, self.caption(whole), public(values), same))
-        return Block(samples, _typed(plain, samples))
+        return Block(samples, _typed(plain, samples), None if all_fit else TOO_LONG)
 
     def _pictures(self, table: pa.Table) -> list[bytes]:
         stored: list[bytes] = [data for chunk in table["image"].chunks for data in chunk.field("bytes").to_pylist()]
         if not self.form.encode:
             return stored
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return list(pool.map(self._encoded, stored))
+            return list(pool.map(self._encoded, table["image_id"].to_pylist(), stored))
 
-    def _encoded(self, data: bytes) -> bytes:
-        return images.encode(images.decode(data), self.form.image_format, self.form.quality)
+    def _encoded(self, image_id: str, data: bytes) -> bytes:
+        try:
+            return images.encode(images.decode(data), self.form.image_format, self.form.quality)
+        except ValueError as error:
+            raise _unreadable(self.store, image_id, error) from error
+
+    def _written(self, data: bytes, values: dict[str, Any]) -> bytes:
+        if self.form.bare:
+            return data
+        try:
+            return embedded(data, self.form.image_format, values)
+        except ValueError as error:
+            raise _unreadable(self.store, values["image_id"], error) from error
+
+
+def _unreadable(store: Store, image_id: str, error: ValueError) -> Infrastructure:
+    return Infrastructure(f"{store}: the picture of image {image_id} cannot be read ({error}). Run batchgen doctor.")
 
 
 def _wanted(table: pa.Table, shard: int, image_ids: list[str], shards: list[int], where: str) -> pa.Table:

@@ -5,6 +5,7 @@ Knows no Ray API: Ray Data calls it with tables, and without Ray it is called in
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 from batchgen.errors import BatchgenError, Infrastructure, Refused
 from batchgen.export.layout import Layout, Place, Tally
 from batchgen.export.part import Part
-from batchgen.export.samples import Reader
+from batchgen.export.samples import Block, Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,18 @@ class Orders:
     place: Place
 
     def write(self, part: Part) -> Tally:
-        return self.layout.write(self.place, part, self.reader.blocks(part))
+        notes = list[str]()
+        tally = self.layout.write(self.place, part, _noted(self.reader.blocks(part), notes))
+        for note in notes:
+            tally.note(note)
+        return tally
+
+
+def _noted(blocks: Iterator[Block], notes: list[str]) -> Iterator[Block]:
+    for block in blocks:
+        if block.note:
+            notes.append(block.note)
+        yield block
 
 
 class Worker:

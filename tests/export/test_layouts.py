@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from batchgen.cli import app
 from batchgen.errors import Refused
 from batchgen.export import training
-from batchgen.export.layouts import layout_named
+from batchgen.export.layouts import NAMES, layout_named
 from batchgen.export.options import Options
 from batchgen.export.training import export_for_training
 from batchgen.run import images
@@ -177,6 +177,25 @@ def test_pictures_are_encoded_as_a_job_would(run, rows, tmp_path, image_format, 
         data = (tmp_path / "00000" / f"{row['image_id']}.{extension}").read_bytes()
         assert data == images.encode(images.decode(row["image"]["bytes"]), image_format, 80)
         assert Image.open(io.BytesIO(data)).format == name
+
+
+def test_a_prompt_that_no_jpeg_holds_is_said(tmp_path):
+    run = stored(tmp_path, [{"prompt": "word " * 3900, "negative_prompt": "bad " * 4900}, {"prompt": "short"}])
+    done = export_for_training(run, str(tmp_path / "out"), "imagefolder", options=Options(image_format="jpeg"))
+    assert "some prompts are longer than a JPEG can hold, and stand beside the picture only" in done.notes
+    assert run.store.url not in "".join(done.notes)
+
+
+@pytest.mark.parametrize("to", NAMES)
+def test_nothing_of_the_house_leaves_it(run, tmp_path, to):
+    export_for_training(run, str(tmp_path / "out"), to)
+    plan = run.plans[0]
+    house = [run.store.url, str(tmp_path), plan.plan, plan.fingerprint, plan.stored["input"]["path"], ".jsonl"]
+    for path, data in files(tmp_path / "out").items():
+        if path.endswith(".parquet"):
+            table = pq.read_table(io.BytesIO(data))
+            data = f"{table.schema.metadata} {table.to_pylist()}".encode()
+        assert not [word for word in house if word.encode() in data], path
 
 
 def test_what_is_kept_as_it_is_is_said(run, tmp_path):

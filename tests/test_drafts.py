@@ -34,8 +34,10 @@ def test_a_draft_gets_its_name_once(store):
     with Draft(store) as draft:
         draft.file.write(b"other")
         assert not draft.create("a/b.tar")
-        assert not draft.is_at("a/b.tar")
-        draft.file.write(b"wise"[:5])
+        assert not draft.is_at("a/b.tar"), "of another length"
+        draft.file.seek(0, os.SEEK_END)
+        draft.file.write(b"wise!")
+        assert not draft.is_at("a/b.tar"), "of the same length"
     assert store.read("a/b.tar") == b"forebehind"
     assert temporary(store) == []
     assert [entry.path for entry in store.list()] == ["a/b.tar"]

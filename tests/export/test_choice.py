@@ -11,6 +11,7 @@ from batchgen.evaluate.scores import About, write_part
 from batchgen.evaluate.selection import is_of_one_row, select
 from batchgen.export.choice import Choice, best_first
 from batchgen.export.options import Options
+from batchgen.export.order import order_of
 from batchgen.export.training import export_for_training
 from batchgen.look.results import Results
 from tests.export.stored import files, planned, store_shards, stored
@@ -84,6 +85,12 @@ def test_sizes_are_mixed_and_always_the_same(run, tmp_path):
 
     assert widths(by_plan) == [1, 1, 1, 1]
     assert min(widths(mixed)) >= 3
+    few = Choice(where="number < 4")  # of one data file
+    numbers(run, tmp_path / "few", few, mix_buckets=True)
+    for folder, choice in (("mixed", Choice()), ("few", few)):
+        asked = order_of(run, choice, mix=True).rows["image_id"].to_pylist()
+        tables = [pq.read_table(path) for path in sorted((tmp_path / folder).glob("*.parquet"))]
+        assert [one for table in tables for one in table["image_id"].to_pylist()] == asked
     with tarfile.open(tmp_path / "mixed" / "00000.tar") as tar:
         texts = [tar.extractfile(name).read().decode() for name in tar.getnames() if name.endswith(".txt")]
     assert texts == [f"picture {n}" for n in mixed[:16]]

@@ -76,6 +76,17 @@ def test_imagefolder_is_read_by_datasets(run, rows, tmp_path):
         assert mine["style"] == "oil"
 
 
+def test_a_file_that_is_another_is_refused_and_kept(run, tmp_path):
+    export_for_training(run, str(tmp_path), "imagefolder")
+    first = min(tmp_path.glob("*/*.png"))
+    first.write_bytes(b"mine")
+    with pytest.raises(Refused, match=rf"{first.name}: is there and is another file"):
+        export_for_training(run, str(tmp_path), "imagefolder")
+    assert first.read_bytes() == b"mine"
+    first.unlink()
+    assert export_for_training(run, str(tmp_path), "imagefolder").tally.written == 1
+
+
 def test_kohya_has_one_folder_with_lines_and_its_settings(run, rows, tmp_path):
     code, said = exported(run.store.url, tmp_path / "my lora", "--to", "kohya", "--repeats", 10)
     assert code == 0, said

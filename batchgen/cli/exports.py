@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -83,7 +84,7 @@ def export(
         run = Run.open(Store.open(out))
         if to in NAMES:
             cluster = Cluster(renderers=Renderers(min_size=1, max_size=actors or 1))
-            lines = export_for_training(run, dest, to, choice, options, cluster).lines()
+            lines = export_for_training(run, dest, to, choice, options, cluster, partial(say, console())).lines()
         else:
             chosen = selected([run], selection) if selection else None
             lines = exported(run, dest, target_named(to, run), chosen).lines()

@@ -44,6 +44,12 @@ class Choice:
         """Names of what is asked."""
         return [one.name for one in fields(self) if getattr(self, one.name) is not None]
 
+    def refuse_unfit(self, run: Run) -> None:
+        """Raises Refused for what is no number of bits, and no selection of this run."""
+        bits_of(self.dedupe)
+        if self.selection is not None:
+            read_selection(run, self.selection)
+
     def refuse_unfinished(self, run: Run, mix: bool) -> None:
         """Raises Refused for what needs all rows. run: one that still renders."""
         refusals = Refusals()

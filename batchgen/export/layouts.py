@@ -17,14 +17,20 @@ SHARDED = ("webdataset", "mds")
 REPEATS = 1
 
 
-def layout_named(name: str, options: Options, form: Form, store: Store) -> Layout:
-    """Raises Refused for options that would do nothing there."""
+def refuse_idle(name: str, options: Options) -> None:
+    """Raises Refused for options that would do nothing there, or that cannot be."""
     refusals = Refusals()
     if options.repeats is not None and name != "kohya":
         refusals.add(Refused(f"--repeats: is for --to kohya, and does nothing with --to {name}. Leave it out."))
     if options.shard_size is not None and name not in SHARDED:
         refusals.add(Refused(f"--shard-size: {name} has files and no shards. Leave it out, or take --to webdataset."))
+    for option, value in (("shard-size", options.shard_size), ("repeats", options.repeats)):
+        if value is not None and value < 1:
+            refusals.add(Refused(f"--{option} {value}: write 1 or more."))
     refusals.raise_any()
+
+
+def layout_named(name: str, options: Options, form: Form, store: Store) -> Layout:
     if name == "webdataset":
         return webdataset.Webdataset(form.extension, options.shard_size or webdataset.PART)
     if name == "mds":

@@ -6,6 +6,7 @@ Knows options by their names on the command line; no run, no layout and no file.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -32,14 +33,6 @@ class Options:
         """Names, as the command line has them, of what is asked."""
         return [one.name.replace("_", "-") for one in fields(self) if getattr(self, one.name) not in (None, False)]
 
-    def refuse_unfit(self) -> None:
-        """What no run and no layout can do."""
-        if self.image_format is not None and self.image_format not in FORMATS:
-            raise Refused(f"--image-format {self.image_format}: write one of {', '.join(FORMATS)}.")
-        for name, value in (("shard-size", self.shard_size), ("repeats", self.repeats)):
-            if value is not None and value < 1:
-                raise Refused(f"--{name} {value}: write 1 or more.")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
@@ -53,7 +46,9 @@ class Form:
 
     @classmethod
     def of(cls, options: Options, plan: Plan) -> Form:
-        """Raises Refused for a quality that the format does not have."""
+        """Raises Refused for a format that there is not, and a quality that it does not have."""
+        if options.image_format is not None and options.image_format not in FORMATS:
+            raise Refused(f"--image-format {options.image_format}: write one of {', '.join(FORMATS)}.")
         output = plan.stored["output"]
         stored = str(output["image_format"])
         wanted, quality = options.image_format or stored, options.image_quality
@@ -63,6 +58,11 @@ class Form:
             raise Refused(f"--image-quality {quality}: write 1 to 100.")
         encode = wanted != stored or (quality is not None and quality != output.get("image_quality"))
         return cls(stored=stored, image_format=wanted, quality=quality, encode=encode, bare=options.bare)
+
+    def notes(self, options: Options) -> Iterator[str]:
+        """That nothing had to be done."""
+        if not self.encode and (options.image_format or options.image_quality):
+            yield f"pictures are {self.stored} already, and are kept as they are"
 
     @property
     def extension(self) -> str:

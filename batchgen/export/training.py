@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import Any
 
-from batchgen.errors import Refused
+from batchgen.errors import Refusals, Refused, StoreRefused
 from batchgen.evaluate.exported import Record, write_record
 from batchgen.export.captions import Caption
 from batchgen.export.choice import Choice
 from batchgen.export.graph import write_parts
 from batchgen.export.layout import Layout, Place, Tally
-from batchgen.export.layouts import layout_named
+from batchgen.export.layouts import layout_named, refuse_idle
 from batchgen.export.options import Form, Options
 from batchgen.export.order import Order, order_of
 from batchgen.export.part import Part
@@ -60,35 +60,47 @@ def export_for_training(
     choice: Choice | None = None,
     options: Options | None = None,
     cluster: Cluster | None = None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> Written:
-    """to: the name of a layout. cluster: of how many actors; more than one are on Ray.
+    """to: the name of a layout. cluster: of how many actors; more than one are on Ray. warn: is told before it begins.
 
     Raises Refused where dest holds something else, or what is asked for cannot be had of this run.
     """
-    choice, options = choice or Choice(), options or Options()
-    store = Store.open(dest)
-    refuse_place(run, store)
-    options.refuse_unfit()
-    form = Form.of(options, run.plans[0])
-    layout = layout_named(to, options, form, store)
-    caption = Caption.of(options.caption, _columns(run))
+    choice, options, store = choice or Choice(), options or Options(), Store.open(dest)
+    layout, reader = _prepared(run, store, to, choice, options)
     order = order_of(run, choice, options.mix_buckets)
     if order.complete and not len(order.rows):
         raise Refused(f"{run.store}: has no images to export. {sum(order.failed.values())} failed.")
-    said = {"to": to, "caption": options.caption, "images": layout.part_size, "form": form.deciding()}
+    said = {"to": to, "caption": options.caption, "images": layout.part_size, "form": reader.form.deciding()}
     place = Place(store, {entry.path: entry.size for entry in store.list()}, json.dumps(said, sort_keys=True))
     parts = order.parts(layout.part_size)
     refuse_foreign(store, _foreign(layout, place, parts))
-    orders = Orders(Reader(store=run.store, caption=caption, form=form), layout, place)
-    tally = _write(orders, parts, order, cluster or Cluster())
-    if order.complete:
-        write_record(run.store, _record(run, store, to, said, order, parts, tally.written + tally.there))
+    if not layout.is_sharded and (files := sum(1 for part in parts for _ in layout.paths(part))) > MANY_FILES:
+        warn(f"note: {files} files are many in folders: --to webdataset has few, and reads faster.")
+    tally = _write(Orders(reader, layout, place), parts, order, cluster or Cluster())
     store.remove_temporary()
-    notes = [*_notes(order, layout, parts, tally), *tally.notes]
-    if form.image_format == form.stored and not form.encode and (options.image_format or options.image_quality):
-        notes.append(f"pictures are {form.stored} already, and are kept as they are")
+    if order.complete:
+        _keep(run, _record(run, store, to, said, order, parts, tally.written + tally.there), tally)
     images = sum(len(part.image_ids) for part in parts)
-    return Written(dest=str(store), tally=tally, images=images, notes=tuple(notes))
+    notes = (*_notes(order, images, layout.part_size), *reader.form.notes(options), *tally.notes)
+    return Written(dest=str(store), tally=tally, images=images, notes=notes)
+
+
+def _prepared(run: Run, store: Store, to: str, choice: Choice, options: Options) -> tuple[Layout, Reader]:
+    """Raises Refused with all that is wrong with what is asked for, before anything is read."""
+    refusals = Refusals()
+    with refusals.gather():
+        refuse_place(run, store)
+    with refusals.gather():
+        choice.refuse_unfit(run)
+    with refusals.gather():
+        caption = Caption.of(options.caption, _columns(run))
+    with refusals.gather():
+        form = Form.of(options, run.plans[0])
+    with refusals.gather():
+        refuse_idle(to, options)
+    refusals.raise_any()
+    return layout_named(to, options, form, store), Reader(store=run.store, caption=caption, form=form)
 
 
 def _columns(run: Run) -> list[str]:
@@ -123,6 +135,13 @@ def _foreign(layout: Layout, place: Place, parts: Sequence[Part]) -> set[str]:
     return foreign
 
 
+def _keep(run: Run, record: Record, tally: Tally) -> None:
+    try:
+        write_record(run.store, record)
+    except StoreRefused as error:  # a run may be another's, and only to be read
+        tally.note(f"the run does not know of this export. {str(error).rstrip('.')}")
+
+
 def _record(
     run: Run, store: Store, to: str, said: dict[str, Any], order: Order, parts: Sequence[Part], files: int
 ) -> Record:
@@ -135,7 +154,7 @@ def _record(
     )  # fmt: skip
 
 
-def _notes(order: Order, layout: Layout, parts: Sequence[Part], tally: Tally) -> Iterator[str]:
+def _notes(order: Order, images: int, part_size: int) -> Iterator[str]:
     if order.failed:
         codes = ", ".join(f"{code}: {count}" for code, count in order.failed.items())
         yield f"{sum(order.failed.values())} images failed and are left out ({codes})"
@@ -144,10 +163,7 @@ def _notes(order: Order, layout: Layout, parts: Sequence[Part], tally: Tally) ->
     if order.note:
         yield order.note
     if not order.complete:
-        rest = len(order.rows) - sum(len(part.image_ids) for part in parts)
         yield (
-            f"{order.missing} images are not rendered yet, or stand behind one that is not: {rest} that are there wait "
-            f"for a part of {layout.part_size} to be full. Run this again"
+            f"{order.missing} images are not rendered yet, or stand behind one that is not: {len(order.rows) - images} "
+            f"that are there wait for a part of {part_size} to be full. Run this again"
         )
-    if not layout.is_sharded and (files := tally.written + tally.there) > MANY_FILES:
-        yield f"{files} files are many in folders: --to webdataset has few, and reads faster"

@@ -209,6 +209,21 @@ def test_nothing_of_the_house_leaves_it(run, tmp_path, to):
         assert not [word for word in house if word.encode() in data], path
 
 
+def test_all_that_is_wrong_is_said_at_once(run, tmp_path):
+    words = ["--to", "imagefolder", "--dedupe", "4", "--caption", "stile", "--image-format", "gif", "--shard-size", 0]
+    code, said = exported(run.store.url, tmp_path / "out", *words)
+    assert code == 2
+    assert all(f"{word}" in said for word in ("--dedupe '4'", "column 'stile'", "--image-format gif", "--shard-size:"))
+
+
+def test_of_many_files_one_is_warned_before(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "MANY_FILES", 10)
+    said = []
+    done = export_for_training(run, str(tmp_path), "kohya", warn=lambda text: said.append((text, files(tmp_path))))
+    assert said == [("note: 16 files are many in folders: --to webdataset has few, and reads faster.", {})]
+    assert done.tally.written == 17
+
+
 def test_what_is_kept_as_it_is_is_said(run, tmp_path):
     done = export_for_training(run, str(tmp_path), "imagefolder", options=Options(image_format="png"))
     assert "pictures are png already, and are kept as they are" in done.notes

@@ -164,9 +164,9 @@ def test_nothing_is_written_before_a_part_is_full(tmp_path):
 
 def test_a_command_that_is_killed_goes_on(tmp_path):
     """kill -9 in the middle, again and again, and at last the same bytes as of an export that nobody disturbs."""
-    run = stored(tmp_path, [{"prompt": f"picture {i}"} for i in range(600)], per_shard=20)
+    run = stored(tmp_path, [{"prompt": f"picture {i}"} for i in range(300)], per_shard=20)
     command = [sys.executable, "-m", "batchgen", "export", run.store.url]
-    options = ["--to", "webdataset", "--shard-size", "10"]
+    options = ["--to", "webdataset", "--shard-size", "5"]
     killed, there = 0, 0
     for _ in range(2):
         process = subprocess.Popen([*command, tmp_path / "out", *options], stdout=subprocess.DEVNULL)
@@ -184,3 +184,11 @@ def test_a_command_that_is_killed_goes_on(tmp_path):
     subprocess.run([*command, tmp_path / "out", *options], check=True, stdout=subprocess.DEVNULL)
     export_for_training(run, str(tmp_path / "quiet"), "webdataset", options=Options(shard_size=10))
     assert files(tmp_path / "out") == files(tmp_path / "quiet")
+
+
+def test_a_run_that_may_only_be_read_is_exported(tmp_path):
+    run = stored(tmp_path, ROWS)
+    (tmp_path / "run" / "exports").write_text("in the way of a folder")
+    done = export_for_training(run, str(tmp_path / "out"), "webdataset")
+    assert done.tally.written == 3
+    assert any(note.startswith("the run does not know of this export. Cannot write") for note in done.notes)

@@ -182,7 +182,7 @@ def test_a_command_that_is_killed_goes_on(tmp_path):
     assert killed == 2
     assert 0 < there < 60
     subprocess.run([*command, tmp_path / "out", *options], check=True, stdout=subprocess.DEVNULL)
-    export_for_training(run, str(tmp_path / "quiet"), "webdataset", options=Options(shard_size=10))
+    export_for_training(run, str(tmp_path / "quiet"), "webdataset", options=Options(shard_size=5))
     assert files(tmp_path / "out") == files(tmp_path / "quiet")
 
 

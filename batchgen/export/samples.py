@@ -103,16 +103,20 @@ class Reader:
         return in_order(part.read_together(), self._block, readers=1, window=GROUPS_AHEAD)
 
     def _block(self, group: tuple[list[str], list[int]]) -> Block:
+        """A table of one file's pictures is Arrow's; of several it would be more than Arrow's offsets can say."""
         image_ids, shards = group
-        tables, shared = list[pa.Table](), dict[int, Shared]()
+        tables, shared, pictures = list[pa.Table](), dict[int, Shared](), dict[str, bytes]()
         for shard in sorted(set(shards)):
             table, shared[shard] = self._read(shard)
-            tables.append(_wanted(table, shard, image_ids, shards, f"{self.store}/{data_path(shard)}"))
-        table = tables[0]
-        if len(tables) > 1:
-            table = pa.concat_tables(tables, promote_options="permissive")
-            table = table.take(pc.index_in(pa.array(image_ids), table["image_id"].combine_chunks()))
-        return self._finished(table, [shared[shard] for shard in shards])
+            if self.pictures:
+                pictures |= _pictures(table, set(image_ids))
+                table = table.drop_columns(["image"])
+            tables.append(table)
+        table = _in_order(pa.concat_tables(tables, promote_options="permissive"), image_ids)
+        if table is None:
+            paths = ", ".join(map(data_path, sorted(shared)))
+            raise Infrastructure(f"{self.store}: not all rows of the plan are in {paths}. Run batchgen doctor.")
+        return self._finished(table, pictures, [shared[shard] for shard in shards])
 
     def _read(self, shard: int) -> tuple[pa.Table, Shared]:
         path = data_path(shard)
@@ -127,24 +131,20 @@ class Reader:
         except DAMAGED as error:
             raise Infrastructure(f"{self.store}/{path}: cannot be read ({error}). Run batchgen doctor.") from error
 
-    def _finished(self, table: pa.Table, shared: Sequence[Shared]) -> Block:
-        pictures = self._pictures(table) if self.pictures else [b""] * len(table)
-        plain = table.drop_columns(["image"]) if self.pictures else table
+    def _finished(self, table: pa.Table, pictures: Mapping[str, bytes], shared: Sequence[Shared]) -> Block:
+        if self.form.encode and pictures:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                encoded = pool.map(self._encoded, pictures, pictures.values())
+                pictures = dict(zip(pictures, encoded, strict=True))
         samples, all_fit = list[Sample](), True
-        for values, data, same in zip(plain.to_pylist(), pictures, shared, strict=True):
+        for values, same in zip(table.to_pylist(), shared, strict=True):
             whole = {**RENDERED, **values, **same.values}
+            data = pictures.get(values["image_id"], b"")
             if data:
                 data = self._written(data, whole)
                 all_fit = all_fit and (self.form.bare or fits(self.form.image_format, whole))
             samples.append(Sample(values["image_id"], data, self.caption(whole), public(values), same))
-        return Block(samples, _typed(plain, samples), None if all_fit else TOO_LONG)
-
-    def _pictures(self, table: pa.Table) -> list[bytes]:
-        stored: list[bytes] = [data for chunk in table["image"].chunks for data in chunk.field("bytes").to_pylist()]
-        if not self.form.encode:
-            return stored
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return list(pool.map(self._encoded, table["image_id"].to_pylist(), stored))
+        return Block(samples, _typed(table, samples), None if all_fit else TOO_LONG)
 
     def _encoded(self, image_id: str, data: bytes) -> bytes:
         try:
@@ -165,17 +165,21 @@ def _unreadable(store: Store, image_id: str, error: ValueError) -> Infrastructur
     return Infrastructure(f"{store}: the picture of image {image_id} cannot be read ({error}). Run batchgen doctor.")
 
 
-def _wanted(table: pa.Table, shard: int, image_ids: list[str], shards: list[int], where: str) -> pa.Table:
-    """The rows of a data file that a group wants, in its order."""
-    mine = [image_id for image_id, its in zip(image_ids, shards, strict=True) if its == shard]
+def _pictures(table: pa.Table, wanted: set[str]) -> dict[str, bytes]:
+    """image_id → the stored bytes, of those that are wanted."""
+    stored = (data for chunk in table["image"].chunks for data in chunk.field("bytes").to_pylist())
+    ids = table["image_id"].to_pylist()
+    return {image_id: data for image_id, data in zip(ids, stored, strict=True) if image_id in wanted}
+
+
+def _in_order(table: pa.Table, image_ids: Sequence[str]) -> pa.Table | None:
+    """These rows in this order; None where one is not there."""
     there = table["image_id"].combine_chunks()
-    wanted = pa.array(mine, there.type)
+    wanted = pa.array(image_ids, there.type)
     if there.equals(wanted):
         return table
     at = pc.index_in(wanted, there)
-    if at.null_count:
-        raise Infrastructure(f"{where}: does not hold all rows of its plan. Run batchgen doctor.")
-    return table.take(at)
+    return None if at.null_count else table.take(at)
 
 
 def _typed(plain: pa.Table, samples: Sequence[Sample]) -> pa.Table:

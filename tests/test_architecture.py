@@ -29,7 +29,7 @@ report
 cli
 """
 FLOORS = {room: floor for floor, line in enumerate(ORDER.strip().splitlines()) for room in line.split()}
-MAY_IMPORT_RAY = {"cluster.connection", "plan.graph", "rendering.graph", "evaluate.graph"}
+MAY_IMPORT_RAY = {"cluster.connection", "plan.graph", "rendering.graph", "evaluate.graph", "export.graph"}
 WITH_TORCH = ("engines.", "evaluate.scorers.", "look.training_data")
 HEAVY = ("torch", "diffusers", "transformers", "ray", "accelerate")
 

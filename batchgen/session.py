@@ -181,6 +181,8 @@ def render_rest(run: Run, prepared: Prepared, console: Console, max_gpu_hours: f
         job = with_renderers(job, weights_of(job), missing)
         if note := check_room(job):
             display.note(note)
+        if job.model.kernels != "eager" and job.model.preset != "fake":
+            display.note("each renderer compiles its kernels first, for minutes; then shards begin to be finished")
         render_missing(run, job, prepared.model, display, max_gpu_hours=max_gpu_hours)
     return tally.done - done
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import groupby
 
 import numpy as np
+import pyarrow as pa
 
 from batchgen.run import images
 from batchgen.run.directory import Run, commit
@@ -15,11 +19,35 @@ from batchgen.run.index import ShardRef
 from batchgen.run.ledger import read_entry
 from batchgen.run.plans import Plan
 from batchgen.run.shard_file import EncodedPicture, Failure, Footer, build
+from batchgen.storage.store import Store
 
 
-def commit_shard(run: Run, plan: Plan, shard: ShardRef, failed: Sequence[bool] = (), attempt_id: str = ""):
+def commit_shards(run: Run, shards: Sequence[ShardRef]) -> list[pa.Table]:
+    """Their entries of the ledger, for runs of thousands of shards: a process for each core, a plan file read once."""
+    cores = os.cpu_count() or 1
+    parts = [shards[len(shards) * core // cores : len(shards) * (core + 1) // cores] for core in range(cores)]
+    with ProcessPoolExecutor(cores) as pool:
+        return [entry for part in pool.map(_commit_all, [run.store.url] * cores, parts) for entry in part]
+
+
+def _commit_all(url: str, shards: Sequence[ShardRef]) -> list[pa.Table]:
+    run = Run.open(Store.open(url))
+    (plan,) = run.plans
+    entries = []
+    for _, group in groupby(shards, key=lambda shard: shard.file):
+        of_file, first = list(group), 0
+        table = run.rows_of_file(plan, of_file)
+        for shard in of_file:
+            entries.append(commit_shard(run, plan, shard, rows=table.slice(first, shard.rows).combine_chunks()))
+            first += shard.rows
+    return entries
+
+
+def commit_shard(
+    run: Run, plan: Plan, shard: ShardRef, failed: Sequence[bool] = (), attempt_id: str = "", rows: pa.Table = None
+):
     """Its entry of the ledger, if it is ours. failed: which of its rows did; none, if it is empty."""
-    rows = run.rows(plan, shard)
+    rows = run.rows(plan, shard) if rows is None else rows
     ids = rows["image_id"].to_pylist()
     fails = failed or [False] * len(ids)
     failures = {one: Failure("RENDER_ERROR", "by chance") for one, bad in zip(ids, fails, strict=True) if bad}

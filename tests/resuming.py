@@ -16,7 +16,7 @@ from batchgen.plan.preflight import prepare
 from batchgen.run.directory import commit
 from batchgen.run.ledger import Writer
 from batchgen.run.shard_file import Footer, build
-from tests.one_colour import commit_shard, picture
+from tests.one_colour import commit_shards, picture
 
 
 def run_of(folder: Path, shards: int, missing: int, images: int = 1) -> Path:
@@ -31,10 +31,10 @@ def run_of(folder: Path, shards: int, missing: int, images: int = 1) -> Path:
     }
     path.write_text(yaml.safe_dump(values))
     run = make_plan(prepare(load_job(path)))[0]
-    plan = run.plans[0]
+    done = run.shards(run.plans[0])[: shards - missing]
     with Writer(run.store) as ledger:  # as a driver that was ended has left it
-        for shard in run.shards(plan)[: shards - missing]:
-            ledger.add(shard.number, commit_shard(run, plan, shard))
+        for shard, entry in zip(done, commit_shards(run, done) if done else [], strict=True):
+            ledger.add(shard.number, entry)
     return path
 
 

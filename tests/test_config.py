@@ -91,7 +91,7 @@ def test_an_empty_section_is_as_good_as_none(tmp_path, section):
         ({"sweep": {"sampler": ["euler", "heun"]}}, "job: sweep.sampler.1: Input should be 'euler', 'dpmpp_2m'"),
         (
             {"sweep": {"skip_guidance_layers": [[7], [7]]}},
-            "skip_guidance_layers needs at least one value and none twice",
+            "skip_guidance_layers has '[7]' twice: keep one.",
         ),
         (
             {"sweep": {"skip_guidance_layers": [[30]]}},
@@ -124,9 +124,26 @@ def test_an_empty_section_is_as_good_as_none(tmp_path, section):
         ({"sampling": {"max_sequence_length": 513}}, "sampling.max_sequence_length"),
         ({"sampling": {"seeds": [1, 2], "num_images_per_prompt": 3}}, "give one seed per image"),
         ({"sampling": {"seeds": []}}, "seeds has 0 entries"),
-        ({"sweep": {"height": [512, 512]}}, "sweep: height needs at least one value and none twice"),
+        ({"sweep": {"height": [512, 512]}}, "sweep: height has '512' twice: keep one."),
         ({"sweep": {"width": []}}, "sweep: width needs at least one value"),
         ({"sweep": {"seed": [1]}}, "sweep.seed: unknown key"),
+        (
+            {"sweep": {"kernels": ["eager", "compiled"]}},
+            "sweep.kernels: is of the model, of which a sweep has one: write several in place of the section model, "
+            "models: {one: {kernels: ...}, other: {kernels: ...}}.",
+        ),
+        ({"sweep": {"reuse": [{}, {"blocks_every": 1}]}}, "sweep: reuse has 'none' twice: keep one."),
+        ({"sweep": {"reuse": {"blocks_every": 2}}}, "sweep.reuse: is a list: write [{'blocks_every': 2}, ...]."),
+        (
+            {"sweep": {"reuse": [{"block_every": 2}]}},
+            "sweep.reuse.0.block_every: unknown key. Did you mean blocks_every?",
+        ),
+        ({"sampling": {"reuse": 2}}, "sampling.reuse: is a section, not 2: write keys in it. There are: blocks_every,"),
+        ({"sampling": {"reuse": {"blocks_every": 1}}}, "sampling.reuse: 1 is every step, so nothing is reused"),
+        (
+            {"cluster": {"renderers": 0}},
+            "cluster.renderers: is a section, not 0: write keys in it. There are: min_size,",
+        ),
         ({"output": {"path": "o", "image_format": "webp", "image_quality": 0}}, "output.image_quality"),
         ({"output": {"path": "o", "image_quality": 80}}, "job: output: image_quality is for webp and jpeg; png loses"),
         ({"cluster": {"renderers": {"min_size": 3, "max_size": 2}}}, "min_size 3 is larger than max_size 2"),

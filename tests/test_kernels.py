@@ -213,6 +213,13 @@ def test_what_the_user_has_set_for_torch_stays(monkeypatch):
     assert os.environ[environment.CACHE] == "/mine"
 
 
+def test_the_fake_renderer_says_that_it_has_no_kernels(make_job):
+    assert any(
+        "change nothing: preset fake" in line
+        for line in prepare(make_job(["a"], model={"kernels": "compiled"})).notices
+    )
+
+
 @pytest.mark.parametrize("model", [{"attention": "flash"}, {"kernels": "compiled_fp8", "dtype": "bfloat16"}])
 def test_a_setting_of_gpus_is_told_where_renderers_might_start_on_a_cpu(make_job, model):
     said = "needs a GPU for each renderer: write cluster.num_gpus: 1"

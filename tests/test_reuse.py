@@ -208,6 +208,17 @@ def test_guidance_that_is_off_is_told(make_job):
     assert not any("reuse" in notice for notice in refined.notices)
 
 
+def test_cells_without_guidance_are_told_of_halves_that_are_not_there(make_job):
+    sweep = {"guidance_scale": [1.0, 4.5], "reuse": [{}, {"guidance_every": 2}]}
+    (notice,) = prepare(make_job(["a"], sampling=SMALL, sweep=sweep)).notices
+    assert "reuse.guidance_every: 2 changes no image of cell guidance_scale=1.0,reuse=guidance_every:2" in notice
+
+
+def test_one_step_is_told_to_leave_it_out(make_job):
+    with pytest.raises(Refused, match="where there is one step: leave it out"):
+        prepare(make_job(["a"], sampling=SMALL | {"num_inference_steps": 1, "reuse": ON}))
+
+
 # --- what it costs
 
 

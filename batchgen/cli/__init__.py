@@ -7,6 +7,6 @@ from batchgen.cli.program import Interrupted, app, main
 from batchgen.cli import looking  # below the others in --help
 
 # isort: split
-from batchgen.cli import evaluations
+from batchgen.cli import evaluations, exports
 
-__all__ = ["Interrupted", "app", "beginnings", "evaluations", "looking", "main", "runs"]
+__all__ = ["Interrupted", "app", "beginnings", "evaluations", "exports", "looking", "main", "runs"]

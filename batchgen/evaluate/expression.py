@@ -6,6 +6,7 @@ Knows tables of Arrow, and no runs.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import textwrap
 import threading
@@ -44,8 +45,7 @@ def matching(table: pa.Table, where: str, columns: Sequence[str] = ()) -> Iterat
 
     with duckdb.connect(":memory:") as connection:
         connection.register(TABLE, table)
-        for setting in SETTINGS:
-            connection.execute(f"SET {setting}")
+        _lock(connection)
         watch = threading.Timer(PATIENCE_S, connection.interrupt)
         watch.start()
         _RUNNING.add(connection)
@@ -66,10 +66,26 @@ def matching(table: pa.Table, where: str, columns: Sequence[str] = ()) -> Iterat
             watch.cancel()
 
 
+def is_of_one_row(where: str) -> bool:
+    """Whether an expression looks at no row but its own. False too for one that cannot be read."""
+    import duckdb
+
+    with duckdb.connect(":memory:") as connection:
+        _lock(connection)
+        text = f"SELECT 1 FROM {TABLE} WHERE ({where}\n)"  # is parsed, and never run
+        ((parsed,),) = connection.execute("SELECT json_serialize_sql(?)", [text]).fetchall()
+    return not json.loads(parsed)["error"] and not re.search(r'"class":\s*"SUBQUERY"', parsed)
+
+
 def stop() -> None:
     """End all expressions of this process, as if they had taken too long: whoever asked is about to leave."""
     for connection in _RUNNING.copy():
         connection.interrupt()
+
+
+def _lock(connection: duckdb.DuckDBPyConnection) -> None:
+    for setting in SETTINGS:
+        connection.execute(f"SET {setting}")
 
 
 def _what_there_is(said: str, columns: Sequence[str]) -> str:

@@ -18,13 +18,14 @@ import pandas as pd
 import pyarrow as pa
 
 from batchgen.errors import Refused
-from batchgen.evaluate.expression import matching
+from batchgen.evaluate import expression
 from batchgen.evaluate.scores import NAME, read_scores
 from batchgen.look.results import Results
 from batchgen.run.directory import Run
 from batchgen.words import visible
 
 SELECTIONS = "selections"
+SCORE = "score_"  # how the column of a scorer begins
 HASH_BITS = 64
 
 
@@ -52,12 +53,8 @@ def select(run: Run, where: str, name: str, dedupe: int | None = None) -> Select
     Raises Refused for an expression that is none, and where another selection has that name.
     """
     refuse_name(name)
-    if dedupe is not None and not 0 <= dedupe <= HASH_BITS // 4:
-        raise Refused(f"--dedupe phash:{dedupe}: write 0 to {HASH_BITS // 4} bits of {HASH_BITS}.")
     rows = table_of(run)
-    with matching(pa.Table.from_pandas(rows, preserve_index=False), where) as found:
-        ids = {image_id for (image_id,) in found.project("image_id").fetchall()}
-    chosen = rows[rows["image_id"].isin(ids) & (rows["status"] == "ok")]
+    chosen = rows[rows["image_id"].isin(matching(rows, where)) & (rows["status"] == "ok")]
     if chosen.empty:
         raise Refused(f"{visible(where)!r} chooses none of the {len(rows)} images of {run.store}.")
     kept = chosen if dedupe is None else chosen[~near_duplicates(chosen["phash"], dedupe)]
@@ -118,6 +115,8 @@ def bits_of(dedupe: str | None) -> int | None:
     kind, _, bits = dedupe.partition(":")
     if kind != "phash" or not bits.isdecimal():
         raise Refused(f"--dedupe {dedupe!r}: write phash: and the bits in which hashes may differ, such as phash:4.")
+    if int(bits) > HASH_BITS // 4:
+        raise Refused(f"--dedupe {dedupe}: write 0 to {HASH_BITS // 4} bits of {HASH_BITS}.")
     return int(bits)
 
 
@@ -132,7 +131,13 @@ def table_of(run: Run) -> pd.DataFrame:
 
 def column_of(scorer: str) -> str:
     """A scorer's column: what is no letter or digit of its name becomes '_', so that it needs no quotes."""
-    return "score_" + "".join(letter if letter.isalnum() else "_" for letter in scorer)
+    return SCORE + "".join(letter if letter.isalnum() else "_" for letter in scorer)
+
+
+def matching(rows: pd.DataFrame, where: str) -> set[str]:
+    """image_ids of the rows for which the expression is true. Raises Refused for one that is none."""
+    with expression.matching(pa.Table.from_pandas(rows, preserve_index=False), where) as found:
+        return {image_id for (image_id,) in found.project("image_id").fetchall()}
 
 
 def near_duplicates(hashes: pd.Series[Any], bits: int) -> npt.NDArray[np.bool_]:

@@ -14,11 +14,13 @@ from pydantic import BaseModel, ValidationError
 
 from batchgen.errors import Problem, Refused
 from batchgen.job.job import Job
+from batchgen.job.model import Model
 from batchgen.job.names import meant
 from batchgen.job.several import MODELS, names_several, one_by_one, place_of, several
 from batchgen.words import nearest
 
 # What pydantic puts into a key's path where a key may be of several kinds.
+SEVERAL = "models: {one: {KEY: ...}, other: {KEY: ...}}."
 KINDS = ("literal['auto']", "constrained-int", "list[str]", "str", "all", "each", "[key]")
 
 
@@ -90,11 +92,19 @@ def _explain(detail: Any, source: str) -> Problem:
     if detail["type"] == "extra_forbidden":
         keys = _keys_at(path[:-1])
         found = f"unknown key.{_known(path[-1], keys)}"
-        if path[0] == "sweep" and not found.endswith(listed := _listed(keys)):
+        if path[0] == "sweep" and path[-1] in Model.model_fields:
+            found = f"is of the model, of which a sweep has one: write several in place of the section model, {SEVERAL}"
+            found = found.replace("KEY", path[-1])
+        elif path[0] == "sweep" and not found.endswith(listed := _listed(keys)):
             found += listed  # which settings may vary, nobody knows by heart
         return Problem(found, where)
     if detail["type"] == "missing":
         return Problem("is required.", where)
+    if detail["type"] in ("model_type", "model_attributes_type"):
+        keys = _keys_at(path)
+        return Problem(f"is a section, not {detail['input']!r}: write keys in it.{_listed(keys)}", where)
+    if detail["type"] == "list_type":
+        return Problem(f"is a list: write [{detail['input']}, ...].", where)
     message = detail["msg"].removeprefix("Value error, ")
     given = detail["input"]
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | None) else ""
@@ -128,6 +138,8 @@ def _keys_at(path: list[str]) -> list[str]:
     for part in path:
         if get_origin(annotation) is dict:  # the part is a name that the user gave: the section of its value stays
             annotation = None
+            continue
+        if part.isdecimal():  # of a list, whose section stays too
             continue
         field = section.model_fields.get(part)
         annotation = getattr(field, "annotation", None)

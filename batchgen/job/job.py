@@ -143,6 +143,13 @@ class Job(Section):
         return values | {"model": model, "sampling": from_preset | sampling}
 
     @model_validator(mode="after")
+    def check_reuse(self) -> Self:
+        reuse = self.sampling.reuse
+        if reuse.model_fields_set and not reuse.is_on:
+            raise ValueError("sampling.reuse: 1 is every step, so nothing is reused: write 2 or more, or leave it out.")
+        return self
+
+    @model_validator(mode="after")
     def check_engine(self) -> Self:
         refuse_beyond_diffusers(self.model, self.sampling, self.sweep, self.refine)
         return self

@@ -52,8 +52,12 @@ def _without_gpu(model: Model, num_gpus: float | None) -> Iterator[str]:
 
 
 def gpu_notices(model: Model, num_gpus: float | None) -> Iterator[str]:
-    """What a plan says of GPUs' settings where renderers start on whatever there is: on a CPU they would be refused."""
-    if num_gpus is not None or model.defaults.gpu or model.preset == "fake":
+    """What a plan says of such settings where nothing obeys them, or where a renderer on a CPU would refuse them."""
+    if model.preset == "fake":
+        if (model.kernels, model.attention) != ("eager", "auto"):
+            yield "model.kernels and model.attention change nothing: preset fake draws without a transformer."
+        return
+    if num_gpus is not None or model.defaults.gpu:
         return
     asked = [f"model.attention: {model.attention}"] if model.attention != "auto" else []
     asked += ["model.kernels: compiled_fp8"] if model.kernels == "compiled_fp8" else []

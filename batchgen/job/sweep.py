@@ -94,8 +94,10 @@ class Sweep(Axes):
     def check_axes(self) -> Self:
         crossed, paired = self.lists(), self.paired()
         for name, values in [*crossed.items(), *paired.items()]:
-            if not values or (name in crossed and _repeats(values)):
-                raise ValueError(f"{name} needs at least one value and none twice.")
+            if not values:
+                raise ValueError(f"{name} needs at least one value.")
+            if name in crossed and (twice := [value for at, value in enumerate(values) if value in values[:at]]):
+                raise ValueError(f"{name} has {shown(twice[0])!r} twice: keep one.")
         if self.cells and (crossed or paired):
             raise ValueError(f"cells says all that varies: say {', '.join([*crossed, *paired])} in each of them.")
         if both := [name for name in paired if name in crossed]:

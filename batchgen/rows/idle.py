@@ -54,6 +54,8 @@ def _reuses_nothing(job: Job, steps: int, is_guided: bool, skips: bool) -> str:
     if blocks and guidance:
         return ""
     idle = " and ".join(f"{name}_every" for name, there in (("blocks", blocks), ("guidance", guidance)) if not there)
+    if steps == 1:
+        return f"reuse: {idle} takes nothing over where there is one step: leave it out"
     return (
         f"reuse: {idle} takes nothing over in {steps} steps, from {reuse.start:g} to {reuse.stop:g} of them: "
         "write a smaller number or a wider window, or leave it out"
@@ -136,6 +138,8 @@ def notices(job: Job, columns: Collection[str]) -> Iterator[str]:
     reuses = [sampling.reuse, *sweep.values_of("reuse")]
     if not guided and not again and any(reuse.guidance_every > 1 for reuse in reuses):
         yield f"{_change(['sampling.reuse.guidance_every'])} no image: guidance_scale is not above 1."
+    if guided and not again:
+        yield from _halves_that_are_not_there(job, columns)
     if sampling.seeds is not None and sampling.seed:
         yield f"{_change(['sampling.seed'])} no image: sampling.seeds names a seed for each."
     unread = [name for name in ("prompt_3", "negative_prompt_3") if name in columns or getattr(sampling, name, None)]
@@ -144,6 +148,16 @@ def notices(job: Job, columns: Collection[str]) -> Iterator[str]:
     named = {sampling.adapter, *sweep.values_of("adapter")}
     if "adapter" not in columns and (idle := [alias for alias in job.model.adapters if alias not in named]):
         yield f"model.adapters has {', '.join(idle)}, which no image uses: name it in sampling.adapter, or in a column."
+
+
+def _halves_that_are_not_there(job: Job, columns: Collection[str]) -> Iterator[str]:
+    """Cells without guidance whose negative half is to be reused."""
+    if "guidance_scale" in columns:
+        return
+    for cell, values in job.sweep.by_cell().items():
+        every = values.get("reuse", job.sampling.reuse).guidance_every
+        if every > 1 and values.get("guidance_scale", job.sampling.guidance_scale) <= 1:
+            yield f"reuse.guidance_every: {every} changes no image of cell {cell}: its guidance_scale is not above 1."
 
 
 def _asked(job: Job, names: Iterable[str]) -> list[str]:

@@ -126,7 +126,7 @@ class MarkerWriter:
 
     def __init__(self, store: Store, thread: Executor | None = None) -> None:
         self.store = store
-        self.hasty = Store(store.protocol, store.url, min(PATIENCE_S, store.patience))
+        self.hasty = store.at_most(PATIENCE_S)
         self.thread = thread or ThreadPoolExecutor(1, thread_name_prefix="markers")
 
 

@@ -105,7 +105,7 @@ class Writer:
     """`with Writer(store) as ledger`: add() entries as shards are stored; what is waiting at the end is written too."""
 
     def __init__(self, store: Store) -> None:
-        self._store = Store(store.protocol, store.url, min(store.patience, PATIENCE_S))
+        self._store = store.at_most(PATIENCE_S)
         self._waiting: dict[int, pa.Table] = {}
 
     def add(self, shard: int, entry: pa.Table) -> None:

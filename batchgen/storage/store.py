@@ -23,7 +23,8 @@ from typing import Any, BinaryIO, TypeVar, cast
 import fsspec
 
 from batchgen.errors import Infrastructure, Refused, StoreRefused
-from batchgen.storage.backends import Entry, Local, Remote, explain, is_missing, is_transient, text_of
+from batchgen.storage.answers import explain, is_missing, is_transient, text_of
+from batchgen.storage.backends import Entry, Local, Remote
 from batchgen.words import redact
 
 __all__ = ["Entry", "Store", "StoreRefused", "redact"]
@@ -80,6 +81,10 @@ class Store:
         if protocol in CREATE_ONCE:  # elsewhere a doubled slash may mean something
             rest = "/".join(part for part in rest.split("/") if part)
         return cls(protocol, f"{protocol}://{rest.rstrip('/')}", patience)
+
+    def at_most(self, seconds: float) -> Store:
+        """The same place, where no operation is tried again for longer than this."""
+        return Store(self.protocol, self.url, min(self.patience, seconds))
 
     def __reduce__(self) -> tuple[type[Store], tuple[str, str, float]]:
         return type(self), (self.protocol, self.url, self.patience)
@@ -163,7 +168,7 @@ class Store:
     def probe(self) -> None:
         """Prove that this place can be written to and that create-if-absent holds, or raise Refused saying why not."""
         self.refuse_unfit()
-        store = Store(self.protocol, self.url, min(self.patience, PROBE_SECONDS))
+        store = self.at_most(PROBE_SECONDS)
         path, first, second = f".batchgen/probe-{uuid.uuid4().hex}", b"first", b"second"
         try:
             self._check_writable()

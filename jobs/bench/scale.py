@@ -31,7 +31,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -153,23 +152,15 @@ def finalize(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def cold(arguments: argparse.Namespace) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        url = planned(folder, arguments.cold, IMAGES_COLD)
-        workers = os.cpu_count() or 1
-        with ProcessPoolExecutor(workers) as pool:
-            list(pool.map(commit, [url] * workers, range(workers), [workers] * workers))
-        return finalized(url)
-
-
-def commit(url: str, first: int, step: int) -> None:
-    """Every step-th shard, with real pictures."""
+    """Shards with real pictures, and no ledger."""
     from batchgen.run.directory import Run
     from batchgen.storage.store import Store
-    from tests.one_colour import commit_shard
+    from tests.one_colour import commit_shards
 
-    run = Run.open(Store.open(url))
-    for shard in run.shards(run.plans[0])[first::step]:
-        commit_shard(run, run.plans[0], shard)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run.open(Store.open(planned(folder, arguments.cold, IMAGES_COLD)))
+        commit_shards(run, run.shards(run.plans[0]))
+        return finalized(run.store.url)
 
 
 def warm(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from batchgen.job.presets import DEMO_CHECKPOINT
 from batchgen.weights.digests import digest_of
 from batchgen.weights.parts import checked
 from batchgen.weights.spec import ModelSpec
-from tests.specs import spec_of
+from tests.specs import spec_of, with_sampling
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +48,18 @@ def renderer(make_spec: Callable[..., ModelSpec], one_thread: None) -> Any:
     from batchgen.engines import load_renderer
 
     return load_renderer(make_spec())
+
+
+@pytest.fixture
+def sampling(renderer: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """sampling(**settings): the renderer, with other settings of the loop."""
+    plain = renderer.spec
+
+    def changed(**settings: Any) -> Any:
+        monkeypatch.setattr(renderer, "spec", with_sampling(plain, **settings))
+        return renderer
+
+    return changed
 
 
 @pytest.fixture(scope="session")

@@ -13,23 +13,10 @@ from batchgen.engines.sd3.second_pass import TwoPassRenderer
 from batchgen.errors import OutOfMemory
 from batchgen.job import Refine, Reuse
 from tests.models.test_sd3 import hooked, render
-from tests.specs import with_sampling
 
 BLOCKS, GUIDANCE = Reuse(blocks_every=2, start=0.0), Reuse(guidance_every=2, start=0.0)
 BOTH = Reuse(blocks_every=2, guidance_every=2, start=0.0)
 STEPS = {"num_inference_steps": 8}
-
-
-@pytest.fixture
-def sampling(renderer, monkeypatch):
-    """sampling(**settings): the renderer, with other settings of the loop."""
-    plain = renderer.spec
-
-    def changed(**settings):
-        monkeypatch.setattr(renderer, "spec", with_sampling(plain, **settings))
-        return renderer
-
-    return changed
 
 
 def calls_of(renderer, rows):

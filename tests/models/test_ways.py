@@ -11,20 +11,6 @@ from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Img2ImgPi
 from batchgen.engines.sd3.second_pass import TwoPassRenderer
 from batchgen.job import Refine
 from tests.models.test_parity import PROMPTS, call, stacked
-from tests.specs import with_sampling
-
-
-@pytest.fixture
-def sampling(renderer, monkeypatch):
-    """sampling(**settings): the renderer, with other settings of the loop."""
-
-    plain = renderer.spec
-
-    def changed(**settings):
-        monkeypatch.setattr(renderer, "spec", with_sampling(plain, **settings))
-        return renderer
-
-    return changed
 
 
 def rows_of(make_row, **settings):

@@ -1,4 +1,4 @@
-"""infra/slurm/render.sbatch, run: two Ray nodes with a token, notice in the middle, a requeue, and the rest in a second turn.
+"""infra/slurm/render.sbatch, run: two Ray nodes, notice in the middle, a requeue, and the rest in a second turn.
 
 Stand-ins are `srun`, which runs a step here, and `scontrol`, which knows two hosts and notes what is put back.
 """

@@ -28,8 +28,8 @@ PAGES = [ROOT / "README.md", *DOCS, *(ROOT / name for name in ("CONTRIBUTING.md"
 PAGES += [ROOT / "jobs" / "README.md", ROOT / "infra" / "README.md"]
 FOLDERS = "tests|jobs|notebooks|infra|docs|batchgen"
 USERS = {"job.yaml", "JOB.yaml", "judge.yaml"}  # files that a reader has
-OTHER_PROGRAMS = {"--runtime-env-json", "--start", "--include", "--env-file"}  # of ray, of jobs/train_demo.py, hf, docker
-OTHER_PROGRAMS |= {"--working-dir", "--signal=B:USR1@120"}  # of ray, of Slurm
+OTHER_PROGRAMS = {"--runtime-env-json", "--working-dir", "--start", "--include"}  # of ray, of jobs/train_demo.py, of hf
+OTHER_PROGRAMS |= {"--env-file", "--signal=B:USR1@120"}  # of docker, of Slurm
 COMMANDS = typer.main.get_command(app)
 
 

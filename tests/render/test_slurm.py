@@ -20,7 +20,7 @@ from tests.job_files import job_file
 
 ROOT = Path(__file__).parent.parent.parent
 LIMIT = 240
-ROWS = 24
+ROWS = 16
 SRUN = """#!/bin/bash
 while [[ $1 == -* ]]; do shift; done
 exec "$@"

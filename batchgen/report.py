@@ -140,10 +140,6 @@ def print_image(console: Console, run: Run, row: dict[str, Any]) -> None:
         say(console, line)
 
 
-def print_sheet(console: Console, path: str | None) -> None:
-    say(console, f"To look at it: {path}" if path else "No picture is there to look at.")
-
-
 def print_status(console: Console, status: Status) -> None:
     speed = f", {status.images_per_s:.2f} images/s" if status.images_per_s else ""
     left = f", {duration(status.seconds_left)} left" if status.seconds_left and status.missing else ""

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from batchgen.finalize.contents import OVERFLOW
 from batchgen.job import Job
 from batchgen.job.steps import refine_steps
 from batchgen.look import show
@@ -18,18 +19,12 @@ from batchgen.plan.preflight import Prepared
 from batchgen.plan.sharding import Summary
 from batchgen.run.directory import Run
 from batchgen.session import Finished
+from batchgen.weights.licence import known_licence
 from batchgen.words import duration, say, visible
 
 if TYPE_CHECKING:
     from batchgen.evaluate import tables  # brings scipy along
 
-OVERFLOW = {
-    "overflow_clip_l": "longer than CLIP-L reads (77 tokens)",
-    "overflow_clip_g": "longer than CLIP-G reads (77 tokens)",
-    "overflow_t5": "longer than T5 reads (max_sequence_length)",
-    "t5_over_256": "beyond the 256 T5 tokens of SD3.5's training",
-    "negative_overflow": "with a negative prompt that is cut",
-}
 IDLE = {
     "idle_skip_layers": "ask for skip-layer guidance, which does nothing where guidance_scale is not above 1",
     "idle_negative": "have a negative prompt that nothing reads (guidance_scale at most 1, or negative_prompt_stop 0)",
@@ -48,6 +43,7 @@ def print_name(console: Console, name: str) -> None:
 def print_plan(console: Console, prepared: Prepared, summary: Summary, cost: Iterable[str]) -> None:
     """All that is known before the run uses a GPU. cost: lines of cost.estimate."""
     say(console, f"{summary.images} images of {summary.prompts} prompts, model {prepared.model.path}")
+    say(console, f"licence of the model: {known_licence(prepared.model, prepared.job.model.preset).line}")
     weights = {str(getattr(prepared.job.model, name)): sha for name, sha in prepared.model.files.items()}
     weights |= {adapter.path: adapter.sha256 for adapter in prepared.model.adapters.values()}
     for path, sha256 in weights.items():

@@ -12,7 +12,7 @@ from rich.text import Text
 from batchgen.finalize.contents import OVERFLOW
 from batchgen.job import Job
 from batchgen.job.steps import refine_steps
-from batchgen.look import show
+from batchgen.look import alike, show
 from batchgen.look.doctor import Report
 from batchgen.look.status import Status
 from batchgen.plan.preflight import Prepared
@@ -146,6 +146,8 @@ def print_status(console: Console, status: Status) -> None:
     )
     if status.compile_seconds is not None:
         say(console, f"a renderer compiled its kernels for up to {duration(status.compile_seconds)}")
+    for line in alike.lines(status.alike or []):
+        say(console, line)
     say(console, "complete" if status.complete else "not finished: run the render command again to continue")
 
 
@@ -154,6 +156,8 @@ def print_doctor(console: Console, report: Report) -> None:
         say(console, f"note: {note}")
     for problem in report.problems:
         say(console, f"- {problem}")
+    for line in alike.lines(report.alike):
+        say(console, line)
     again = f", {report.rerendered} rendered again" if report.rerendered else ""
     counts = f"{report.planned} planned = {report.images} images + {report.failed} failed{again}"
     finalized = "" if report.finalized else ", not finalized: run the render command again"

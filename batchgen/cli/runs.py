@@ -85,13 +85,13 @@ def render(
 
 @app.command(rich_help_panel=PANEL, epilog=examples("batchgen status s3://bucket/run-17"))
 def status(out: RunPath, as_json: AsJson = False) -> None:
-    """Show how far a run is: done, missing, failed, images per second, time left."""
+    """Show how far a run is: done, missing, failed, images per second, time left; of a complete one what is alike."""
     from batchgen import report
-    from batchgen.look.status import status_of
+    from batchgen.look.status import full_status
     from batchgen.run.directory import Run
 
     with errors():
-        found = {name: status_of(run) for name, run in Run.all_at(out).items()}
+        found = {name: full_status(run) for name, run in Run.all_at(out).items()}
         if as_json:
             print(_json({name: one.to_dict() for name, one in found.items()}))
             return

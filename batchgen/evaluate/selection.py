@@ -14,7 +14,6 @@ import textwrap
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from batchgen.errors import Refused
 from batchgen.evaluate.scores import NAME, read_scores
 from batchgen.look.results import Results
 from batchgen.run.directory import Run
+from batchgen.run.hashes import BITS, bands, numbers
 from batchgen.words import visible
 
 SELECTIONS = "selections"
@@ -36,7 +36,6 @@ SETTINGS = (
     "enable_external_access = false",
     "lock_configuration = true",
 )
-HASH_BITS = 64
 SHOWN, LINE = 5, 110  # of columns: how many are near enough, and letters of a line
 
 
@@ -65,8 +64,8 @@ def select(run: Run, where: str, name: str, dedupe: int | None = None) -> Select
     """
     if not NAME.fullmatch(name):
         raise Refused(f"--name {name!r}: use small letters, digits, '-', '_' and '.'.")
-    if dedupe is not None and not 0 <= dedupe <= HASH_BITS // 4:
-        raise Refused(f"--dedupe phash:{dedupe}: write 0 to {HASH_BITS // 4} bits of {HASH_BITS}.")
+    if dedupe is not None and not 0 <= dedupe <= BITS // 4:
+        raise Refused(f"--dedupe phash:{dedupe}: write 0 to {BITS // 4} bits of {BITS}.")
     rows = table_of(run)
     chosen = rows[rows["image_id"].isin(_filtered(rows, where)) & (rows["status"] == "ok")]
     if chosen.empty:
@@ -174,13 +173,12 @@ def near_duplicates(hashes: pd.Series[Any], bits: int) -> npt.NDArray[np.bool_]:
 
     Two hashes that differ in so few bits agree in at least one of bits + 1 bands, so only those are compared.
     """
-    values = np.array([int(text, 16) for text in hashes], np.uint64)
+    values = numbers(hashes)
     dropped = np.zeros(len(values), np.bool_)
-    edges = np.linspace(0, HASH_BITS, bits + 2).astype(int)
-    bands = [(values >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1) for low, high in pairwise(edges)]
-    kept: list[dict[int, list[int]]] = [{} for _ in bands]
+    parts = bands(values, bits + 1)
+    kept: list[dict[int, list[int]]] = [{} for _ in parts]
     for at in range(len(values)):
-        keys = [int(band[at]) for band in bands]
+        keys = [int(part[at]) for part in parts]
         near = np.unique(np.array([i for seen, key in zip(kept, keys, strict=True) for i in seen.get(key, ())], int))
         if len(near) and int(np.bitwise_count(values[near] ^ values[at]).min()) <= bits:
             dropped[at] = True

@@ -91,7 +91,7 @@ def known_licence(found: FoundModel, preset: str) -> Licence:
     for one in (COMMUNITY, UNKNOWN, OWN):
         if said == one.to_dict():
             return one
-    return Licence(**{name: said.get(name, "") for name in ("id", "name", "link")})
+    return Licence(said.get("id", UNKNOWN.id), said.get("name", ""), said.get("link", ""))
 
 
 def _of_files(found: FoundModel) -> Licence | None:

@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchgen.errors import Refused, StoreRefused
-from batchgen.storage.backends import TMP, TMP_SECONDS, Entry
+from batchgen.storage.answers import TMP
+from batchgen.storage.backends import TMP_SECONDS, Entry
 from batchgen.storage.store import Store
 
 

@@ -1,4 +1,4 @@
-"""Commands on what came of runs: score, compare, select, export, adopt."""
+"""Commands on what came of runs: score, compare, select, adopt."""
 
 from __future__ import annotations
 
@@ -215,60 +215,6 @@ def select(
         found = selected(Run.open(Store.open(out)), where, name, bits_of(dedupe))
         alike = f", {found.chosen - found.images} are like another one" if dedupe else ""
         say(console(), f"{found.name}: {found.images} images of {found.planned}, {found.chosen} are chosen{alike}.")
-
-
-@app.command(
-    rich_help_panel=PANEL,
-    epilog=examples(
-        "batchgen export out/run out/for-geneval --to geneval",
-        "batchgen export geneval.parquet images/of/somebody --to geneval --check",
-    ),
-)
-def export(
-    out: Annotated[str, typer.Argument(help="Run directory; with --check also a benchmark's table.", metavar="OUT")],
-    dest: Annotated[str, typer.Argument(help="The folder to write, or to check.", metavar="DEST")],
-    to: Annotated[str, typer.Option("--to", help="Who will read it: a benchmark's scorer, or evalscope.")],
-    check: Annotated[
-        bool, typer.Option("--check", help="Write nothing: say what that scorer would pass over in DEST.")
-    ] = False,
-    selection: SelectionName = None,
-) -> None:
-    """Write the folder that another program reads, or check one. Run it again to continue."""
-    from batchgen.evaluate.selection import selected
-    from batchgen.export.targets import target_named
-    from batchgen.export.writer import export as exported
-    from batchgen.run.directory import Run
-    from batchgen.storage.store import Store
-
-    if check:
-        return _check(out, dest, to, selection)
-    with errors():
-        run = Run.open(Store.open(out))
-        chosen = selected([run], selection) if selection else None
-        found = exported(run, dest, target_named(to, run), chosen)
-        for line in found.lines():
-            say(console(), line)
-    return None
-
-
-def _check(out: str, dest: str, to: str, selection: str | None) -> None:
-    """Exit code 1 if there is a problem."""
-    from batchgen.evaluate.benchmarks import benchmark_named
-    from batchgen.evaluate.selection import selected
-    from batchgen.export.checking import check_folder
-    from batchgen.export.grouped import grouped
-    from batchgen.run.directory import Run
-    from batchgen.storage.store import Store
-
-    with errors():
-        benchmark = benchmark_named(to)
-        chosen = selected([Run.open(Store.open(out))], selection) if selection else None
-        found = check_folder(out, dest, benchmark, chosen)
-        for line in grouped(found.problems) if found.problems else [f"{dest}: {benchmark.title} reads all of it."]:
-            say(console(), line)
-        for note in found.notes:
-            say(console(), f"note: {note}")
-    raise typer.Exit(1 if found.problems else 0)
 
 
 @app.command(

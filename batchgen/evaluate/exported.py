@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import pyarrow as pa
 
@@ -35,7 +36,7 @@ class Record:
     """fingerprint: of the run's newest plan. selection: digest of the chosen image_ids, None where all were.
 
     roots: the folders that a reader is pointed at, one for each cell; "" is the whole. files: how many there are in
-    all. shows: those that show images.
+    all. shows: those that show images; none for training, where the files say it. options: of an export for training.
     """
 
     target: str
@@ -45,19 +46,23 @@ class Record:
     roots: tuple[str, ...]
     files: int
     shows: tuple[Shows, ...]
+    options: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
         """By its content: the same export again is the same record."""
-        said = json.dumps(asdict(self), sort_keys=True)
-        return f"{self.target}-{digest(said.encode())[:16]}"
+        return f"{self.target}-{digest(json.dumps(self.said(), sort_keys=True).encode())[:16]}"
+
+    def said(self) -> dict[str, Any]:
+        """As it is stored; options only where there are any, which records of benchmarks never had."""
+        return {name: value for name, value in asdict(self).items() if name != "options" or value is not None}
 
 
 def write_record(store: Store, record: Record) -> str:
     """Its path below the run. The map is there before the file that says so."""
     rows = [asdict(one) for one in record.shows]
     store.create(f"{EXPORTS}/{record.name}.parquet", to_parquet(pa.Table.from_pylist(rows, schema=SCHEMA)))
-    said = {name: value for name, value in asdict(record).items() if name != "shows"}
+    said = {name: value for name, value in record.said().items() if name != "shows"}
     path = f"{EXPORTS}/{record.name}.json"
     store.create(path, json.dumps(said, indent=1, sort_keys=True).encode())
     return path

@@ -14,7 +14,7 @@ import textwrap
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,9 @@ from batchgen.run.directory import Run
 from batchgen.run.hashes import BITS, bands, numbers
 from batchgen.words import visible
 
+if TYPE_CHECKING:
+    import duckdb
+
 SELECTIONS = "selections"
 PATIENCE_S = 60.0
 SETTINGS = (
@@ -36,6 +39,7 @@ SETTINGS = (
     "enable_external_access = false",
     "lock_configuration = true",
 )
+SCORE = "score_"  # how the column of a scorer begins
 SHOWN, LINE = 5, 110  # of columns: how many are near enough, and letters of a line
 
 
@@ -64,10 +68,8 @@ def select(run: Run, where: str, name: str, dedupe: int | None = None) -> Select
     """
     if not NAME.fullmatch(name):
         raise Refused(f"--name {name!r}: use small letters, digits, '-', '_' and '.'.")
-    if dedupe is not None and not 0 <= dedupe <= BITS // 4:
-        raise Refused(f"--dedupe phash:{dedupe}: write 0 to {BITS // 4} bits of {BITS}.")
     rows = table_of(run)
-    chosen = rows[rows["image_id"].isin(_filtered(rows, where)) & (rows["status"] == "ok")]
+    chosen = rows[rows["image_id"].isin(matching(rows, where)) & (rows["status"] == "ok")]
     if chosen.empty:
         raise Refused(f"{visible(where)!r} chooses none of the {len(rows)} images of {run.store}.")
     kept = chosen if dedupe is None else chosen[~near_duplicates(chosen["phash"], dedupe)]
@@ -115,6 +117,8 @@ def bits_of(dedupe: str | None) -> int | None:
     kind, _, bits = dedupe.partition(":")
     if kind != "phash" or not bits.isdecimal():
         raise Refused(f"--dedupe {dedupe!r}: write phash: and the bits in which hashes may differ, such as phash:4.")
+    if int(bits) > BITS // 4:
+        raise Refused(f"--dedupe {dedupe}: write 0 to {BITS // 4} bits of {BITS}.")
     return int(bits)
 
 
@@ -129,17 +133,16 @@ def table_of(run: Run) -> pd.DataFrame:
 
 def column_of(scorer: str) -> str:
     """A scorer's column: what is no letter or digit of its name becomes '_', so that it needs no quotes."""
-    return "score_" + "".join(letter if letter.isalnum() else "_" for letter in scorer)
+    return SCORE + "".join(letter if letter.isalnum() else "_" for letter in scorer)
 
 
-def _filtered(rows: pd.DataFrame, where: str) -> set[str]:
-    """image_ids of the rows for which the expression is true."""
+def matching(rows: pd.DataFrame, where: str) -> set[str]:
+    """image_ids of the rows for which the expression is true. Raises Refused for one that is none."""
     import duckdb
 
     with duckdb.connect(":memory:") as connection:
         connection.register("images", pa.Table.from_pandas(rows, preserve_index=False))
-        for setting in SETTINGS:
-            connection.execute(f"SET {setting}")
+        _lock(connection)
         watch = threading.Timer(PATIENCE_S, connection.interrupt)
         watch.start()
         try:
@@ -157,6 +160,22 @@ def _filtered(rows: pd.DataFrame, where: str) -> set[str]:
         finally:
             watch.cancel()
     return {image_id for (image_id,) in found}
+
+
+def is_of_one_row(where: str) -> bool:
+    """Whether an expression looks at no row but its own. False too for one that cannot be read."""
+    import duckdb
+
+    with duckdb.connect(":memory:") as connection:
+        _lock(connection)
+        text = f"SELECT 1 FROM images WHERE ({where}\n)"  # is parsed, and never run
+        ((parsed,),) = connection.execute("SELECT json_serialize_sql(?)", [text]).fetchall()
+    return not json.loads(parsed)["error"] and not re.search(r'"class":\s*"SUBQUERY"', parsed)
+
+
+def _lock(connection: duckdb.DuckDBPyConnection) -> None:
+    for setting in SETTINGS:
+        connection.execute(f"SET {setting}")
 
 
 def _what_there_is(said: str, columns: Sequence[str]) -> str:

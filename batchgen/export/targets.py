@@ -6,6 +6,7 @@ from batchgen.errors import Refused
 from batchgen.evaluate.benchmarks import BENCHMARKS, benchmark_named
 from batchgen.export.benchmark_folder import BenchmarkFolder, plain
 from batchgen.export.evalscope import Evalscope
+from batchgen.export.layouts import NAMES
 from batchgen.export.target import Target
 from batchgen.finalize.card import model_name
 from batchgen.run.directory import Run
@@ -21,5 +22,5 @@ def target_named(name: str, run: Run) -> Target:
     for target in OTHERS:
         if target.name == name:
             return target
-    names = [*(one.name for one in BENCHMARKS), *(one.name for one in OTHERS)]
+    names = [*NAMES, *(one.name for one in BENCHMARKS), *(one.name for one in OTHERS)]
     raise Refused(f"--to {name}: is not known.{nearest(name, names)} There are {', '.join(names)}.")

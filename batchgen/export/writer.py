@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -69,7 +69,7 @@ def export(run: Run, dest: str, target: Target, selection: set[str] | None = Non
     Raises Refused where dest holds other files, lies in the run, or there is nothing to write.
     """
     store = Store.open(dest)
-    _refuse_place(run, store)
+    refuse_place(run, store)
     rows, failed = rows_of(run, selection)
     if not rows:
         raise Refused(f"{run.store}: has no images to export. {len(failed)} failed or are not rendered.")
@@ -78,7 +78,7 @@ def export(run: Run, dest: str, target: Target, selection: set[str] | None = Non
         raise Refused(f"{run.store}: no file of {target.name} can be made of these {len(rows)} images. {target.wants}")
     _refuse_doubled(files)
     there = {entry.path: entry.size for entry in store.list()}
-    _refuse_foreign(store, files, there)
+    refuse_foreign(store, there.keys() - {file.path for file in files})
     missing = [file for file in files if file.path not in there]
     _refuse_changed(store, [file for file in files if file.path in there])
     record = _record(run, store, target, rows, files, selection)
@@ -126,7 +126,8 @@ def _row(run: Run, pictures: Pictures, values: dict[str, Any]) -> Row:
     return Row(values, name, partial(pictures.read, values["file"], values["image_id"]))
 
 
-def _refuse_place(run: Run, store: Store) -> None:
+def refuse_place(run: Run, store: Store) -> None:
+    """Raises Refused where an export cannot lie."""
     inside, outside = f"{store.url}/", f"{run.store.url}/"
     if inside.startswith(outside) or outside.startswith(inside):
         raise Refused(f"{store}: and the run {run.store} lie in one another. Export to a folder of its own.")
@@ -142,9 +143,10 @@ def _refuse_doubled(files: Sequence[File]) -> None:
         )
 
 
-def _refuse_foreign(store: Store, files: Sequence[File], there: dict[str, int]) -> None:
-    if foreign := sorted(there.keys() - {file.path for file in files}):
-        shown = ", ".join(foreign[:SHOWN]) + (", ..." if len(foreign) > SHOWN else "")
+def refuse_foreign(store: Store, foreign: Collection[str]) -> None:
+    """foreign: what lies there and is none of the export's."""
+    if foreign:
+        shown = ", ".join(sorted(foreign)[:SHOWN]) + (", ..." if len(foreign) > SHOWN else "")
         raise Refused(
             f"{store}: holds {len(foreign)} files that this export does not make ({shown}), and whoever reads the "
             "folder would find them. Export to a new folder, or delete them."

@@ -1,4 +1,4 @@
-"""What a cell puts in the place of the prompt: another column of the table, or a template around columns.
+"""What stands in the place of a prompt, in a cell or as a caption: another column, or a template around columns.
 
 `rewritten_prompt` is a column, `{prompt}, studio photo` a template; a brace of the text itself stands twice. Knows no
 table.
@@ -18,20 +18,18 @@ class Wording:
     parts: tuple[tuple[str, str | None], ...]
 
     @classmethod
-    def of(cls, text: str) -> Wording:
-        """Raises ValueError where it is neither a column's name nor a template."""
+    def of(cls, text: str, asked: str = "prompt") -> Wording:
+        """Raises ValueError, which names what is asked for, where it is neither a column's name nor a template."""
         if not ("{" in text or "}" in text):
             return cls((("", text),))
         try:
             found = tuple(_parts(text))
         except ValueError as error:
             raise ValueError(
-                f"prompt {text!r} is no template ({error}): write {{column}} for a value, and {{{{ for a brace."
+                f"{asked} {text!r} is no template ({error}): write {{column}} for a value, and {{{{ for a brace."
             ) from None
         if all(column is None for _, column in found):
-            raise ValueError(
-                f"prompt {text!r} names no column: all rows would have one prompt. Write {{prompt}} in it."
-            )
+            raise ValueError(f"{asked} {text!r} names no column: all rows would have the same. Write {{prompt}} in it.")
         return cls(found)
 
     @property

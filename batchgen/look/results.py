@@ -5,7 +5,7 @@ A run that is not finished shows what is committed so far. Knows neither Ray nor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -27,6 +27,8 @@ from batchgen.storage.store import Store
 if TYPE_CHECKING:
     import datasets
     import pandas as pd
+
+    from batchgen.look.training_data import TrainingData
 
 
 ENCODERS = ("clip_l", "clip_g", "t5")  # whose cuts the metadata records
@@ -84,6 +86,30 @@ class Results:
                 "or copy the run to a disk and open it there."
             ) from error
 
+    def torch(
+        self,
+        columns: Sequence[str] | None = None,
+        transform: Callable[[Any], Any] | None = None,
+        image_ids: Collection[str] | None = None,
+        batch_size: int | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+    ) -> TrainingData:
+        """The pictures with their rows as an IterableDataset, for a DataLoader with any number of nodes and workers.
+
+        An example is `{"image": uint8 tensor (3, height, width), "prompt": str, ...}`. columns: None is all of data/
+        that are not null throughout; a null is "" in text and NaN in numbers. transform: what makes `image` of that.
+        image_ids: of the pictures to take, None for all. batch_size: makes batches of pictures of one size, for a
+        DataLoader with batch_size=None. shuffle: another order in every epoch, by seed and set_epoch().
+        """
+        from batchgen.look.training_data import TrainingData
+        from batchgen.look.training_rows import TrainingRows
+
+        if batch_size is not None and batch_size < 1:
+            raise Refused(f"batch_size={batch_size}: is no size of a batch. Write 1 or more, or None.")
+        rows = TrainingRows.of(self.run.store, self._stored(), columns, image_ids)
+        return TrainingData(rows, transform, batch_size, shuffle, seed)
+
     def tables(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The metadata table in pieces; names: only these of its columns, as far as it has them.
 
@@ -95,7 +121,7 @@ class Results:
                     table = table.append_column(field, pa.nulls(len(table), field.type))
             yield table
 
-    def _stored(self, names: Sequence[str] | None) -> Iterator[pa.Table]:
+    def _stored(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """As finalize wrote it, or from the shards that are there."""
         said = Success.read(self.run) if proven(self.run) else None
         if said is None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchgen.errors import Infrastructure, OtherPlan, Refused, RunMismatch
@@ -151,9 +152,10 @@ class Run:
         path = f"{plan.directory}/{shard.file}"
         try:
             with found_damaged(), self.store.open_file(path) as opened:
-                return open_parquet(opened).read_row_group(shard.row_group, use_threads=False)
+                group = open_parquet(opened).read_row_group(shard.row_group, use_threads=False)
         except DAMAGED as error:
             raise _lost(self.store, path, str(error)) from error
+        return _of_shards(group, [shard])
 
     def rows_of_file(self, plan: Plan, shards: Sequence[ShardRef]) -> pa.Table:
         """The plan rows of shards that stand in one file, which is read once: whole, where they are all of it."""
@@ -165,10 +167,11 @@ class Run:
                 if whole is not None:
                     return read_parquet(self._checked(plan, whole))
                 with self.store.open_file(path) as opened:
-                    groups = [shard.row_group for shard in shards]
-                    return open_parquet(opened).read_row_groups(groups, use_threads=False)
+                    groups = sorted({shard.row_group for shard in shards})
+                    read = open_parquet(opened).read_row_groups(groups, use_threads=False)
         except DAMAGED as error:
             raise _lost(self.store, path, str(error)) from error
+        return _of_shards(read, shards)
 
     def planned_ids(self, plan: Plan) -> Iterator[pa.Table]:
         """image_id and skip_code of every row of the plan, a table for each of its files."""
@@ -219,6 +222,13 @@ class Run:
         if digest(data) != file.sha256:
             raise _lost(self.store, path, "its sha256 is not the plan's")
         return data
+
+
+def _of_shards(groups: pa.Table, shards: Sequence[ShardRef]) -> pa.Table:
+    """The rows of these shards, from the row groups in which they stand. In runs of before each has its own."""
+    if len(groups) == sum(shard.rows for shard in shards):
+        return groups
+    return groups.filter(pc.is_in(groups["shard"], pa.array([shard.number for shard in shards], pa.int32())))
 
 
 def _read_plan(store: Store, generation: int) -> Plan | None:

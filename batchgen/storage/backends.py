@@ -1,6 +1,7 @@
-"""Reads and writes files on a disk or in an object store, trying once, and says what the errors of both mean.
+"""Reads and writes files on a disk or in an object store, trying once.
 
-Does not try again, hides no secrets in messages and checks no URLs: that is the Store's part.
+Does not try again, hides no secrets in messages and checks no URLs: that is the Store's part. What their errors mean
+stands in `storage.answers`.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 import fsspec
 
 from batchgen.errors import Refused
+from batchgen.storage.answers import TMP, answer_of, is_missing
 
 T = TypeVar("T")
 
-TMP = ".batchgen/tmp"  # for files that are being written; on local disks only, and never listed
 FOLDER_TRIES = 9
 TMP_SECONDS = 24 * 3600.0  # an older file in it was left by a writer that was killed
 ONE_PUT = 5 * 2**30  # s3fs turns anything of two chunks into a multipart upload, and not every store checks those
@@ -36,46 +38,6 @@ LIBRARY_ERRORS = {  # what fsspec's file systems raise besides OSError; loaded o
     "http": ["aiohttp.ClientError"],
     "https": ["aiohttp.ClientError"],
 }
-TRANSIENT_CLASSES = {
-    "ConnectionError",  # Python's, and botocore's EndpointConnectionError, ConnectTimeoutError, ...
-    "TimeoutError",
-    "HTTPClientError",  # botocore: closed connections, read timeouts
-    "IncompleteReadError",
-    "ResponseParserError",
-    "ClientConnectionError",  # aiohttp
-    "ClientPayloadError",
-}
-TRANSIENT_ERRNOS = {errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO}
-TRANSIENT_CODES = {"SlowDown", "RequestTimeout", "BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"}
-TRANSIENT_STATUSES = {408, 409, 425, 429, 500, 502, 503, 504}
-
-NO_SPACE = "the disk is full. Free some space and run the same command again."
-DENIED = "permission denied for user {user}. Give this user the right to do it, or choose another folder."
-EXPLAINED_ERRNOS = {
-    errno.ENOSPC: NO_SPACE,
-    errno.EDQUOT: NO_SPACE,
-    errno.EROFS: "the file system is read-only.",
-    errno.EACCES: DENIED,
-    errno.EPERM: DENIED,
-    errno.EFBIG: "the file is larger than this file system or `ulimit -f` allows.",
-    errno.EXDEV: f"the folder is on another disk than {TMP} beside it. Put both on one disk.",
-    errno.ENOTSUP: "this file system has no hard links, so create-if-absent cannot be atomic. Choose another disk.",
-    errno.ENOTDIR: "a part of the path is a file, not a folder.",
-    errno.EISDIR: "it is a folder.",
-    errno.ESPIPE: "it is a pipe or a device. Write what comes out of it to a file, and name that.",
-}
-EXPLAINED_CODES = {
-    "NoSuchBucket": "the bucket does not exist. Create it, or correct the URL.",
-    "InvalidAccessKeyId": "the store does not know {key}. Check AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL.",
-    "SignatureDoesNotMatch": "the secret does not belong to {key}. Check AWS_SECRET_ACCESS_KEY.",
-    "ExpiredToken": "the credentials ({key}) have expired. Renew them and run the same command again.",
-    "RequestTimeTooSkewed": "the clock of this machine is wrong. Set it (NTP) and run the same command again.",
-    "QuotaExceeded": NO_SPACE,
-    "400": "bad request, without a reason. Often the credentials ({key}) have expired or belong to another region.",
-}
-PERMISSIONS = "s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket"
-
-
 VERSIONS = ("ETag", "etag", "LastModified", "mtime", "created")  # how s3fs, gcsfs and others call it
 
 
@@ -128,10 +90,11 @@ class Local:
                 elif recursive and item.is_dir(follow_symlinks=False):  # a link may lead to its own parent
                     yield from self.list(path, recursive)
 
-    def create(self, path: str, data: bytes) -> bool:
+    def create(self, path: str, data: bytes | Path) -> bool:
+        """data: Path of a file below TMP, that is on the disk already."""
         return self._in_folders(lambda: self._create(path, data))
 
-    def _create(self, path: str, data: bytes) -> bool:
+    def _create(self, path: str, data: bytes | Path) -> bool:
         with self._written(path, data) as (written, final):
             try:
                 os.link(written, final)  # unlike rename, fails if the name is taken
@@ -185,28 +148,29 @@ class Local:
         return write()
 
     @contextlib.contextmanager
-    def _written(self, path: str, data: bytes) -> Iterator[tuple[str, str]]:
+    def _written(self, path: str, data: bytes | Path) -> Iterator[tuple[str, str]]:
         """(temporary name of the data on disk, final name in a folder that exists). Syncs that folder afterwards."""
         final = os.path.join(self.root, path)
         temporary = os.path.join(self.root, TMP, f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}")
         try:
             for name in (temporary, final):
-                self._make_folder(os.path.dirname(name))
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            yield temporary, final
+                self.make_folder(os.path.dirname(name))
+            if isinstance(data, bytes):
+                with open(temporary, "xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            yield str(data) if isinstance(data, Path) else temporary, final
             _sync_folder(os.path.dirname(final))
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
 
-    def _make_folder(self, folder: str) -> None:
+    def make_folder(self, folder: str) -> None:
         if os.path.isdir(folder):
             return
         parent = os.path.dirname(folder)
-        self._make_folder(parent)
+        self.make_folder(parent)
         with contextlib.suppress(FileExistsError):  # somebody else was faster; or a file, and then the next step fails
             os.mkdir(folder)
             self._made.append(folder)
@@ -247,23 +211,23 @@ class Remote:
             self.put_options = {"chunksize": ONE_PUT}
         self.protocol, self.root = protocol, str(self.fs._strip_protocol(url)).rstrip("/")
 
-    def _key(self, path: str) -> str:
+    def key(self, path: str) -> str:
         return f"{self.root}/{path}" if path else self.root
 
     def read(self, path: str) -> bytes:
-        return cast(bytes, self.fs.cat_file(self._key(path)))
+        return cast(bytes, self.fs.cat_file(self.key(path)))
 
     def read_range(self, path: str, start: int, end: int) -> bytes:
-        return cast(bytes, self.fs.cat_file(self._key(path), start=start, end=end))
+        return cast(bytes, self.fs.cat_file(self.key(path), start=start, end=end))
 
     def size(self, path: str) -> int:
-        details = self.fs.info(self._key(path))
+        details = self.fs.info(self.key(path))
         if details["type"] != "file":
             raise FileNotFoundError(path)
         return int(details["size"])
 
     def list(self, prefix: str, recursive: bool) -> Iterator[Entry]:
-        key = self._key(prefix)
+        key = self.key(prefix)
         try:
             # Not find(maxdepth=1): that walks, and a walk takes an error for an empty folder.
             items = self.fs.find(key, detail=True).values() if recursive else self.fs.ls(key, detail=True)
@@ -280,7 +244,7 @@ class Remote:
     def create(self, path: str, data: bytes) -> bool:
         try:
             with MEMORY_LOCK if self.protocol == "memory" else contextlib.nullcontext():
-                self.fs.pipe_file(self._key(path), data, mode="create", **self.put_options)
+                self.fs.pipe_file(self.key(path), data, mode="create", **self.put_options)
         except self.errors as error:
             # AWS and moto name the condition and become FileExistsError; SeaweedFS and Ceph do not: OSError(EINVAL).
             if isinstance(error, FileExistsError) or answer_of(error)[0] == 412:
@@ -289,11 +253,11 @@ class Remote:
         return True
 
     def replace(self, path: str, data: bytes) -> None:
-        self.fs.pipe_file(self._key(path), data, **self.put_options)
+        self.fs.pipe_file(self.key(path), data, **self.put_options)
 
     def delete(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            self.fs.rm_file(self._key(path))
+            self.fs.rm_file(self.key(path))
 
     def remove_made_folders(self) -> None:
         """There are no folders."""
@@ -303,48 +267,3 @@ class Remote:
 
     def sweep(self) -> None:
         """Nothing to do: one PUT leaves nothing behind."""
-
-
-def answer_of(error: BaseException) -> tuple[int, str]:
-    """HTTP status and error code of what the store answered; (0, '') if it did not."""
-    response = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
-    if isinstance(response, dict):  # botocore
-        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return int(status), str(response.get("Error", {}).get("Code", ""))
-    number = str(getattr(error, "status", "") or getattr(error, "code", ""))  # aiohttp, gcsfs
-    return int(number) if number.isdigit() else 0, ""
-
-
-def is_missing(error: BaseException) -> bool:
-    """No such file, in a place that is there."""
-    return isinstance(error, FileNotFoundError | NotADirectoryError) and answer_of(error)[1] != "NoSuchBucket"
-
-
-def is_transient(error: BaseException) -> bool:
-    """Whether the same request may succeed later."""
-    status, code = answer_of(error)
-    if status:
-        return status in TRANSIENT_STATUSES or code in TRANSIENT_CODES
-    names = {base.__name__ for base in type(error).__mro__}
-    return bool(names & TRANSIENT_CLASSES) or getattr(error, "errno", None) in TRANSIENT_ERRNOS
-
-
-def explain(error: BaseException) -> str:
-    """What is wrong and what to do, for errors that stay."""
-    status, code = answer_of(error)
-    key = os.environ.get("AWS_ACCESS_KEY_ID", "")
-    shown = f"the key {key[:4]}…{key[-2:]}" if key else "the default credentials"
-    if code in EXPLAINED_CODES:
-        return EXPLAINED_CODES[code].format(key=shown)
-    if status in (401, 403):
-        return f"access denied for {shown}. It needs {PERMISSIONS} there. The store said: {text_of(error)}"
-    if "Credentials" in type(error).__name__:
-        return "no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile, or an instance role."
-    explanation = EXPLAINED_ERRNOS.get(getattr(error, "errno", None) or 0)
-    return explanation.format(user=os.geteuid()) if explanation else text_of(error)
-
-
-def text_of(error: BaseException) -> str:
-    status, code = answer_of(error)
-    answer = f" (HTTP {status} {code})" if status else ""
-    return f"{type(error).__name__}: {error}{answer}"

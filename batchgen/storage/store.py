@@ -23,7 +23,8 @@ from typing import Any, BinaryIO, TypeVar, cast
 import fsspec
 
 from batchgen.errors import Infrastructure, Refused, StoreRefused
-from batchgen.storage.backends import Entry, Local, Remote, explain, is_missing, is_transient, text_of
+from batchgen.storage.answers import explain, is_missing, is_transient, text_of
+from batchgen.storage.backends import Entry, Local, Remote
 from batchgen.words import redact
 
 __all__ = ["Entry", "Store", "StoreRefused", "redact"]

@@ -1,7 +1,8 @@
 """batchgen beside what one would write instead: the same shuffled table, the demo checkpoint, one run.
 
 Three sizes, two samples a prompt, a quarter of the rows without guidance, a tenth with skip-layer guidance. Each side
-has a process of one thread for every core, and saves PNGs. Batch sizes of the others are the best of a trial each.
+has a process of one thread for every core, and saves PNGs. Batch sizes of the others are the best of a trial each, and
+batchgen's is that at which the ceiling is highest.
 Rates are of the steady state (from 15 % to 95 % of the images); the whole time, start included, gives from how many
 images on batchgen is done first. The ceiling, printed first, is batchgen's arithmetic alone, at the best batch of each
 size, in as many processes.
@@ -56,15 +57,19 @@ def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     job, rows = planned(folder, "run", arguments.prompts, arguments.steps)
     Path(folder, "rows.json").write_text(json.dumps(rows))
     Path(folder, "trial.json").write_text(json.dumps(rows[:TRIAL]))
-    ceiling = of_all_cores(folder / "run", rows)
-    print(f"ceiling: {ceiling:.3f} images/s, the arithmetic alone", flush=True)
+    ceiling, batch = of_all_cores(folder / "run", rows)
+    print(
+        f"ceiling: {ceiling:.3f} images/s, the arithmetic alone; at one batch size for all, {batch} is best", flush=True
+    )
     batches = {peer: best_batch(folder, peer) for peer in PEERS if peer != "calls"} | {"calls": SAMPLES}
+    batches["batchgen"] = batch
     found: dict[str, list[dict[str, float]]] = {name: [] for name in (*PEERS, "batchgen")}
     for number in range(arguments.rounds):
         for name, results in found.items():
             out = folder / f"{name}-{number}"
-            results.append(batchgen(job, out) if name == "batchgen" else peer_run(folder, name, out, batches[name]))
-            print(f"{name} (batch {batches.get(name, 'planned')}): {results[-1]}", flush=True)
+            run = batchgen(job, out, batch) if name == "batchgen" else peer_run(folder, name, out, batches[name])
+            results.append(run)
+            print(f"{name} (batch {batches[name]}): {run}", flush=True)
     best = {name: max(results, key=lambda one: one["images_per_s"]) for name, results in found.items()}
     return summary(best, ceiling) | {"images": len(rows), "batches": batches, "cores": os.cpu_count(), "sides": best}
 
@@ -136,24 +141,28 @@ def workers() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def of_all_cores(out: Path, rows: list[dict[str, Any]]) -> float:
-    """Images a second of the arithmetic alone, in a process for each core at the same time."""
+def of_all_cores(out: Path, rows: list[dict[str, Any]]) -> tuple[float, int]:
+    """Images a second of the arithmetic alone, in a process for each core at the same time, at each kind's best batch.
+
+    And the batch size that is best where all kinds have the same.
+    """
     command = [sys.executable, __file__, "--ceiling", str(out)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, env=environment()) for _ in range(workers())]
-    rates = []
+    rate, alike = 0.0, Counter[int]()
     for process in running:
         text, _ = process.communicate()
-        seconds = {tuple(key): each for key, each in json.loads(text.splitlines()[-1])}
-        rates.append(len(rows) / sum(seconds[kind(row)] for row in rows))
-    return float(sum(rates))
+        seconds = {tuple(key): dict(zip(BATCHES, each, strict=True)) for key, each in json.loads(text.splitlines()[-1])}
+        rate += len(rows) / sum(min(seconds[kind(row)].values()) for row in rows)
+        alike.update({size: len(rows) / sum(seconds[kind(row)][size] for row in rows) for size in BATCHES})
+    return rate, max(alike, key=lambda size: alike[size])
 
 
 def kind(row: dict[str, Any]) -> tuple[Any, ...]:
     return (row["height"], row["width"], row["guidance_scale"] > 1, bool(row["skip_layer_guidance_scale"]))
 
 
-def arithmetic(out: str) -> list[tuple[tuple[Any, ...], float]]:
-    """Seconds an image at the best batch, by kind of row: encoded, denoised and decoded, and nothing else."""
+def arithmetic(out: str) -> list[tuple[tuple[Any, ...], list[float]]]:
+    """Seconds an image at each of BATCHES, by kind of row: encoded, denoised and decoded, and nothing else."""
     from batchgen.engines import load_renderer
     from batchgen.rendering.attempt import image_rows
     from batchgen.run.directory import Run
@@ -163,21 +172,21 @@ def arithmetic(out: str) -> list[tuple[tuple[Any, ...], float]]:
     run = Run.open(Store.open(out))
     (plan,) = run.plans
     renderer = load_renderer(spec_of(plan))
-    best: dict[tuple[Any, ...], float] = {}
+    best: dict[tuple[Any, ...], list[float]] = {}
     for shard in run.shards(plan):
         rows = image_rows(run.rows(plan, shard), plan.job)
         key = (rows[0].height, rows[0].width, rows[0].guidance_scale > 1, bool(rows[0].skip_layer_guidance_scale))
         if key in best:
             continue
-        best[key] = float("inf")
+        best[key] = []
         for size in BATCHES:
-            batch = [rows[i % len(rows)] for i in range(size)]
-            for repeat in range(3):
+            batch, seconds = [rows[i % len(rows)] for i in range(size)], []
+            for _ in range(3):
                 began = time.perf_counter()
                 embeds = renderer.encode(batch)
                 pixels = renderer.decode(renderer.denoise(batch, embeds), range(size))
-                if repeat:
-                    best[key] = min(best[key], (time.perf_counter() - began) / len(pixels))
+                seconds.append((time.perf_counter() - began) / len(pixels))
+            best[key].append(min(seconds[1:]))
     return list(best.items())
 
 
@@ -212,7 +221,7 @@ def peer_run(folder: Path, peer: str, out: Path, batch: int, rows: str = "rows")
     return measured(began, time.time(), times)
 
 
-def batchgen(job: Path, out: Path) -> dict[str, float]:
+def batchgen(job: Path, out: Path, batch: int) -> dict[str, float]:
     """The command as a user types it, planning included."""
     from batchgen.run.directory import Run
     from batchgen.run.layout import data_path
@@ -220,7 +229,7 @@ def batchgen(job: Path, out: Path) -> dict[str, float]:
     from batchgen.storage.store import Store
 
     values = yaml.safe_load(job.read_text())
-    values["output"]["path"] = str(out)
+    values["output"]["path"], values["model"]["batch_size"] = str(out), batch
     again = job.with_name(f"{out.name}.yaml")
     again.write_text(yaml.safe_dump(values))
     began = time.time()

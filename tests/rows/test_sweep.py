@@ -157,7 +157,7 @@ def test_a_row_without_the_text_is_complained_about(rows_of):
         ("{prompt", "is no template"),
         ("{prompt:>9}", "between braces stands the name of a column and no more"),
         ("{}", "between braces stands the name of a column"),
-        ("{{x}}", "names no column: all rows would have one prompt"),
+        ("{{x}}", "names no column: all rows would have the same"),
     ],
 )
 def test_a_prompt_that_no_table_has_is_refused(rows_of, text, message):

@@ -1,6 +1,6 @@
 """Pictures of a run that are alike, or flat: how many near-identical pairs there are, by cell.
 
-Reads columns of the metadata and no picture; holds about 150 bytes an image. Knows hashes; which of two pictures to
+Reads columns of the metadata and no picture; holds about 350 bytes an image. Knows hashes; which of two pictures to
 keep `select` says.
 """
 

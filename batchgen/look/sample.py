@@ -1,7 +1,7 @@
 """A fair sample of a run's images, in the order in which a sheet shows them. The same run gives the same sample.
 
 Cells of a sweep stand side by side, the same prompt and seed in a line; other columns part a sheet into groups. Knows
-the metadata table, of which a few columns are held (about 150 bytes an image), and opens no picture.
+the metadata table, of which a few columns are held (about 450 bytes an image), and opens no picture.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from batchgen.words import nearest, visible
 
 COLUMNS = 6  # of a sheet without cells
 MOST_CELLS = 10  # side by side; more of them begin another block below
-HELD = ("image_id", "prompt_id", "sample_index", "cell", "height", "width", "seed", "status", "error_code", "file")
+SHOWN = ["image_id", "seed", "file", "error_code"]
+HELD = (*SHOWN, "prompt_id", "sample_index", "cell", "height", "width", "status")
 Rows = npt.NDArray[np.int64]
 
 
@@ -68,16 +69,17 @@ def choose(run: Run, most: int, by: str | None = None) -> Sample:
     Raises Refused where there is no such column.
     """
     by = by or ("cell" if len(run.cells) > 1 else None)
-    rows = _rows(run, by)
+    table = _table(run, by)
+    rows = table.drop_columns([name for name in SHOWN if name != by]).to_pandas()
     if by == "cell":
-        return _by_cells(rows[rows["cell"].isin(run.cells)], [cell for cell in run.cells], most)
+        return _by_cells(table, rows[rows["cell"].isin(run.cells)], run.cells, most)
     rows = rows[rows["status"] == "ok"]
     if by is None:
-        return Sample(_blocks("", rows.iloc[_spread_by_size(rows, most)])) if len(rows) else Sample()
-    return _by_groups(rows, by, most)
+        return Sample(_blocks(table, "", rows.iloc[_spread_by_size(rows, most)])) if len(rows) else Sample()
+    return _by_groups(table, rows, by, most)
 
 
-def _rows(run: Run, by: str | None) -> pd.DataFrame:
+def _table(run: Run, by: str | None) -> pa.Table:
     """The held columns of every row, texts that repeat held once."""
     wanted = [*HELD, *([by] if by is not None and by not in HELD else [])]
     if by is not None and by not in (known := columns_of(run)):
@@ -86,8 +88,7 @@ def _rows(run: Run, by: str | None) -> pd.DataFrame:
     joined = pa.concat_tables(tables, promote_options="permissive")
     repeated = [name for name in ("prompt_id", "cell", "status", "error_code", "file") if name in wanted]
     encoded = [joined[name].dictionary_encode() if name in repeated else joined[name] for name in wanted]
-    frame: pd.DataFrame = pa.table(encoded, names=wanted).unify_dictionaries().to_pandas()
-    return frame
+    return pa.table(encoded, names=wanted).unify_dictionaries()
 
 
 def columns_of(run: Run) -> list[str]:
@@ -97,7 +98,7 @@ def columns_of(run: Run) -> list[str]:
     return list(dict.fromkeys(one.name for one in [*schema.metadata_schema(), *schema.SOURCE_FIELDS, *own]))
 
 
-def _by_cells(rows: pd.DataFrame, cells: Sequence[str], most: int) -> Sample:
+def _by_cells(table: pa.Table, rows: pd.DataFrame, cells: Sequence[str], most: int) -> Sample:
     """The same prompts and seeds in every cell."""
     shown = [cells[at] for at in spread(len(cells), most)]
     order = rows["prompt_id"].cat.codes.to_numpy(np.int64) * (2**32) + rows["sample_index"].to_numpy(np.int64)
@@ -107,7 +108,7 @@ def _by_cells(rows: pd.DataFrame, cells: Sequence[str], most: int) -> Sample:
     chosen = rows[np.isin(order, keys)]
     there = {
         (key, cell): place
-        for key, cell, place in zip(order[np.isin(order, keys)], chosen["cell"], _places(chosen), strict=True)
+        for key, cell, place in zip(order[np.isin(order, keys)], chosen["cell"], _places(table, chosen), strict=True)
     }
     parts = [shown[at : at + MOST_CELLS] for at in range(0, len(shown), MOST_CELLS)]
     blocks = [
@@ -116,7 +117,7 @@ def _by_cells(rows: pd.DataFrame, cells: Sequence[str], most: int) -> Sample:
     return Sample(tuple(blocks), _left_out(len(shown), len(cells), "cells"))
 
 
-def _by_groups(rows: pd.DataFrame, by: str, most: int) -> Sample:
+def _by_groups(table: pa.Table, rows: pd.DataFrame, by: str, most: int) -> Sample:
     """A block for each value of a column."""
     values = rows[by].map(_said)
     names = list(values.unique())
@@ -129,7 +130,7 @@ def _by_groups(rows: pd.DataFrame, by: str, most: int) -> Sample:
     for name in shown:
         group = rows[(values == name).to_numpy()]
         taken = group.iloc[spread(len(group), max(most // len(shown), 1))]
-        blocks += _blocks(f"{by}: {visible(name)} ({len(group)} images)", taken)
+        blocks += _blocks(table, f"{by}: {visible(name)} ({len(group)} images)", taken)
     return Sample(tuple(blocks), _left_out(len(shown), len(names), f"values of {by}"))
 
 
@@ -138,19 +139,16 @@ def _said(value: Any) -> str:
     return "null" if missing else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _blocks(title: str, rows: pd.DataFrame) -> tuple[Block, ...]:
-    places = _places(rows)
+def _blocks(table: pa.Table, title: str, rows: pd.DataFrame) -> tuple[Block, ...]:
+    places = _places(table, rows)
     lines = [tuple(places[at : at + COLUMNS]) for at in range(0, len(places), COLUMNS)]
     return (Block(title, (), tuple(lines)),)
 
 
-def _places(rows: pd.DataFrame) -> list[Place]:
-    return [
-        Place(image_id, None if pd.isna(seed) else int(seed), file if status == "ok" else None, error_code)
-        for image_id, seed, file, status, error_code in zip(
-            rows["image_id"], rows["seed"], rows["file"], rows["status"], rows["error_code"], strict=True
-        )
-    ]
+def _places(table: pa.Table, rows: pd.DataFrame) -> list[Place]:
+    """Of some rows of the table, which are numbered as there."""
+    shown = table.select(SHOWN).take(pa.array(rows.index.to_numpy(), pa.int64())).to_pylist()
+    return [Place(row["image_id"], row["seed"], row["file"], row["error_code"]) for row in shown]
 
 
 def _spread_by_size(rows: pd.DataFrame, most: int) -> Rows:

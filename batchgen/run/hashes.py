@@ -102,4 +102,5 @@ def _kept(one: Ints, two: Ints, which: npt.NDArray[np.bool_]) -> tuple[Ints, Int
 
 
 def _differing(one: Values, two: Values) -> npt.NDArray[np.uint8]:
-    return np.bitwise_count(one ^ two)
+    found: npt.NDArray[np.uint8] = np.bitwise_count(one ^ two)
+    return found

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -19,6 +20,7 @@ from batchgen.look.pictures import Seen
 from batchgen.look.sample import COLUMNS, Block, Place
 from batchgen.plan.graph import make_plan
 from batchgen.plan.preflight import prepare
+from batchgen.run import shard_file
 from batchgen.session import sheet_lines
 from tests.in_process import render_here
 
@@ -190,6 +192,22 @@ def test_only_the_files_that_are_shown_are_opened(make_job):
             path.unlink()
     assert len(list(Path(run.store.url, "data").iterdir())) == 3
     assert len(pictures.read(run, chosen.places).pictures) == 3
+
+
+def test_only_the_row_groups_that_are_shown_are_read(make_job, monkeypatch):
+    monkeypatch.setattr(shard_file, "ROW_GROUP_BYTES", 1)
+    run = render_here(make_plan(prepare(make_job([f"p{at}" for at in range(12)])))[0])
+    whole = []
+
+    class Watched(pq.ParquetFile):
+        def read_row_group(self, group, columns=None, **options):
+            whole.extend([group] if columns is None else [])
+            return super().read_row_group(group, columns, **options)
+
+    monkeypatch.setattr(pictures.pq, "ParquetFile", Watched)
+    chosen = sample.choose(run, 3)
+    assert len(pictures.read(run, chosen.places).pictures) == 3
+    assert len(whole) == 3
 
 
 def test_the_title_says_what_this_is_and_never_where(swept):

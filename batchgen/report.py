@@ -9,27 +9,22 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from batchgen.finalize.contents import OVERFLOW
 from batchgen.job import Job
 from batchgen.job.steps import refine_steps
-from batchgen.look import show
+from batchgen.look import alike, show
 from batchgen.look.doctor import Report
 from batchgen.look.status import Status
 from batchgen.plan.preflight import Prepared
 from batchgen.plan.sharding import Summary
 from batchgen.run.directory import Run
 from batchgen.session import Finished
+from batchgen.weights.licence import known_licence
 from batchgen.words import duration, say, visible
 
 if TYPE_CHECKING:
     from batchgen.evaluate import tables  # brings scipy along
 
-OVERFLOW = {
-    "overflow_clip_l": "longer than CLIP-L reads (77 tokens)",
-    "overflow_clip_g": "longer than CLIP-G reads (77 tokens)",
-    "overflow_t5": "longer than T5 reads (max_sequence_length)",
-    "t5_over_256": "beyond the 256 T5 tokens of SD3.5's training",
-    "negative_overflow": "with a negative prompt that is cut",
-}
 IDLE = {
     "idle_skip_layers": "ask for skip-layer guidance, which does nothing where guidance_scale is not above 1",
     "idle_negative": "have a negative prompt that nothing reads (guidance_scale at most 1, or negative_prompt_stop 0)",
@@ -48,6 +43,7 @@ def print_name(console: Console, name: str) -> None:
 def print_plan(console: Console, prepared: Prepared, summary: Summary, cost: Iterable[str]) -> None:
     """All that is known before the run uses a GPU. cost: lines of cost.estimate."""
     say(console, f"{summary.images} images of {summary.prompts} prompts, model {prepared.model.path}")
+    say(console, f"licence of the model: {known_licence(prepared.model, prepared.job.model.preset).line}")
     weights = {str(getattr(prepared.job.model, name)): sha for name, sha in prepared.model.files.items()}
     weights |= {adapter.path: adapter.sha256 for adapter in prepared.model.adapters.values()}
     for path, sha256 in weights.items():
@@ -140,10 +136,6 @@ def print_image(console: Console, run: Run, row: dict[str, Any]) -> None:
         say(console, line)
 
 
-def print_sheet(console: Console, path: str | None) -> None:
-    say(console, f"To look at it: {path}" if path else "No picture is there to look at.")
-
-
 def print_status(console: Console, status: Status) -> None:
     speed = f", {status.images_per_s:.2f} images/s" if status.images_per_s else ""
     left = f", {duration(status.seconds_left)} left" if status.seconds_left and status.missing else ""
@@ -154,6 +146,8 @@ def print_status(console: Console, status: Status) -> None:
     )
     if status.compile_seconds is not None:
         say(console, f"a renderer compiled its kernels for up to {duration(status.compile_seconds)}")
+    for line in alike.lines(status.alike or []):
+        say(console, line)
     say(console, "complete" if status.complete else "not finished: run the render command again to continue")
 
 
@@ -162,6 +156,8 @@ def print_doctor(console: Console, report: Report) -> None:
         say(console, f"note: {note}")
     for problem in report.problems:
         say(console, f"- {problem}")
+    for line in alike.lines(report.alike):
+        say(console, line)
     again = f", {report.rerendered} rendered again" if report.rerendered else ""
     counts = f"{report.planned} planned = {report.images} images + {report.failed} failed{again}"
     finalized = "" if report.finalized else ", not finalized: run the render command again"

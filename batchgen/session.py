@@ -15,7 +15,7 @@ from rich.console import Console
 from batchgen.cost import measured
 from batchgen.cost.estimate import seconds_per_image
 from batchgen.cost.footprint import weights_of
-from batchgen.errors import Refused, TooManyFailures
+from batchgen.errors import Infrastructure, Refused, TooManyFailures
 from batchgen.finalize.card import dataset_card
 from batchgen.finalize.metadata import Totals
 from batchgen.finalize.proof import finalize
@@ -80,9 +80,8 @@ def render(job: Job, console: Console, options: Options | None = None) -> Finish
         rendered = render_rest(run, prepared, console, options.max_gpu_hours)
     totals = finalize(run)
     run = Run.open(run.store)  # another command may have planned more meanwhile, and the totals count it
-    if limit is not None:
-        for line in preview_lines(run, job):
-            say(console, line)
+    for line in sheet_lines(run, rendered) if limit is None else preview_lines(run, job):
+        say(console, line)
     allowed = 0.0 if options.strict else job.errors.max_failed_fraction
     if totals.failed > allowed * totals.planned:
         raise TooManyFailures(_too_many(run, totals, allowed))
@@ -185,6 +184,22 @@ def render_rest(run: Run, prepared: Prepared, console: Console, max_gpu_hours: f
             display.note("each renderer compiles its kernels first, for minutes; then shards begin to be finished")
         render_missing(run, job, prepared.model, display, max_gpu_hours=max_gpu_hours)
     return tally.done - done
+
+
+def sheet_lines(run: Run, rendered: int) -> Iterator[str]:
+    """Draw the contact sheet of a finished run, where it has none of these pictures; yields where it lies.
+
+    The run is complete without it, so that what keeps it from being drawn is a note.
+    """
+    if not rendered and run.store.exists(contact_sheet.PATH):
+        return
+    try:
+        path = contact_sheet.write(run)
+    except Infrastructure as error:
+        yield f"note: no contact sheet was drawn. {error}"
+        return
+    if path:
+        yield f"To look at it: {path}"
 
 
 def preview_lines(run: Run, job: Job) -> Iterator[str]:

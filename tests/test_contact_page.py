@@ -13,6 +13,8 @@ import pytest
 
 from batchgen import schema
 from batchgen.look import contact_page
+from batchgen.look.pictures import Seen
+from batchgen.look.sample import Block, Place
 from batchgen.run import images
 
 ODD = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }} {% raw %}", "a & b", "犬 🐕 \x00"]
@@ -27,14 +29,17 @@ def row(prompt, **values):
     return {field.name: None for field in fields} | usual | values
 
 
-def made(rows, failed=(), pixels=None):
+def made(rows, failed=(), pixels=None, title="", headings=(), count=None):
     pixels = np.full((64, 96, 3), (200, 30, 30), np.uint8) if pixels is None else pixels
+    shown = {str(at): (pixels, row) for at, row in enumerate(rows)}
+    line = tuple(Place(name, row["seed"], "a file", None) for name, (_, row) in shown.items())
+    blocks = [Block(title, headings, (line,))]
     return contact_page.page(
-        "run: <i>1</i> of 20 images", "<b>model</b>", [(pixels, row) for row in rows], failed
+        "run: <i>1</i> of 20 images", "<b>model</b>", blocks, Seen(shown), failed, count or len(failed)
     ).decode()
 
 
-class Seen(HTMLParser):
+class Markup(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.tags, self.attributes, self.text = [], [], []
@@ -51,8 +56,8 @@ class Seen(HTMLParser):
 @pytest.mark.parametrize("text", ODD)
 def test_no_prompt_becomes_markup(text):
     names = ("prompt_2", "prompt_3", "negative_prompt", "truncated_t5", "cell", "suspect", "image_id")
-    seen = Seen(made([row(text, **dict.fromkeys(names, text))], [row(text, error_code=text, error_message=text)]))
-    plain = Seen(made([row("a", **dict.fromkeys(names, "a"))], [row("a", error_code="a", error_message="a")]))
+    seen = Markup(made([row(text, **dict.fromkeys(names, text))], [row(text, error_code=text, error_message=text)]))
+    plain = Markup(made([row("a", **dict.fromkeys(names, "a"))], [row("a", error_code="a", error_message="a")]))
     assert (seen.tags, seen.attributes) == (plain.tags, plain.attributes)
     assert sum(text.replace("\x00", "\\x00") in part for part in seen.text) >= 8
 
@@ -89,6 +94,24 @@ def test_failures_are_shown_too():
     assert "1 failed" in text
     assert "bad prompt: NAN_LATENTS, not finite" in text
     assert " failed" not in made([row("a")])
+    assert "<h2>900 failed, 1 of them:</h2>" in made([row("a")], [failed], count=900)
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_titles_and_headings_are_text_too(text):
+    seen = Markup(made([row("a")], title=text, headings=(text,)))
+    assert seen.tags == Markup(made([row("a")], title="a", headings=("a",))).tags
+    assert "table" in seen.tags
+    assert "table" not in Markup(made([row("a")], title="a")).tags
+
+
+def test_of_an_image_that_was_made_elsewhere_is_said_what_is_known():
+    unknown = dict.fromkeys(
+        ("num_inference_steps", "guidance_scale", "skip_layer_guidance_scale", "batch_size", "seed")
+    )
+    text = made([row("a", **unknown)])
+    assert "64 × 96\n" in text or "64 × 96<br>" in text
+    assert "None" not in text
 
 
 def test_the_page_may_load_and_run_nothing():
@@ -102,7 +125,7 @@ def test_the_page_may_load_and_run_nothing():
         "form-action": "'none'",
     }  # fmt: skip
     assert text.index("Content-Security-Policy") < text.index("<title>")
-    assert not {"style", "onerror", "onclick", "href"} & {*Seen(text).attributes}
+    assert not {"style", "onerror", "onclick", "href"} & {*Markup(text).attributes}
 
 
 def test_a_text_cannot_turn_round_what_stands_beside_it():
@@ -118,6 +141,6 @@ def test_a_text_cannot_turn_round_what_stands_beside_it():
 def test_a_long_text_is_folded_and_whole():
     long = " ".join(f"word{number}" for number in range(900))
     text = made([row(long, negative_prompt=long, truncated_t5=long)], [row(long, error_code="", error_message="")])
-    assert Seen(text).tags.count("details") == 4
+    assert Markup(text).tags.count("details") == 4
     assert text.count(f"…</summary>{long}</details>") == 4
     assert "details" not in made([row("a cat")])

@@ -126,12 +126,9 @@ def demo(
     """Render the small prompt table that ships with batchgen, on the CPU, with a tiny checkpoint."""
     from batchgen import report, session
     from batchgen.demo import demo_job
-    from batchgen.look import contact_sheet
     from batchgen.look.results import truncated
 
     with errors():
         finished = session.render(demo_job(out), console())
-        sheet = contact_sheet.write(finished.run)
         report.print_truncated(console(), truncated(finished.run))
         report.print_finished(console(), finished)
-        report.print_sheet(console(), sheet)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -66,6 +66,7 @@ def score(
                 raise Refused(
                     f"Could score no picture at all: {reasons}. Delete its folder in {out}/scores to try again."
                 )
+            _renew_cards(runs)
             say(console(), f"Then: batchgen compare {out}")
             return
         run = Run.open(Store.open(out))
@@ -73,6 +74,22 @@ def score(
             _score_votes(run, [Path(file) for file in files or []], name)
         else:
             _score_from(run, source or "", files or [], name, of)
+        _renew_cards([run])
+
+
+def _renew_cards(runs: Iterable[Run]) -> None:
+    """Let dataset cards say whether and how pictures were scored for what is not safe for work."""
+    from batchgen.finalize.proof import renew_card
+
+    for run in runs:
+        renewed = renew_card(run)
+        if renewed:
+            say(console(), f"{run.store}/README.md says now how they were scored for what is not safe for work.")
+        elif renewed is False:
+            say(
+                console(),
+                f"note: {run.store}/README.md was edited, so it stays as it is. Say there how they were scored.",
+            )
 
 
 def _score_with(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -84,13 +85,13 @@ def render(
 
 @app.command(rich_help_panel=PANEL, epilog=examples("batchgen status s3://bucket/run-17"))
 def status(out: RunPath, as_json: AsJson = False) -> None:
-    """Show how far a run is: done, missing, failed, images per second, time left."""
+    """Show how far a run is: done, missing, failed, images per second, time left; of a complete one what is alike."""
     from batchgen import report
-    from batchgen.look.status import status_of
+    from batchgen.look.status import full_status
     from batchgen.run.directory import Run
 
     with errors():
-        found = {name: status_of(run) for name, run in Run.all_at(out).items()}
+        found = {name: full_status(run) for name, run in Run.all_at(out).items()}
         if as_json:
             print(_json({name: one.to_dict() for name, one in found.items()}))
             return
@@ -149,6 +150,39 @@ def show(
             problem = render_again(results.run, results.stored(row), json.loads(row["versions"]))
             say(console(), problem or "rendered again: the same pixels")
     raise typer.Exit(1 if problem else 0)
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog=examples(
+        "batchgen sheet out/run",
+        "batchgen sheet out/run --group-by category --most 120 --out categories.png",
+        "batchgen sheet s3://bucket/run-17 --out run-17.html",
+    ),
+)
+def sheet(
+    out: RunPath,
+    group_by: Annotated[
+        str | None, typer.Option("--group-by", metavar="COLUMN", help="A column of metadata/; without it the cells.")
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, max=1000, help="How many pictures, spread over the run.")] = 60,
+    file: Annotated[
+        Path | None, typer.Option("--out", help="A .png or .html to write; else OUT/contact_sheet.png.")
+    ] = None,
+) -> None:
+    """Draw a contact sheet: a fair sample of small pictures with prompts and seeds, cells of a sweep side by side."""
+    from batchgen import report
+    from batchgen.errors import Refused
+    from batchgen.look.sheets import draw_to
+    from batchgen.run.directory import Run
+
+    with errors():
+        runs = Run.all_at(out)
+        if file is not None and len(runs) > 1:
+            raise Refused(f"--out {file}: is one file. {out} holds {len(runs)} runs: name one of them.")
+        for name, run in runs.items():
+            report.print_name(console(), name)
+            say(console(), f"To look at it: {draw_to(run, file, most, group_by)}")
 
 
 def _json(of: Mapping[str, object]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,11 +21,11 @@ from batchgen.evaluate import expression
 from batchgen.evaluate.scores import NAME, read_scores
 from batchgen.look.results import Results
 from batchgen.run.directory import Run
+from batchgen.run.hashes import BITS, bands, numbers
 from batchgen.words import visible
 
 SELECTIONS = "selections"
 SCORE = "score_"  # how the column of a scorer begins
-HASH_BITS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +114,8 @@ def bits_of(dedupe: str | None) -> int | None:
     kind, _, bits = dedupe.partition(":")
     if kind != "phash" or not bits.isdecimal():
         raise Refused(f"--dedupe {dedupe!r}: write phash: and the bits in which hashes may differ, such as phash:4.")
-    if int(bits) > HASH_BITS // 4:
-        raise Refused(f"--dedupe {dedupe}: write 0 to {HASH_BITS // 4} bits of {HASH_BITS}.")
+    if int(bits) > BITS // 4:
+        raise Refused(f"--dedupe {dedupe}: write 0 to {BITS // 4} bits of {BITS}.")
     return int(bits)
 
 
@@ -145,13 +144,12 @@ def near_duplicates(hashes: pd.Series[Any], bits: int) -> npt.NDArray[np.bool_]:
 
     Two hashes that differ in so few bits agree in at least one of bits + 1 bands, so only those are compared.
     """
-    values = np.array([int(text, 16) for text in hashes], np.uint64)
+    values = numbers(hashes)
     dropped = np.zeros(len(values), np.bool_)
-    edges = np.linspace(0, HASH_BITS, bits + 2).astype(int)
-    bands = [(values >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1) for low, high in pairwise(edges)]
-    kept: list[dict[int, list[int]]] = [{} for _ in bands]
+    parts = bands(values, bits + 1)
+    kept: list[dict[int, list[int]]] = [{} for _ in parts]
     for at in range(len(values)):
-        keys = [int(band[at]) for band in bands]
+        keys = [int(part[at]) for part in parts]
         near = np.unique(np.array([i for seen, key in zip(kept, keys, strict=True) for i in seen.get(key, ())], int))
         if len(near) and int(np.bitwise_count(values[near] ^ values[at]).min()) <= bits:
             dropped[at] = True

@@ -31,9 +31,17 @@ READERS = 64  # of data files, each of which is two or three requests on S3
 ROWS_HELD = 2_000_000  # of which entries of the ledger are held at once, in about 150 bytes each
 
 
+OVERFLOW = ("overflow_clip_l", "overflow_clip_g", "overflow_t5", "t5_over_256", "negative_overflow")
+
+
 @dataclass
 class Totals:
-    """What the run holds. images + failed is all that was planned."""
+    """What the run holds. images + failed is all that was planned.
+
+    sizes: images by the height × width of their pictures. cells: images. overflow: images by the columns that say it.
+    prompts: rows of the table by cell, as many of which have a first sample. samples: the most that a prompt has in a
+    cell. seeds: the lowest and the highest; empty where none is known.
+    """
 
     images: int = 0
     failed: int = 0
@@ -41,6 +49,12 @@ class Totals:
     split: int = 0
     device_seconds: float = 0.0
     codes: Counter[str] = field(default_factory=Counter)
+    sizes: Counter[str] = field(default_factory=Counter)
+    cells: Counter[str] = field(default_factory=Counter)
+    overflow: Counter[str] = field(default_factory=Counter)
+    prompts: Counter[str] = field(default_factory=Counter)
+    samples: int = 0
+    seeds: list[int] = field(default_factory=list)
 
     @property
     def planned(self) -> int:
@@ -56,6 +70,23 @@ class Totals:
         split = pc.not_equal(table["batch_size"], table["planned_batch_size"])
         self.split += pc.sum(split).as_py() or 0
         self.device_seconds += pc.sum(table["render_seconds"]).as_py() or 0.0
+        self._add_contents(table.filter(pc.equal(table["status"], "ok")))
+        first = pc.and_(pc.is_valid(table["shard"]), pc.equal(table["sample_index"], 0))
+        self.prompts.update(_counted(table.filter(first)["cell"]))
+
+    def _add_contents(self, images: pa.Table) -> None:
+        """What there is of which kind."""
+        for row in images.group_by(["image_height", "image_width"]).aggregate([([], "count_all")]).to_pylist():
+            self.sizes[f"{row['image_height']} × {row['image_width']}"] += row["count_all"]
+        self.cells.update(_counted(images["cell"]))
+        self.overflow.update({name: count for name in OVERFLOW if (count := pc.sum(images[name]).as_py())})
+        self.samples = max(self.samples, 1 + (pc.max(images["sample_index"]).as_py() or 0) if len(images) else 0)
+        seeds = [seed for seed in (*self.seeds, *pc.min_max(images["seed"]).as_py().values()) if seed is not None]
+        self.seeds = [min(seeds), max(seeds)] if seeds else []
+
+
+def _counted(column: pa.ChunkedArray) -> dict[str, int]:
+    return {row["values"]: row["counts"] for row in pc.value_counts(column).to_pylist()}
 
 
 def metadata(run: Run, only: set[int] | None = None, sizes: Mapping[int, int] | None = None) -> Iterator[pa.Table]:

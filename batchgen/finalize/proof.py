@@ -1,6 +1,7 @@
 """Proves that planned = committed + failed, then writes the metadata table, the card and _SUCCESS.
 
-A pure function of the plans and the shards: any driver may run it, twice, at the same time as another. Whoever ends
+A pure function of the plans and the shards, and in the card of scores: any driver may run it, twice, at the same time
+as another. Whoever ends
 last leaves books of the newest plans, because nobody ends before what lies there is proven: a driver that was held up
 may write books of older plans, and then sees that plans or files have changed, and writes them again.
 
@@ -11,16 +12,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import pyarrow as pa
 
 from batchgen.errors import Infrastructure
-from batchgen.finalize.card import dataset_card, tells_other_counts
+from batchgen.finalize.card import dataset_card, licence_of, tells_other_counts, title_of
+from batchgen.finalize.croissant import croissant
 from batchgen.finalize.metadata import Totals, metadata
+from batchgen.finalize.safety import safety_lines
 from batchgen.finalize.success import Success
 from batchgen.run.directory import Run
-from batchgen.run.layout import CARD, METADATA, SUCCESS
+from batchgen.run.layout import CARD, CROISSANT, METADATA, SUCCESS
+from batchgen.run.parquet import read_parquet
 from batchgen.run.plans import PlanFile, digest, to_parquet
 from batchgen.run.reading import in_order
 
@@ -74,10 +79,36 @@ def _write(run: Run) -> None:
         )
     for left_over in _parts_there(run) - {part.path for part in parts}:
         run.store.delete(left_over)
-    card = dataset_card(run, totals).encode()
+    run.store.replace(CROISSANT, described := croissant(run, totals, parts, title_of(run), licence_of(run)))
+    card = dataset_card(run, totals, list(safety_lines(run, totals.images))).encode()
     run.store.replace(CARD, card)
-    success = Success(totals=totals, plans=[plan.plan for plan in run.plans], metadata=parts, card=digest(card))
+    plans = [plan.plan for plan in run.plans]
+    success = Success(totals=totals, plans=plans, metadata=parts, card=digest(card), croissant=digest(described))
     run.store.replace(SUCCESS, success.to_json())
+
+
+def renew_card(run: Run) -> bool | None:
+    """Let the card say what was scored since. True: it does now; False: somebody edited it, and it stays as it is.
+
+    None: there is nothing new to say, or the run is not finished, whose card is written later.
+    """
+    said = Success.read(run)
+    if said is None or not proven(run) or not (safety := list(safety_lines(run, said.totals.images))):
+        return None
+    totals = said.totals
+    if said.counted != tuple(Totals.__dataclass_fields__):  # an earlier version counted less
+        totals = Totals()
+        for part in said.metadata:
+            totals.add(read_parquet(run.store.read(part.path)))
+    card = dataset_card(run, totals, safety).encode()
+    if digest(run.store.read(CARD)) == digest(card):
+        return None
+    if digest(run.store.read(CARD)) != said.card:
+        return False
+    run.store.replace(CARD, card)
+    renewed = replace(said, totals=totals, card=digest(card), counted=tuple(Totals.__dataclass_fields__))
+    run.store.replace(SUCCESS, renewed.to_json())
+    return True
 
 
 def _of_parts(run: Run, sizes: dict[int, int], totals: Totals) -> Iterator[pa.Table]:

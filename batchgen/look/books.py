@@ -5,9 +5,7 @@ Running the render command again writes them anew. Changes nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pyarrow as pa
 
@@ -19,7 +17,7 @@ from batchgen.finalize.success import Success
 from batchgen.look.same import differing
 from batchgen.run.damage import found_damaged
 from batchgen.run.directory import Run
-from batchgen.run.layout import CARD, METADATA, SUCCESS
+from batchgen.run.layout import CARD, CROISSANT, METADATA, SUCCESS
 from batchgen.run.parquet import read_parquet
 from batchgen.run.plans import PlanFile, digest
 
@@ -56,6 +54,11 @@ def card_notes(run: Run) -> Iterator[str]:
         yield f"{CARD}: its front matter does not name data/*.parquet: load_dataset may take other files for the data"
     elif said and said.card is not None and digest(run.store.read(CARD)) != said.card:
         yield f"{CARD}: was edited after it was written"
+    if said and said.croissant is not None:
+        if not run.store.exists(CROISSANT):
+            yield f"{CROISSANT}: is gone; it belongs to the dataset card"
+        elif digest(run.store.read(CROISSANT)) != said.croissant:
+            yield f"{CROISSANT}: was edited after it was written"
 
 
 def _card(run: Run) -> str:
@@ -100,8 +103,7 @@ def _other_rows(run: Run, said: Success) -> Iterator[str]:
         return
     if sum(map(len, waiting)):
         yield f"{METADATA}: lacks rows of the data files. {AGAIN}"
-    seconds = (totals.device_seconds, said.totals.device_seconds)  # a sum of floats hangs on its order
-    if replace(totals, device_seconds=0.0) != replace(said.totals, device_seconds=0.0) or not math.isclose(*seconds):
+    if not said.counts_as(totals):
         yield f"{SUCCESS}: has other counts than the data files. {AGAIN}"
 
 

@@ -16,8 +16,10 @@ import jinja2
 import pyarrow.compute as pc
 
 from batchgen.finalize.card import model_name
-from batchgen.finalize.metadata import metadata
-from batchgen.look import contact_sheet
+from batchgen.look import contact_sheet, pictures, sample
+from batchgen.look.pictures import Seen
+from batchgen.look.results import Results
+from batchgen.look.sample import Block
 from batchgen.run import images
 from batchgen.run.directory import Run
 from batchgen.run.images import Pixels
@@ -26,48 +28,60 @@ from batchgen.words import visible
 PATH = "contact_sheet.html"
 QUALITY = 90
 ENCODERS = {"clip_l": "CLIP-L", "clip_g": "CLIP-G", "t5": "T5"}
-LONG = 300  # characters of a text; of a longer one the beginning is shown, and the rest where somebody asks for it
+LONG = 160  # characters of a text; of a longer one the beginning is shown, and the rest where somebody asks for it
+FAILED, MOST_FAILED = ("image_id", "status", "prompt", "error_code", "error_message"), 200  # of a page to mail
 HIDING = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def write(run: Run, most: int = contact_sheet.MOST) -> str:
-    """Write the page into the run directory; returns its path or URL. Failed rows stand below the pictures."""
-    failed: list[dict[str, Any]] = []
-    for table in metadata(run, run.committed()):
-        failed += table.filter(pc.equal(table["status"], "failed")).to_pylist()
-    plan = run.plans[0]
-    model = ", ".join(filter(None, [model_name(plan), plan.model.revision, plan.model.dtype]))
-    shown = contact_sheet.pictures(run, most)
-    run.store.replace(PATH, page(contact_sheet.title(run, len(shown)), model, shown, failed))
+    """Write the page into the run directory; returns its path or URL."""
+    run.store.replace(PATH, page_of(run, most))
     return f"{run.store}/{PATH}"
 
 
+def page_of(run: Run, most: int = contact_sheet.MOST, by: str | None = None) -> bytes:
+    """The page. by: the column by which pictures are grouped; without it the cells. Failures stand below."""
+    failed, count = list[dict[str, Any]](), 0
+    for table in Results(run.store.url).tables(FAILED):
+        rows = table.filter(pc.equal(table["status"], "failed"))
+        failed += rows.slice(0, max(MOST_FAILED - len(failed), 0)).to_pylist()
+        count += len(rows)
+    plan = run.plans[0]
+    model = ", ".join(filter(None, [model_name(plan), plan.model.revision, plan.model.dtype]))
+    chosen = sample.choose(run, most, by)
+    seen = pictures.read(run, chosen.places)
+    return page(contact_sheet.title(run, chosen, seen), model, chosen.blocks, seen, failed, count)
+
+
 def page(
-    title: str,
-    model: str,
-    pictures: Sequence[tuple[Pixels, dict[str, Any]]],
-    failed: Sequence[dict[str, Any]],
+    title: str, model: str, blocks: Sequence[Block], seen: Seen, failed: Sequence[dict[str, Any]], count: int
 ) -> bytes:
-    """The page. pictures: with their rows of data/; failed: rows of metadata/; title, model: in words."""
-    shown = [
-        {"source": _inline(pixels), "row": row, "parameters": parameters(row), "unread": unread(row)}
-        for pixels, row in pictures
-    ]
+    """failed: rows of metadata/, some of `count`; title, model: in words."""
+    shown = {
+        image_id: {"source": _inline(pixels), "row": row, "parameters": parameters(row), "unread": unread(row)}
+        for image_id, (pixels, row) in seen.pictures.items()
+    }
     jinja = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, finalize=_unturned)
-    text = jinja.from_string(TEMPLATE).render(
-        title=title, model=model, pictures=shown, failed=failed, policy=POLICY, style=STYLE, long=LONG
-    )
+    values = {"title": title, "model": model, "blocks": blocks, "shown": shown, "failed": failed, "count": count}
+    text = jinja.from_string(TEMPLATE).render(values, policy=POLICY, style=STYLE, long=LONG)
     return text.encode("utf-8", "replace")
 
 
 def parameters(row: dict[str, Any]) -> str:
-    """The settings of an image in one line."""
+    """The settings of an image in one line, as far as they are known: of one that was made elsewhere, not all are."""
     asked = f" (asked for {row['requested_height']} × {row['requested_width']})" if row["requested_height"] else ""
-    skipped = f", skip-layer guidance {row['skip_layer_guidance_scale']:g}" if row["skip_layer_guidance_scale"] else ""
-    return (
-        f"{row['height']} × {row['width']}{asked}, {row['num_inference_steps']} steps, guidance "
-        f"{row['guidance_scale']:g}{skipped}, batch of {row['batch_size']}"
-    )
+    known = [
+        f"{row['height']} × {row['width']}{asked}",
+        *(_numbered("{} steps", row["num_inference_steps"])),
+        *(_numbered("guidance {:g}", row["guidance_scale"])),
+        *(_numbered("skip-layer guidance {:g}", row["skip_layer_guidance_scale"] or None)),
+        *(_numbered("batch of {}", row["batch_size"])),
+    ]
+    return ", ".join(known)
+
+
+def _numbered(text: str, value: float | None) -> list[str]:
+    return [] if value is None else [text.format(value)]
 
 
 def unread(row: dict[str, Any]) -> list[tuple[str, str]]:
@@ -94,6 +108,8 @@ main { display: grid; grid-template-columns: repeat(auto-fill, minmax(256px, 1fr
 figure { margin: 0; background: white; padding: 8px; overflow-wrap: anywhere }
 img { width: 100%; height: auto; display: block }
 figcaption div { margin: 6px 0 0 }
+table { border-spacing: 16px; margin: -16px }
+th, td { width: 256px; text-align: left; vertical-align: top; padding: 0; overflow-wrap: anywhere }
 .small { color: #666; font-size: 12px }
 .unread { color: #a00; font-size: 12px }
 """
@@ -107,17 +123,7 @@ TEMPLATE = """\
 {%- if text | length > long %}<details><summary>{{ text[:long] }}…</summary>{{ text }}</details>
 {%- else %}{{ text }}{% endif %}
 {%- endmacro -%}
-<!DOCTYPE html>
-<html lang="en">
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{{ policy }}">
-<meta name="viewport" content="width=device-width">
-<title>{{ title }}</title>
-<style>{{ style | safe }}</style>
-<h1>{{ title }}</h1>
-<p>{{ model }}</p>
-<main>
-{%- for picture in pictures %}
+{%- macro figure(picture) -%}
 {%- set row = picture.row %}
 <figure>
 <img src="{{ picture.source }}" alt="{{ row.prompt[:long] }}">
@@ -135,14 +141,46 @@ TEMPLATE = """\
 {%- if row.suspect %}
 <div class="unread">suspect: {{ row.suspect }}</div>
 {%- endif %}
-<div class="small">seed {{ row.seed }}, {{ picture.parameters }}
+<div class="small">{% if row.seed is not none %}seed {{ row.seed }}, {% endif %}{{ picture.parameters }}
 {%- if row.cell != "default" %}<br>cell {{ row.cell }}{% endif %}<br>{{ row.image_id }}</div>
 </figcaption>
 </figure>
+{%- endmacro -%}
+<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{{ policy }}">
+<meta name="viewport" content="width=device-width">
+<title>{{ title }}</title>
+<style>{{ style | safe }}</style>
+<h1>{{ title }}</h1>
+<p>{{ model }}</p>
+{%- for block in blocks %}
+{%- if block.title %}
+<h2>{{ block.title }}</h2>
+{%- endif %}
+{%- if block.headings %}
+<table>
+<tr>{% for heading in block.headings %}<th>{{ heading }}</th>{% endfor %}</tr>
+{%- for line in block.lines %}
+<tr>
+{%- for place in line %}
+<td>{% if place is none %}{% elif place.image_id in shown %}{{ figure(shown[place.image_id]) }}
+{%- else %}failed: {{ place.error_code }}{% endif %}</td>
 {%- endfor %}
+</tr>
+{%- endfor %}
+</table>
+{%- else %}
+<main>
+{%- for line in block.lines %}{% for place in line if place.image_id in shown %}
+{{- figure(shown[place.image_id]) }}
+{%- endfor %}{% endfor %}
 </main>
+{%- endif %}
+{%- endfor %}
 {%- if failed %}
-<h2>{{ failed | length }} failed</h2>
+<h2>{{ count }} failed{% if count > failed | length %}, {{ failed | length }} of them:{% endif %}</h2>
 <ul>
 {%- for row in failed %}
 <li>{{ said(row.prompt or "") }}: {{ row.error_code }}, {{ row.error_message }}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from batchgen.errors import Infrastructure
+from batchgen.look.alike import Alike, alike_of
 from batchgen.look.books import book_problems, card_notes
 from batchgen.look.planned import plan_problems
 from batchgen.look.stored import AWAY, examine_shard
@@ -23,7 +24,10 @@ READERS = 4  # each holds one shard, at most 256 MB
 
 @dataclass
 class Report:
-    """What the doctor saw. The run is proven if `problems` is empty. notes: what is worth knowing and no fault."""
+    """What the doctor saw. The run is proven if `problems` is empty. notes: what is worth knowing and no fault.
+
+    alike: near-identical and flat pictures of each cell; empty where there are problems.
+    """
 
     planned: int = 0
     images: int = 0
@@ -32,6 +36,7 @@ class Report:
     finalized: bool = True
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    alike: list[Alike] = field(default_factory=list)
 
 
 def examine(run: Run) -> Report:
@@ -64,6 +69,8 @@ def examine(run: Run) -> Report:
     report.notes += (f"{path}: is damaged, and the data files are read instead" for path in ledger.damaged(run.store))
     if not report.problems and report.planned != report.images + report.failed:
         report.problems.append(f"{report.planned} rows planned, {report.images + report.failed} accounted for")
+    if not report.problems:
+        report.alike = alike_of(run)
     return report
 
 

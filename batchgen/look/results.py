@@ -45,12 +45,12 @@ class Results:
 
     def to_pandas(self) -> pd.DataFrame:
         """Every row of the metadata table, failures included, without the pictures."""
-        frame: pd.DataFrame = pa.concat_tables(self._tables(), promote_options="permissive").to_pandas()
+        frame: pd.DataFrame = pa.concat_tables(self.tables(), promote_options="permissive").to_pandas()
         return frame
 
     def row(self, image_id: str) -> dict[str, Any]:
         """All that is known of one image row. Raises Refused where no such row is known."""
-        for table in self._tables():
+        for table in self.tables():
             found = table.filter(pc.equal(table["image_id"], image_id)).to_pylist()
             if found:
                 row: dict[str, Any] = found[0]
@@ -110,23 +110,27 @@ class Results:
         rows = TrainingRows.of(self.run.store, self._stored(), columns, image_ids)
         return TrainingData(rows, transform, batch_size, shuffle, seed)
 
-    def _tables(self) -> Iterator[pa.Table]:
-        """The metadata table in pieces. What runs of the first versions did not note is null."""
-        for table in self._stored():
+    def tables(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The metadata table in pieces; names: only these of its columns, as far as it has them.
+
+        What runs of the first versions did not note is null.
+        """
+        for table in self._stored(names):
             for field in SOURCE_FIELDS:
-                if field.name not in table.column_names:
+                if field.name not in table.column_names and (names is None or field.name in names):
                     table = table.append_column(field, pa.nulls(len(table), field.type))
             yield table
 
-    def _stored(self) -> Iterator[pa.Table]:
+    def _stored(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """As finalize wrote it, or from the shards that are there."""
         said = Success.read(self.run) if proven(self.run) else None
         if said is None:
-            yield from metadata(self.run, self.run.committed())
+            for table in metadata(self.run, self.run.committed()):
+                yield table if names is None else table.select([name for name in names if name in table.column_names])
             return
         for part in said.metadata:
             with self.run.store.open_file(part.path) as opened:
-                yield read_parquet(opened)
+                yield read_parquet(opened, names)
 
 
 def truncated(run: Run) -> dict[tuple[str, str], list[str]]:

@@ -5,10 +5,12 @@ Opens the footer of every shard and no picture, and believes that a run is compl
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any
 
 from batchgen.finalize.proof import proven
+from batchgen.look.alike import Alike, alike_of
 from batchgen.run.damage import DAMAGED
 from batchgen.run.directory import Run, read_shards
 from batchgen.run.index import ShardRef
@@ -24,6 +26,7 @@ class Status:
     """Counts of image rows. images_per_s: null until two shards are there.
 
     compile_seconds: that the kernels of a renderer took to compile, the most of any; null where none were compiled.
+    alike: near-identical and flat pictures of each cell; null where they were not looked for.
     """
 
     planned: int
@@ -34,6 +37,7 @@ class Status:
     images_per_s: float | None
     complete: bool
     compile_seconds: float | None = None
+    alike: list[Alike] | None = None
 
     @property
     def missing(self) -> int:
@@ -43,9 +47,15 @@ class Status:
     def seconds_left(self) -> float | None:
         return self.missing / self.images_per_s if self.images_per_s else None
 
-    def to_dict(self) -> dict[str, int | float | bool | None]:
+    def to_dict(self) -> dict[str, Any]:
         """Everything, for `status --json`."""
         return asdict(self) | {"missing": self.missing, "seconds_left": self.seconds_left}
+
+
+def full_status(run: Run) -> Status:
+    """With pictures that are alike, of a run that is complete: of one that is not, status is asked often."""
+    status = status_of(run)
+    return replace(status, alike=alike_of(run)) if status.complete else status
 
 
 def status_of(run: Run) -> Status:

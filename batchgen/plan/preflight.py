@@ -28,6 +28,7 @@ from batchgen.run.directory import Run, refuse_foreign
 from batchgen.run.facts import Facts
 from batchgen.run.found_model import FoundModel
 from batchgen.storage.store import PROBE_SECONDS, Store
+from batchgen.weights.licence import find_licence
 from batchgen.weights.locate import locate
 from batchgen.weights.lora import locate_adapters
 from batchgen.weights.quantization import notices, refuse_unusable
@@ -206,6 +207,9 @@ def _model(job: Job, look_only: bool) -> FoundModel:
     refusals.raise_any()
     assert found is not None  # else it was refused
     places = {name: getattr(job.model, name) for name in PLACES}
+    found = replace(found, licence=find_licence(job.model, found).to_dict())
+    if refiner is not None and job.refine and job.refine.model:
+        refiner = replace(refiner, licence=find_licence(job.refine.model, refiner).to_dict())
     return replace(found, dtype=job.model.dtypes, adapters=adapters, refiner=refiner, places=places)
 
 

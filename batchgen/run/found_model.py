@@ -29,7 +29,8 @@ class FoundModel:
     holds them on the planner's machine; a plan does not keep it. dtype: for people. adapters: LoRAs by alias.
     files: sha256 of each single file, by the setting that names it. places: settings that only say where files lie
     (weights.spec.PLACES), as the job that renders now has them. refiner: the checkpoint of the second pass, where it
-    has one of its own. pipeline: the class of diffusers that renders, with `engine: diffusers`. unseen: why the weights
+    has one of its own. pipeline: the class of diffusers that renders, with `engine: diffusers`. licence: id, name and
+    link, as weights.licence found them; None in plans that were made before they said it. unseen: why the weights
     were not looked at; the digest is then none that a run could have. left_out: tensors of single files that are not
     read though they could be. A plan keeps neither.
     """
@@ -44,12 +45,16 @@ class FoundModel:
     refiner: FoundModel | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     pipeline: str | None = None
+    licence: Mapping[str, str] | None = field(default=None, compare=False)
     unseen: str = ""
     left_out: tuple[str, ...] = field(default=(), compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """As a plan keeps it, in JSON's types."""
         refiner = self.refiner
+        of_refiner = refiner and {
+            "path": refiner.path, "revision": refiner.revision, "digest": refiner.digest, **refiner._licensed()
+        }  # fmt: skip
         return {
             "path": self.path,
             "revision": self.revision,
@@ -57,16 +62,21 @@ class FoundModel:
             "dtype": self.dtype,
             "adapters": {alias: asdict(adapter) for alias, adapter in self.adapters.items()},
             "places": dict(self.places),
-            "refiner": refiner and {"path": refiner.path, "revision": refiner.revision, "digest": refiner.digest},
+            "refiner": of_refiner,
             "files": dict(self.files),
             "pipeline": self.pipeline,
+            **self._licensed(),
         }
+
+    def _licensed(self) -> dict[str, Any]:
+        """Left out where nothing is known: an earlier version's plan stays as it is."""
+        return {} if self.licence is None else {"licence": dict(self.licence)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """What to_dict() gave, in this version or another: what is missing is at its default."""
         adapters = values.get("adapters") or {}
-        known = {name: values[name] for name in ("dtype", "places", "files", "pipeline") if name in values}
+        known = {name: values[name] for name in ("dtype", "places", "files", "pipeline", "licence") if name in values}
         return cls(
             values["path"],
             values["revision"],

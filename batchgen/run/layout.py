@@ -7,6 +7,7 @@ DATA = "data"
 METADATA = "metadata"
 SUCCESS = "_SUCCESS"
 CARD = "README.md"
+CROISSANT = "croissant.json"
 
 
 def plan_directory(plan: str) -> str:

@@ -137,8 +137,9 @@ class Plan:
 def settings(stored: dict[str, Any], model: FoundModel) -> str:
     """JSON of what a job says of its model, with the adapters that were found, of the loop and of a second pass."""
     found = model.to_dict()
+    refiner = found["refiner"] and {name: value for name, value in found["refiner"].items() if name != "licence"}
     said = {
-        "model": stored["model"] | {"adapters": found["adapters"], "refiner": found["refiner"]},
+        "model": stored["model"] | {"adapters": found["adapters"], "refiner": refiner},
         "sampling": {name: stored["sampling"][name] for name in LOOP if name in stored["sampling"]},
         "refine": stored["refine"],
     }

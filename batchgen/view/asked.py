@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from batchgen.errors import Refused
-from batchgen.evaluate.selection import HASH_BITS
+from batchgen.run.hashes import BITS
 
 LONGEST = 10_000  # characters of an expression, or of a search
 
@@ -35,7 +35,7 @@ class Asked:
             descending=values.get("descending") == "1",
             group=values.get("group", ""),
             near=number(values, "near", rows) if values.get("near") else None,
-            bits=number(values, "bits", HASH_BITS + 1) if values.get("bits") else cls().bits,
+            bits=number(values, "bits", BITS + 1) if values.get("bits") else cls().bits,
             marked=values.get("marked", ""),
         )
         if max(len(asked.where), len(asked.search)) > LONGEST:

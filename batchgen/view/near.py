@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import binascii
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchgen.errors import Refused
+from batchgen.run.hashes import numbers
 from batchgen.view.table import Numbers, Table
 
 HASH = "[0-9a-f]{16}"
@@ -32,5 +31,4 @@ def _hashes(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.uint64], npt.NDArra
     """As numbers, and which of them are known."""
     texts = column.cast(pa.string())
     known = pc.fill_null(pc.match_substring_regex(texts, f"^{HASH}$"), False)
-    digits = "".join(pc.if_else(known, texts, "0" * 16).to_pylist())
-    return np.frombuffer(binascii.unhexlify(digits), ">u8").astype(np.uint64), known.to_numpy()
+    return numbers(pc.if_else(known, texts, "0" * 16).to_pylist()), known.to_numpy()

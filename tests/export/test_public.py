@@ -42,7 +42,7 @@ def test_rows_of_a_run_hold_no_place(tmp_path):
         "output": {"path": str(folder / "run")},
     }
     run = render_here(make_plan(prepare(job_from(values)))[0])
-    (row,) = [row for table in Results(run.store.url)._tables() for row in table.to_pylist()]
+    (row,) = [row for table in Results(run.store.url).tables() for row in table.to_pylist()]
     row |= {"model": f"{folder}/weights/", "device": "canary", "settings": _with_paths(row["settings"], str(folder))}
     told = public(row)
     assert "canary" not in json.dumps(told, allow_nan=False) + parameters(row)

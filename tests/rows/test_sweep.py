@@ -238,11 +238,12 @@ def test_a_cell_more_is_an_extension_and_keeps_the_order_of_the_newest_job(make_
 
 def test_the_card_names_the_cells_in_the_jobs_order(make_job):
     from batchgen.finalize.card import dataset_card
+    from batchgen.finalize.metadata import Totals
 
     sweep = {"cells": {"slow": {"num_inference_steps": 20}, "a|b": {"num_inference_steps": 10}}}
     run = make_plan(prepare(make_job(["a"], sampling=LOOP, sweep=sweep)))[0]
-    assert "| cell | slow |\n| cell | a\\|b |\n" in dataset_card(run)
-    assert "| cell |" not in dataset_card(make_plan(prepare(make_job(["a"], out="other")))[0])
+    assert "| cell | slow: 0 images |\n| cell | a\\|b: 0 images |\n" in dataset_card(run, Totals())
+    assert "| cell |" not in dataset_card(make_plan(prepare(make_job(["a"], out="other")))[0], Totals())
 
 
 # --- a second pass

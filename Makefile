@@ -53,6 +53,7 @@ bench: .venv/installed
 	$(BIN)/python jobs/bench/reuse.py --minutes 10
 	$(BIN)/python jobs/bench/intervals.py
 	$(BIN)/python jobs/bench/export.py
+	$(BIN)/python jobs/bench/view.py
 
 # Compiling all 20,000 files took longer than the rest: they are compiled when they are used, if that may be kept. But
 # Ray's, whose processes have to be up in 30 s.

@@ -28,7 +28,7 @@ if find_spec("pyarrow"):  # a machine that is there to measure a GPU may have no
     pytest_plugins += ["tests.expanding"]
 
 RAY, S3, ALONE = "tests/render/", "tests/storage/", "tests/test_schedules.py"
-COMMANDS = ("tests/render/test_stall.py", "tests/render/test_submission.py")
+COMMANDS = ("tests/render/test_slurm.py", "tests/render/test_stall.py", "tests/render/test_submission.py")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the marks

@@ -24,6 +24,7 @@ plan rendering finalize
 cost look
 evaluate
 export
+view
 session
 report
 cli

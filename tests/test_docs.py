@@ -25,10 +25,11 @@ from tests.test_architecture import ORDER, ROOMS
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", *DOCS, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"))]
-PAGES += [ROOT / "jobs" / "README.md"]
+PAGES += [ROOT / "jobs" / "README.md", ROOT / "infra" / "README.md"]
 FOLDERS = "tests|jobs|notebooks|infra|docs|batchgen"
 USERS = {"job.yaml", "JOB.yaml", "judge.yaml"}  # files that a reader has
-OTHER_PROGRAMS = {"--runtime-env-json", "--start", "--include"}  # of ray, of jobs/train_demo.py, of hf
+OTHER_PROGRAMS = {"--runtime-env-json", "--working-dir", "--start", "--include"}  # of ray, of jobs/train_demo.py, of hf
+OTHER_PROGRAMS |= {"--env-file", "--signal=B:USR1@120"}  # of docker, of Slurm
 COMMANDS = typer.main.get_command(app)
 
 

@@ -4,6 +4,9 @@ from batchgen.cli import beginnings, runs
 from batchgen.cli.program import Interrupted, app, main
 
 # isort: split
-from batchgen.cli import evaluations, exports  # below the others in --help
+from batchgen.cli import looking  # below the others in --help
 
-__all__ = ["Interrupted", "app", "beginnings", "evaluations", "exports", "main", "runs"]
+# isort: split
+from batchgen.cli import evaluations, exports
+
+__all__ = ["Interrupted", "app", "beginnings", "evaluations", "exports", "looking", "main", "runs"]

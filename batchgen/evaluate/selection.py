@@ -1,20 +1,15 @@
 """Selections: images of a run that an expression over their metadata and scores chooses, kept by name.
 
 An expression is SQL of DuckDB, such as `score_clip > 26 and suspect is null and not overflow_t5`. It sees one table,
-`images`: the columns of metadata/ and, of each scorer, `score_<name>`. It can reach no file and no network, and has a
-limit of time. A selection is created once and deletes nothing.
+`images`: the columns of metadata/ and, of each scorer, `score_<name>`. A selection is created once and deletes nothing.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
-import re
-import textwrap
-import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,25 +17,15 @@ import pandas as pd
 import pyarrow as pa
 
 from batchgen.errors import Refused
+from batchgen.evaluate import expression
 from batchgen.evaluate.scores import NAME, read_scores
 from batchgen.look.results import Results
 from batchgen.run.directory import Run
 from batchgen.run.hashes import BITS, bands, numbers
 from batchgen.words import visible
 
-if TYPE_CHECKING:
-    import duckdb
-
 SELECTIONS = "selections"
-PATIENCE_S = 60.0
-SETTINGS = (
-    "memory_limit = '2GB'",
-    "python_enable_replacements = false",
-    "enable_external_access = false",
-    "lock_configuration = true",
-)
 SCORE = "score_"  # how the column of a scorer begins
-SHOWN, LINE = 5, 110  # of columns: how many are near enough, and letters of a line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +51,13 @@ def select(run: Run, where: str, name: str, dedupe: int | None = None) -> Select
 
     Raises Refused for an expression that is none, and where another selection has that name.
     """
-    if not NAME.fullmatch(name):
-        raise Refused(f"--name {name!r}: use small letters, digits, '-', '_' and '.'.")
+    refuse_name(name)
     rows = table_of(run)
     chosen = rows[rows["image_id"].isin(matching(rows, where)) & (rows["status"] == "ok")]
     if chosen.empty:
         raise Refused(f"{visible(where)!r} chooses none of the {len(rows)} images of {run.store}.")
     kept = chosen if dedupe is None else chosen[~near_duplicates(chosen["phash"], dedupe)]
-    found = Selection(
+    selection = Selection(
         name=name,
         where=where,
         dedupe=dedupe,
@@ -82,14 +66,27 @@ def select(run: Run, where: str, name: str, dedupe: int | None = None) -> Select
         images=len(kept),
         image_ids=tuple(kept["image_id"]),
     )
-    if not run.store.create(_path(name), found.to_json()):
-        there = read_selection(run, name)
-        if there != found:
-            raise Refused(
-                f"{run.store}: has another selection {name} already ({there.images} images where "
-                f"{visible(there.where)}). Give this one another name: --name {name}-2"
-            )
-    return found
+    save(run, selection)
+    return selection
+
+
+def save(run: Run, selection: Selection) -> None:
+    """Keep a choice by its name. Raises Refused where that is none, or is another selection's."""
+    refuse_name(selection.name)
+    if run.store.create(_path(selection.name), selection.to_json()):
+        return
+    there = read_selection(run, selection.name)
+    if there != selection:
+        raise Refused(
+            f"{run.store}: has another selection {there.name} already ({there.images} images where "
+            f"{visible(there.where)}). Give this one another name: --name {there.name}-2"
+        )
+
+
+def refuse_name(name: str) -> None:
+    """Raises Refused for what cannot be the name of a selection."""
+    if not NAME.fullmatch(name):
+        raise Refused(f"--name {name!r}: use small letters, digits, '-', '_' and '.'.")
 
 
 def read_selection(run: Run, name: str) -> Selection:
@@ -138,53 +135,8 @@ def column_of(scorer: str) -> str:
 
 def matching(rows: pd.DataFrame, where: str) -> set[str]:
     """image_ids of the rows for which the expression is true. Raises Refused for one that is none."""
-    import duckdb
-
-    with duckdb.connect(":memory:") as connection:
-        connection.register("images", pa.Table.from_pandas(rows, preserve_index=False))
-        _lock(connection)
-        watch = threading.Timer(PATIENCE_S, connection.interrupt)
-        watch.start()
-        try:
-            # A relation takes one expression and no statement: nothing can be closed, ended or commented out in it.
-            found = connection.table("images").filter(duckdb.SQLExpression(where)).project("image_id").fetchall()
-        except duckdb.InterruptException as error:
-            raise Refused(f"the expression took more than {PATIENCE_S:.0f} s: write a simpler one.") from error
-        except duckdb.Error as error:
-            said = visible(str(error).splitlines()[0])
-            columns = [visible(str(name)) for name in rows.columns]
-            raise Refused(
-                f"{visible(where)!r} cannot be used: {said}\n{_what_there_is(said, columns)}\nText stands in single "
-                "quotes: cell = 'default'."
-            ) from error
-        finally:
-            watch.cancel()
-    return {image_id for (image_id,) in found}
-
-
-def is_of_one_row(where: str) -> bool:
-    """Whether an expression looks at no row but its own. False too for one that cannot be read."""
-    import duckdb
-
-    with duckdb.connect(":memory:") as connection:
-        _lock(connection)
-        text = f"SELECT 1 FROM images WHERE ({where}\n)"  # is parsed, and never run
-        ((parsed,),) = connection.execute("SELECT json_serialize_sql(?)", [text]).fetchall()
-    return not json.loads(parsed)["error"] and not re.search(r'"class":\s*"SUBQUERY"', parsed)
-
-
-def _lock(connection: duckdb.DuckDBPyConnection) -> None:
-    for setting in SETTINGS:
-        connection.execute(f"SET {setting}")
-
-
-def _what_there_is(said: str, columns: Sequence[str]) -> str:
-    """The columns, those first that are most like the name which an error says, and the rest in lines of a width."""
-    asked = re.search(r'"([^"]+)"', said)
-    like = difflib.get_close_matches(asked[1], columns, n=SHOWN, cutoff=0.4) if asked else []
-    nearest = [f"Nearest: {', '.join(like)}."] if like else []
-    rest = ", ".join(name for name in columns if name not in like)
-    return "\n".join([*nearest, *textwrap.wrap(f"The {'other ' if like else ''}columns are {rest}.", LINE)])
+    with expression.matching(pa.Table.from_pandas(rows, preserve_index=False), where) as found:
+        return {image_id for (image_id,) in found.project("image_id").fetchall()}
 
 
 def near_duplicates(hashes: pd.Series[Any], bits: int) -> npt.NDArray[np.bool_]:

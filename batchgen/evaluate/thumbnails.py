@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow.parquet as pq
 from PIL import Image
 
+from batchgen.run import images
 from batchgen.run.directory import Run, read_shards
 from batchgen.run.index import ShardRef
 from batchgen.run.layout import data_path
@@ -28,11 +29,10 @@ def thumbnails(run: Run, wanted: set[str]) -> Mapping[str, bytes]:
     return {image_id: data for found in read_shards(shards, read, readers=4) for image_id, data in found}
 
 
-def small(picture: bytes) -> bytes:
-    """An encoded picture, as a JPEG no larger than SIDE."""
-    with Image.open(io.BytesIO(picture)) as opened:
-        image = opened.convert("RGB")
-    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+def small(picture: bytes, side: int = SIDE) -> bytes:
+    """An encoded picture, as a JPEG no larger than this. ValueError: not a whole PNG, WebP or JPEG, or too large."""
+    image = Image.fromarray(images.decode(picture))
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
     sink = io.BytesIO()
     image.save(sink, "JPEG", quality=QUALITY)
     return sink.getvalue()

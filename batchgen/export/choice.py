@@ -13,12 +13,12 @@ import pandas as pd
 import pyarrow as pa
 
 from batchgen.errors import Refusals, Refused
+from batchgen.evaluate.expression import is_of_one_row
 from batchgen.evaluate.scores import read_scores, scorer_names
 from batchgen.evaluate.selection import (
     SCORE,
     bits_of,
     column_of,
-    is_of_one_row,
     matching,
     near_duplicates,
     read_selection,

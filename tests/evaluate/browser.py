@@ -1,11 +1,17 @@
-"""A page in a headless Chromium, driven over its debugging port on 127.0.0.1: what it says, what it asks for."""
+"""A page in a headless Chromium, driven over its debugging port on 127.0.0.1: what it says, what it asks for.
+
+A step is an expression of JavaScript, or one of Press, Screen and Shot.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import shutil
 import subprocess
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +19,50 @@ import aiohttp
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", "--no-first-run", "about:blank"]
+
+
+@dataclass(frozen=True)
+class Press:
+    """A key, as the browser calls it: 'k', 'Enter', 'ArrowDown'."""
+
+    key: str
+
+
+@dataclass(frozen=True)
+class Screen:
+    """The window from here on, and whether its user prefers dark pages."""
+
+    width: int
+    height: int
+    dark: bool = False
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A picture of the window, as PNG."""
+
+    path: Path
+
+
+Step = str | Press | Screen | Shot
+CODES = {
+    "Enter": 13,
+    "Escape": 27,
+    "End": 35,
+    "Home": 36,
+    "ArrowLeft": 37,
+    "ArrowUp": 38,
+    "ArrowRight": 39,
+    "ArrowDown": 40,
+}
+
+
+def until(condition: str) -> str:
+    """An expression that is true as soon as a condition is, and false if that takes too long."""
+    return (
+        "(async () => { for (let i = 0; i < 400; i++) { if (" + condition + ") return true; "
+        "await new Promise((done) => setTimeout(done, 25)); } return false; })()"
+    )
 
 
 class Seen:
@@ -24,15 +74,16 @@ class Seen:
         self.requests: list[str] = []
 
 
-def visit(page: Path, profile: Path, expressions: list[str]) -> Seen:
-    """Open the page and evaluate JavaScript in it, one expression after the other."""
+def visit(page: Path | str, profile: Path, steps: list[Step]) -> Seen:
+    """Open the page, a file or a URL, and take one step after the other."""
     process = subprocess.Popen(
         [CHROMIUM, f"--user-data-dir={profile}", *FLAGS], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
     try:
         for line in process.stderr:
             if "DevTools listening on " in line:
-                return asyncio.run(_visit(line.split(" on ")[1].strip(), page.as_uri(), expressions))
+                url = page if isinstance(page, str) else page.as_uri()
+                return asyncio.run(_visit(line.split(" on ")[1].strip(), url, steps))
         raise AssertionError("Chromium did not start")
     finally:
         process.kill()
@@ -40,7 +91,7 @@ def visit(page: Path, profile: Path, expressions: list[str]) -> Seen:
         process.stderr.close()
 
 
-async def _visit(endpoint: str, url: str, expressions: list[str]) -> Seen:
+async def _visit(endpoint: str, url: str, steps: list[Step]) -> Seen:
     seen, number = Seen(), 0
     port = endpoint.split("/")[2]
     async with aiohttp.ClientSession() as session:
@@ -66,11 +117,30 @@ async def _visit(endpoint: str, url: str, expressions: list[str]) -> Seen:
             for domain in ("Runtime", "Log", "Network", "Page"):
                 await call(f"{domain}.enable")
             await call("Page.navigate", until="Page.loadEventFired", url=url)
-            for expression in expressions:
-                found = await call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-                assert "exceptionDetails" not in found, found
-                seen.answers.append(found["result"].get("value"))
+            for step in steps:
+                if isinstance(step, str):
+                    found = await call("Runtime.evaluate", expression=step, returnByValue=True, awaitPromise=True)
+                    assert "exceptionDetails" not in found, found
+                    seen.answers.append(found["result"].get("value"))
+                else:
+                    await _act(call, step)
     return seen
+
+
+async def _act(call: Callable[..., Awaitable[Any]], step: Press | Screen | Shot) -> None:
+    if isinstance(step, Press):
+        code = CODES.get(step.key)
+        named = {"windowsVirtualKeyCode": code} if code else {"text": step.key}
+        await call("Input.dispatchKeyEvent", type="keyDown", key=step.key, **named)
+        await call("Input.dispatchKeyEvent", type="keyUp", key=step.key, **named)
+    elif isinstance(step, Screen):
+        size = {"width": step.width, "height": step.height, "deviceScaleFactor": 1, "mobile": False}
+        await call("Emulation.setDeviceMetricsOverride", **size)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if step.dark else "light"}
+        await call("Emulation.setEmulatedMedia", features=[scheme])
+    else:
+        taken = await call("Page.captureScreenshot", format="png")
+        step.path.write_bytes(base64.b64decode(taken["data"]))
 
 
 def _take(seen: Seen, message: dict[str, Any], url: str) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from batchgen.errors import Refused
-from batchgen.evaluate import selection
+from batchgen.evaluate import expression
 from batchgen.evaluate.selection import near_duplicates, read_selection, select, table_of
 
 
@@ -70,7 +70,7 @@ def test_a_message_does_not_end_the_terminal(run):
 
 
 def test_it_ends(run, monkeypatch):
-    monkeypatch.setattr(selection, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(expression, "PATIENCE_S", 0.2)
     slow = "(select count(*) from range(100000000) a, range(1000000) b where a.range % 7 = b.range % 11) > 0"
     with pytest.raises(Refused, match="took more than"):
         select(run, slow, "v1")

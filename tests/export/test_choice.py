@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchgen.errors import Refused
+from batchgen.evaluate.expression import is_of_one_row
 from batchgen.evaluate.scores import About, write_part
-from batchgen.evaluate.selection import is_of_one_row, select
+from batchgen.evaluate.selection import select
 from batchgen.export.choice import Choice, best_first
 from batchgen.export.options import Options
 from batchgen.export.order import order_of

@@ -129,6 +129,29 @@ def test_neither_says_where_anything_lies(make_job, tmp_path):
     assert str(Path.home()) not in said
 
 
+def test_of_paths_only_the_last_part_is_left(make_job):
+    run = make_plan(prepare(make_job(["a"])))[0]
+    stored = run.plans[0].stored
+    stored["input"]["path"] = ["s3://secret-bucket/deep/a.parquet?versionId=7", "/home/ann/b.csv", "C:\\ann\\c.csv"]
+    stored["model"] |= {
+        "pretrained_model_name_or_path": "/home/ann/models/tuned/", "vae": "~/ann/vae.safetensors", "mirror": "s3://secret",
+        "adapters": {"ink": {"path": "s3://secret-bucket/ink.safetensors", "scale": 0.5}}, "text_encoder_3": None,
+    }  # fmt: skip
+    stored["refine"] = {
+        "scale": 1.5,
+        "model": {"preset": "sd3.5-large", "pretrained_model_name_or_path": "/home/ann/two"},
+    }
+    text = recipe(run)
+    assert not [word for word in ("ann", "secret", "bucket", "home", "deep", "versionId") if word in text]
+    said = yaml.safe_load(text)
+    assert said["input"]["path"] == ["a.parquet", "b.csv", "c.csv"]
+    assert said["model"] | {"preset": "fake"} == {
+        "preset": "fake", "pretrained_model_name_or_path": "tuned", "vae": "vae.safetensors", "text_encoder_3": None,
+        "adapters": {"ink": {"path": "ink.safetensors", "scale": 0.5}},
+    }  # fmt: skip
+    assert said["refine"]["model"] == {"preset": "sd3.5-large", "pretrained_model_name_or_path": "two"}
+
+
 # --- scores for what is not safe for work
 
 

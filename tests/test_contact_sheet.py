@@ -14,10 +14,12 @@ from typer.testing import CliRunner
 from batchgen.cli import app
 from batchgen.errors import Refused
 from batchgen.look import contact_sheet, doctor, pictures, sample
+from batchgen.look.alike import alike_of
 from batchgen.look.contact_sheet import CELL, GAP, LINES, SIDE, draw, lettering, wrapped
 from batchgen.look.lettering import LINE_HEIGHT
 from batchgen.look.pictures import Seen
 from batchgen.look.sample import COLUMNS, Block, Place
+from batchgen.look.sheets import draw_to
 from batchgen.plan.graph import make_plan
 from batchgen.plan.preflight import prepare
 from batchgen.run import shard_file
@@ -208,6 +210,17 @@ def test_only_the_row_groups_that_are_shown_are_read(make_job, monkeypatch):
     chosen = sample.choose(run, 3)
     assert len(pictures.read(run, chosen.places).pictures) == 3
     assert len(whole) == 3
+
+
+@pytest.mark.parametrize("sections", [{}, {"sweep": {"guidance_scale": [1.0, 4.5]}}])
+def test_of_a_run_without_pictures_there_is_no_sheet(make_job, sections):
+    make_plan(prepare(make_job(["a"], **sections)))
+    run = make_plan(prepare(make_job(["a", "b"], **sections), extend=True))[0]
+    assert sample.choose(run, 9) == sample.choose(run, 9, "seed") == sample.Sample()
+    with pytest.raises(Refused, match="has no picture yet to look at"):
+        draw_to(run, None, 9)
+    assert list(sheet_lines(run, rendered=0)) == []
+    assert alike_of(run) == []
 
 
 def test_the_title_says_what_this_is_and_never_where(swept):

@@ -1,9 +1,9 @@
 """Proves that planned = committed + failed, then writes the metadata table, the card and _SUCCESS.
 
 A pure function of the plans and the shards, and in the card of scores: any driver may run it, twice, at the same time
-as another. Whoever ends
-last leaves books of the newest plans, because nobody ends before what lies there is proven: a driver that was held up
-may write books of older plans, and then sees that plans or files have changed, and writes them again.
+as another. Whoever ends last leaves books of the newest plans, because nobody ends before what lies there is proven: a
+driver that was held up may write books of older plans, and then sees that plans or files have changed, and writes them
+again.
 
 Reads all columns but the pictures. Knows the run directory and neither Ray nor GPUs.
 """

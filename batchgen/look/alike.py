@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batchgen import schema
 from batchgen.look.results import Results
 from batchgen.run.directory import Run
 from batchgen.run.hashes import BITS, NEAR, Ints, Values, near_pairs, numbers
@@ -74,13 +75,14 @@ def alike_of(run: Run) -> list[Alike]:
 
 def _columns(run: Run) -> tuple[pa.ChunkedArray, pa.ChunkedArray, Values, npt.NDArray[np.bool_]]:
     """cell, prompt_id, hash and whether it is flat, of every picture."""
-    tables, hashes = list[pa.Table](), [np.empty(0, np.uint64)]
+    names = ["cell", "prompt_id", "suspect"]
+    tables, hashes = [schema.metadata_schema().empty_table().select(names)], [np.empty(0, np.uint64)]
     for table in Results(run.store.url).tables(["status", "cell", "prompt_id", "phash", "suspect"]):
         table = table.filter(pc.and_(pc.equal(table["status"], "ok"), pc.is_valid(table["phash"])))
         hashes.append(numbers(table["phash"].to_pylist()))
-        tables.append(table.select(["cell", "prompt_id", "suspect"]))
+        tables.append(table.select(names))
     joined = pa.concat_tables(tables)
-    return joined["cell"], joined["prompt_id"], np.concatenate(hashes), pc.is_valid(joined["suspect"]).to_numpy()
+    return joined["cell"], joined["prompt_id"], np.concatenate(hashes), np.asarray(pc.is_valid(joined["suspect"]), bool)
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[list[str], Ints]:

@@ -69,7 +69,8 @@ def choose(run: Run, most: int, by: str | None = None) -> Sample:
     Raises Refused where there is no such column.
     """
     by = by or ("cell" if len(run.cells) > 1 else None)
-    table = _table(run, by)
+    if (table := _table(run, by)) is None:
+        return Sample()
     rows = table.drop_columns([name for name in SHOWN if name != by]).to_pandas()
     if by == "cell":
         return _by_cells(table, rows[rows["cell"].isin(run.cells)], run.cells, most)
@@ -79,12 +80,14 @@ def choose(run: Run, most: int, by: str | None = None) -> Sample:
     return _by_groups(table, rows, by, most)
 
 
-def _table(run: Run, by: str | None) -> pa.Table:
-    """The held columns of every row, texts that repeat held once."""
+def _table(run: Run, by: str | None) -> pa.Table | None:
+    """The held columns of every row, texts that repeat held once; None where nothing is known of any."""
     wanted = [*HELD, *([by] if by is not None and by not in HELD else [])]
     if by is not None and by not in (known := columns_of(run)):
         raise Refused(f"--group-by {visible(by)}: is no column of this run.{nearest(by, map(visible, known))}")
     tables = [table.select(wanted) for table in Results(run.store.url).tables(wanted)]
+    if not tables:
+        return None
     joined = pa.concat_tables(tables, promote_options="permissive")
     repeated = [name for name in ("prompt_id", "cell", "status", "error_code", "file") if name in wanted]
     encoded = [joined[name].dictionary_encode() if name in repeated else joined[name] for name in wanted]

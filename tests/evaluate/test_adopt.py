@@ -17,7 +17,7 @@ from batchgen.evaluate.official import score_from
 from batchgen.evaluate.scores import read_scores
 from batchgen.export.benchmark_folder import BenchmarkFolder
 from batchgen.export.writer import export
-from batchgen.look import again, doctor
+from batchgen.look import again, contact_page, doctor
 from batchgen.look.status import status_of
 from batchgen.plan.preflight import prepare
 from batchgen.plan.retry import plan_retry
@@ -67,7 +67,11 @@ def test_a_folder_becomes_a_run(folder, manifest, tmp_path, console):
     for row in frame.to_dict("records"):
         stored = opened.stored(row)["image"][0].as_py()["bytes"]
         assert stored == (folder / row["adopted_file"]).read_bytes(), "the bytes are as they were"
-    assert "made elsewhere" in (tmp_path / "run" / "README.md").read_text()
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "made elsewhere" in card
+    assert "How to repeat it" not in card
+    assert "license: unknown" in card
+    assert "24 × 32, guidance 3.5, batch of" in contact_page.page_of(done.run).decode()
     report.print_image(console, done.run, opened.row(frame["image_id"][0]))
     assert "adopted_file" in console.file.getvalue()
     assert "rerender" not in console.file.getvalue()

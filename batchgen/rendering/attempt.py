@@ -83,6 +83,7 @@ class Attempt:
             pending |= doubt.pictures(self.constants)
         left = [row for row in rows if row.image_id not in self.replaced and row.image_id not in pending]
         self._render_all(left, pending)
+        self.constants["sigmas"] = device.sigmas(rows[0])  # a pipeline of diffusers knows them after a call, not before
         self.constants["peak_memory_bytes"] = device.peak_memory()
         if device.compile_seconds is not None:
             self.constants["compile_seconds"] = round(device.compile_seconds, 3)

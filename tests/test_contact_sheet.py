@@ -256,3 +256,11 @@ def test_the_command_draws_where_it_is_told(swept, tmp_path):
     assert "<th>guidance_scale=1.0</th>" in (tmp_path / "a.html").read_text()
     assert said("--out", str(tmp_path / "a.gif"))[0] == 2
     assert said("--group-by", "topics")[0] == 2
+
+
+def test_no_sheet_is_drawn_among_the_tables_of_a_run(swept):
+    inside = Path(swept.store.url, "data", "sheet.png")
+    with pytest.raises(Refused, match="lies among the run's own files"):
+        draw_to(swept, inside, 9)
+    assert not inside.exists()
+    assert Path(draw_to(swept, Path(swept.store.url, "mine.png"), 9)).exists()

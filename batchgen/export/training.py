@@ -70,7 +70,8 @@ def export_for_training(
     layout, reader = _prepared(run, store, to, choice, options)
     order = order_of(run, choice, options.mix_buckets)
     if order.complete and not len(order.rows):
-        raise Refused(f"{run.store}: has no images to export. {sum(order.failed.values())} failed.")
+        left = f"None of its {order.unchosen} images is chosen" if order.unchosen else "It has none"
+        raise Refused(f"{run.store}: there is nothing to export. {left}; {sum(order.failed.values())} failed.")
     said = {"to": to, "caption": options.caption, "images": layout.part_size, "form": reader.form.deciding()}
     place = Place(store, {entry.path: entry.size for entry in store.list()}, json.dumps(said, sort_keys=True))
     parts = order.parts(layout.part_size)

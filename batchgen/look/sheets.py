@@ -17,6 +17,8 @@ def draw_to(run: Run, file: Path | None, most: int, by: str | None = None) -> st
     """Where it lies. file: None is the sheet of the run itself. Raises Refused where there is no picture."""
     if file is not None and file.suffix not in (".png", ".html"):
         raise Refused(f"--out {file}: write a name that ends in .png or .html.")
+    if file is not None and run.store.is_local and _is_among_tables(Path(run.store.url), file.resolve().parent):
+        raise Refused(f"--out {file}: lies among the run's own files. Write it to {run.store}, or elsewhere.")
     nothing = Refused(f"{run.store}: has no picture yet to look at.")
     if file is None:
         if (path := contact_sheet.write(run, most, by)) is None:
@@ -27,3 +29,8 @@ def draw_to(run: Run, file: Path | None, most: int, by: str | None = None) -> st
         raise nothing
     Store.open(str(file.parent.resolve())).replace(file.name, data)
     return str(file)
+
+
+def _is_among_tables(out: Path, folder: Path) -> bool:
+    """Whether a folder is one of a run's, where readers of its tables would meet a picture."""
+    return out.resolve() in folder.parents

@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from batchgen.words import legible
 
@@ -121,6 +122,18 @@ class Infrastructure(BatchgenError):
     """Something outside the rows failed. Nothing committed is lost; run the same command again."""
 
     exit_code = 5
+
+
+def told(error: BatchgenError) -> dict[str, str]:
+    """In the receipt of an actor that an error of ours ended: Ray would try again, and lose its words."""
+    return {"broken": str(error), "kind": type(error).__name__}
+
+
+def raise_told(receipt: dict[str, Any]) -> None:
+    """Take what told() says out of a receipt, and raise it, as Refused or Infrastructure, where it says something."""
+    broken, kind = receipt.pop("broken"), receipt.pop("kind")
+    if broken is not None:
+        raise (Refused if kind == "Refused" else Infrastructure)(broken)
 
 
 class OtherPlan(Infrastructure):

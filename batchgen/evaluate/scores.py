@@ -19,12 +19,11 @@ import pyarrow.parquet as pq
 
 from batchgen.errors import Refused
 from batchgen.run.damage import DAMAGED, found_damaged
-from batchgen.run.layout import number_in, shard_name
+from batchgen.run.layout import SCORES, number_in, shard_name
 from batchgen.run.parquet import read_parquet
 from batchgen.run.plans import digest
 from batchgen.storage.store import Store
 
-SCORES = "scores"
 SCHEMA = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),

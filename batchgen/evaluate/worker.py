@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from batchgen.errors import BatchgenError, Infrastructure, Refused
+from batchgen.errors import BatchgenError, Infrastructure, Refused, raise_told, told
 from batchgen.evaluate.desk import Done
 from batchgen.evaluate.scorer import Scorer
 from batchgen.evaluate.scorers import make_scorer
@@ -74,7 +74,7 @@ class Worker:
             for done in self.score({number: self._orders.todo[number] for number in batch["shard"].to_pylist()}):
                 receipts.append(asdict(done))
         except BatchgenError as error:
-            receipts.append({"broken": str(error), "kind": type(error).__name__})
+            receipts.append(told(error))
         return pa.Table.from_pylist(receipts, schema=RECEIPTS)
 
 
@@ -93,9 +93,7 @@ RECEIPTS = pa.schema(
 
 def done_of(receipt: dict[str, Any]) -> Done:
     """Raises, in this process, what ended a worker."""
-    broken, kind = receipt.pop("broken"), receipt.pop("kind")
-    if broken is not None:
-        raise (Refused if kind == "Refused" else Infrastructure)(broken)
+    raise_told(receipt)
     return Done(**receipt)
 
 

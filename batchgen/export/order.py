@@ -18,8 +18,7 @@ from batchgen.errors import Infrastructure
 from batchgen.export.choice import Choice
 from batchgen.export.part import Part
 from batchgen.finalize.metadata import metadata
-from batchgen.finalize.proof import proven
-from batchgen.finalize.success import Success
+from batchgen.finalize.proof import proven_books
 from batchgen.run.damage import DAMAGED, found_damaged
 from batchgen.run.directory import Run
 from batchgen.run.parquet import read_parquet
@@ -79,7 +78,7 @@ def order_of(run: Run, choice: Choice, mix: bool) -> Order:
 
 def _pieces(run: Run, stored: dict[int, int], prefix: int, complete: bool) -> Iterator[pa.Table]:
     """The metadata table with few columns, of the shards before the first gap."""
-    said = Success.read(run) if complete and proven(run) else None
+    said = proven_books(run) if complete else None
     if said is None:
         sizes = {number: stored[number] for number in range(prefix)}
         for table in metadata(run, set(sizes), sizes):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from batchgen.errors import BatchgenError, Infrastructure, Refused
+from batchgen.errors import BatchgenError, raise_told, told
 from batchgen.export.layout import Layout, Place, Tally
 from batchgen.export.part import Part
 from batchgen.export.samples import Block, Reader
@@ -56,7 +56,7 @@ class Worker:
                     {"written": tally.written, "there": tally.there, "images": tally.images, "notes": tally.notes}
                 )
         except BatchgenError as error:
-            receipts.append({"broken": str(error), "kind": type(error).__name__})
+            receipts.append(told(error))
         return pa.Table.from_pylist(receipts, schema=RECEIPTS)
 
 
@@ -74,7 +74,5 @@ RECEIPTS = pa.schema(
 
 def tally_of(receipt: dict[str, Any]) -> Tally:
     """Raises, in this process, what ended a worker."""
-    broken, kind = receipt.pop("broken"), receipt.pop("kind")
-    if broken is not None:
-        raise (Refused if kind == "Refused" else Infrastructure)(broken)
+    raise_told(receipt)
     return Tally(**receipt)

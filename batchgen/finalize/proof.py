@@ -47,6 +47,12 @@ def finalize(run: Run) -> Totals:
 
 
 def proven(run: Run) -> Totals | None:
+    """The counts of proven_books()."""
+    said = proven_books(run)
+    return None if said is None else said.totals
+
+
+def proven_books(run: Run) -> Success | None:
     """What a finalize proved of exactly these plans; None where it has to be done, or done again.
 
     Compares the digests of all files that it wrote. A card that somebody edited is theirs.
@@ -62,7 +68,7 @@ def proven(run: Run) -> Totals | None:
         card = run.store.read(CARD).decode(errors="replace")
     except FileNotFoundError:
         return None
-    return None if tells_other_counts(card, said.totals) else said.totals
+    return None if tells_other_counts(card, said.totals) else said
 
 
 def _write(run: Run) -> None:
@@ -92,8 +98,8 @@ def renew_card(run: Run) -> bool | None:
 
     None: there is nothing new to say, or the run is not finished, whose card is written later.
     """
-    said = Success.read(run)
-    if said is None or not proven(run) or not (safety := list(safety_lines(run, said.totals.images))):
+    said = proven_books(run)
+    if said is None or not (safety := list(safety_lines(run, said.totals.images))):
         return None
     totals = said.totals
     if said.counted != tuple(Totals.__dataclass_fields__):  # an earlier version counted less

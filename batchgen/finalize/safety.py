@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 
 from batchgen.run.damage import DAMAGED, found_damaged
 from batchgen.run.directory import Run
+from batchgen.run.layout import SCORES
 from batchgen.run.parquet import read_parquet
 from batchgen.words import visible
 
-SCORES = "scores"
 NAMES = ("nsfw", "safety")
 LIKELY = 0.5
 

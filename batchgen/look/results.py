@@ -15,8 +15,7 @@ from PIL import Image
 
 from batchgen.errors import Infrastructure, Refused
 from batchgen.finalize.metadata import metadata
-from batchgen.finalize.proof import proven
-from batchgen.finalize.success import Success
+from batchgen.finalize.proof import proven_books
 from batchgen.run import images
 from batchgen.run.directory import Run
 from batchgen.run.layout import DATA
@@ -123,7 +122,7 @@ class Results:
 
     def _stored(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """As finalize wrote it, or from the shards that are there."""
-        said = Success.read(self.run) if proven(self.run) else None
+        said = proven_books(self.run)
         if said is None:
             for table in metadata(self.run, self.run.committed()):
                 yield table if names is None else table.select([name for name in names if name in table.column_names])

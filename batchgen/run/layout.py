@@ -5,6 +5,7 @@ from __future__ import annotations
 HIDDEN = ".batchgen"
 DATA = "data"
 METADATA = "metadata"
+SCORES = "scores"
 SUCCESS = "_SUCCESS"
 CARD = "README.md"
 CROISSANT = "croissant.json"

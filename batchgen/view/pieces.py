@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 
 from batchgen.errors import Infrastructure
 from batchgen.finalize.metadata import metadata
-from batchgen.finalize.proof import proven
-from batchgen.finalize.success import Success
+from batchgen.finalize.proof import proven_books
 from batchgen.run.damage import DAMAGED, found_damaged
 from batchgen.run.directory import Run
 from batchgen.run.layout import SUCCESS
@@ -84,7 +83,7 @@ Piece = InMemory | Stored
 
 def pieces_of(run: Run) -> list[Piece]:
     """In the order of the plan; none of them is empty."""
-    said = Success.read(run) if proven(run) else None
+    said = proven_books(run)
     if said is None:
         sizes = run.stored()
         return [InMemory(table) for table in metadata(run, set(sizes), sizes) if len(table)]

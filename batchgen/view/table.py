@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from batchgen.evaluate.scores import read_scores, scorer_names
 from batchgen.evaluate.selection import column_of
 from batchgen.run.directory import Run
+from batchgen.run.layout import SCORES
 from batchgen.run.reading import in_order
 from batchgen.view.held import Held
 from batchgen.view.pieces import REPEATED, Piece, pieces_of, state_of
@@ -135,7 +136,7 @@ class Table:
 
 def state(runs: Sequence[tuple[str, Run]]) -> list[str]:
     """Another one as soon as the runs have other rows or scores."""
-    scores = [repr([(entry.path, entry.size) for entry in run.store.list("scores")]) for _, run in runs]
+    scores = [repr([(entry.path, entry.size) for entry in run.store.list(SCORES)]) for _, run in runs]
     return [*(state_of(run) for _, run in runs), *scores]
 
 

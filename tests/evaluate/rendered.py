@@ -27,6 +27,11 @@ def rendered(
     """The run of a benchmark whose prompt files these are."""
     manifest = folder / f"{name}-{out}.parquet"
     import_benchmark(name, [str(file) for file in files], str(manifest), images)
+    return rendered_table(folder, manifest, out, **sections)
+
+
+def rendered_table(folder: Path, manifest: Path, out: str = "run", **sections) -> Run:
+    """The run of any table."""
     values = {
         "input": {"path": str(manifest)},
         "model": {"preset": "fake"},

@@ -1,20 +1,15 @@
 """A run with two cells, scores and a failure, and what the server answers of it."""
 
-import json
-
 import pytest
 from starlette.testclient import TestClient
 
 from batchgen.evaluate.labels import labelled
 from batchgen.evaluate.scores import About, write_part
-from batchgen.job.file import job_from
 from batchgen.look.results import Results
-from batchgen.plan.graph import make_plan
-from batchgen.plan.preflight import prepare
 from batchgen.view.answers import Viewer, app
 from batchgen.view.guard import Guard, names_of
 from tests.evaluate.conftest import scored  # noqa: F401 - a fixture
-from tests.in_process import render_here
+from tests.evaluate.rendered import rendered_table, written
 
 ORIGIN = "http://127.0.0.1:8321"
 
@@ -50,15 +45,7 @@ def usual(tmp_path_factory):
     """A run as `scored` makes one, which no test changes."""
     folder = tmp_path_factory.mktemp("usual")
     lines = [{"prompt": f"prompt {i}", "category": f"kind {i % 2}", "seed": i} for i in range(8)]
-    (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    sections = {
-        "input": {"path": str(folder / "prompts.jsonl")},
-        "model": {"preset": "fake"},
-        "sampling": {"height": 32, "width": 32},
-        "sweep": {"guidance_scale": [1.0, 4.5]},
-        "output": {"path": str(folder / "run")},
-    }
-    run = render_here(make_plan(prepare(job_from(sections)))[0])
+    run = rendered_table(folder, written(folder, "prompts.jsonl", lines), sweep={"guidance_scale": [1.0, 4.5]})
     ids = Results(run.store.url).to_pandas()["image_id"]
     write_part(run.store, About(scorer="oracle", version="1"), [{"image_id": one, "score": 1.0} for one in ids])
     return run

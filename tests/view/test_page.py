@@ -8,11 +8,8 @@ from view import make
 
 from batchgen.evaluate.scores import About, write_part
 from batchgen.evaluate.selection import read_selection, table_of
-from batchgen.job.file import job_from
-from batchgen.plan.graph import make_plan
-from batchgen.plan.preflight import prepare
 from tests.evaluate.browser import CHROMIUM, Press, Screen, Shot, until, visit
-from tests.in_process import render_here
+from tests.evaluate.rendered import rendered_table, written
 from tests.view.served import served
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
@@ -59,16 +56,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     prompts = [*STRANGE, *(f"prompt {i}" for i in range(40))]
     lines = [{"prompt": text, "category": f"kind {i % 2}"} for i, text in enumerate(prompts)]
-    (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    sections = {
-        "input": {"path": str(folder / "prompts.jsonl")},
-        "model": {"preset": "fake"},
-        "sampling": {"height": 32, "width": 32},
-        "sweep": {"guidance_scale": [1.0, 4.5]},
-        "output": {"path": str(folder / "run")},
-        "errors": {"max_failed_fraction": 1.0},
-    }
-    run = render_here(make_plan(prepare(job_from(sections)))[0])
+    run = rendered_table(folder, written(folder, "prompts.jsonl", lines), sweep={"guidance_scale": [1.0, 4.5]})
     rows = table_of(run)
     ok = rows["image_id"][rows["status"] == "ok"]
     scores = [{"image_id": image_id, "score": at % 2 * 0.9} for at, image_id in enumerate(ok)]
